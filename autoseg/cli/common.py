@@ -1,0 +1,96 @@
+"""What all commands share: options, messages at the end, exit codes.
+
+Exit codes: 0 done; 1 an error that the message explains; 2 wrong arguments; 130 and 143 stopped by
+Ctrl-C and SIGTERM after saving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from autoseg import messages
+from autoseg.errors import AutosegError
+
+
+def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """Run a command and turn what happened into messages and an exit code."""
+    messages.show_messages()
+    messages.forget_warnings()
+    try:
+        return main(arguments) or 0
+    except AutosegError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C", file=sys.stderr)
+        return 130
+    finally:
+        _repeat_warnings()
+
+
+def _repeat_warnings() -> None:
+    counts = messages.warning_counts()
+    if counts:
+        print(f"\n{sum(counts.values())} warnings:", file=sys.stderr)
+        for message, count in counts.items():
+            print(f"  {count} x {message}", file=sys.stderr)
+
+
+def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:
+    """A parser whose help starts with what the command is for and ends with examples."""
+    return argparse.ArgumentParser(
+        description=summary,
+        epilog=f"examples:\n{examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
+    """Add ``--raw``, ``--preprocessed``, ``--results`` as asked."""
+    for kind in kinds:
+        command.add_argument(f"--{kind}", metavar="FOLDER", help=f"instead of the environment's autoseg_{kind}")
+
+
+def add_set(command: argparse.ArgumentParser) -> None:
+    """Add ``--set path=value``, which may be repeated."""
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="PATH=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change a value of the plan, such as stages.0.epochs=20 (value: JSON or text)",
+    )
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``path=value`` pairs as a dict; values are JSON where they parse as such, text otherwise.
+
+    Raises:
+        AutosegError: a pair without ``=``.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        if not equals or not path:
+            raise AutosegError(
+                f"--set {pair}: there is no value", expected="PATH=VALUE, such as stages.0.epochs=20", fix="add =VALUE"
+            )
+        try:
+            overrides[path] = json.loads(text)
+        except json.JSONDecodeError:
+            overrides[path] = text
+    return overrides
+
+
+def default_processes() -> int:
+    """Worker processes when ``-np`` is not given: the cores that this process may use, at most 8."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, available)

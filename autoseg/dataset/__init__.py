@@ -1,0 +1,1 @@
+"""Raw datasets: their layout, files and geometry, faults and folds."""

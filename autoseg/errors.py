@@ -1,0 +1,92 @@
+"""The one family of errors that a user of autoseg meets.
+
+Every message says which case or file, what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with the user's input.
+
+    Args:
+        where: the case, file or setting, as the user knows it.
+        problem: what is wrong, in a few words.
+        found: what was there.
+        expected: what should have been there.
+        fix: what to do about it.
+    """
+
+    where: str
+    problem: str
+    found: str = ""
+    expected: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.problem}" if self.where else self.problem]
+        lines += [
+            f"  {title:<9} {text}"
+            for title, text in (("found:", self.found), ("expected:", self.expected), ("do:", self.fix))
+            if text
+        ]
+        return "\n".join(lines)
+
+
+class AutosegError(Exception):
+    """Something that the user can mend; its text is the whole message.
+
+    Args: as of :class:`Fault`, of which the error is made.
+    """
+
+    def __init__(
+        self, problem: str, *, where: str = "", found: object = "", expected: object = "", fix: str = ""
+    ) -> None:
+        self.fault = Fault(where, problem, str(found), str(expected), fix)
+        super().__init__(str(self.fault))
+
+
+class FaultsError(AutosegError):
+    """Many faults at once, shown in one table.
+
+    Args:
+        title: one line over the table.
+        faults: all faults of all cases; at least one.
+    """
+
+    def __init__(self, title: str, faults: Sequence[Fault]) -> None:
+        super().__init__(title)
+        self.faults = tuple(faults)
+        self.args = (f"{title}\n\n{format_faults(faults)}",)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StaleError(AutosegError):
+    """A file was made from inputs that have changed since."""
+
+
+def format_faults(faults: Iterable[Fault]) -> str:
+    """The faults as a text table with the columns case, problem, found, expected, what to do."""
+    header = ("case or file", "problem", "found", "expected", "what to do")
+    rows = [header, *((f.where, f.problem, f.found, f.expected, f.fix) for f in faults)]
+    used = [i for i in range(len(header)) if any(row[i] for row in rows[1:])]
+    widths = {i: max(len(row[i]) for row in rows) for i in used}
+    lines = ["  ".join(row[i].ljust(widths[i]) for i in used).rstrip() for row in rows]
+    rule = "  ".join("-" * widths[i] for i in used)
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def nearest_names(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: the nearest known names, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return "choose one of: " + ", ".join(known) if known else "none is installed"

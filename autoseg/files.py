@@ -1,0 +1,193 @@
+"""Files that are whole or absent: atomic writes, hashes, typed JSON, locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from autoseg.errors import AutosegError, Fault, FaultsError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, which takes its place when the block ends without an error.
+
+    The temporary name keeps the ending, for writers that choose the format by it.
+
+    Raises:
+        AutosegError: the folder cannot be written to or the disk is full. ``path`` is untouched then.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_error(path: Path, error: OSError) -> AutosegError:
+    """The error to raise when ``path`` could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return AutosegError(
+        "the disk is full" if full else "cannot be written",
+        where=str(path),
+        found=error.strerror or str(error),
+        expected="a folder with free space" if full else "a folder that you may write to",
+        fix="free some space and run the command again; it continues where it stopped"
+        if full
+        else "choose another folder or change its permissions",
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, content: BaseModel | dict[str, Any] | list[Any]) -> None:
+    """Write JSON atomically, indented for reading; NaN becomes null."""
+    if isinstance(content, BaseModel):
+        text = content.model_dump_json(indent=1)
+    else:
+        text = json.dumps(_without_nan(content), indent=1)
+    write_text(path, text + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: a missing number is null."""
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def read_json(path: Path, *, made_by: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        made_by: the command that makes it, for the message when it is missing.
+
+    Raises:
+        AutosegError: it is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fix = f"run {made_by} first" if made_by else "check the path"
+        raise AutosegError("the file is missing", where=str(path), fix=fix) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AutosegError(
+            "is not valid JSON", where=str(path), found=str(error), fix="correct the file or make it again"
+        ) from None
+
+
+def read_model(path: Path, model: type[Model], *, made_by: str = "") -> Model:
+    """Read a JSON file that must fit a typed schema; all its faults are shown at once.
+
+    Raises:
+        AutosegError: it is missing or is not JSON.
+        FaultsError: some of its entries do not fit the schema.
+    """
+    return validate(read_json(path, made_by=made_by), model, where=str(path))
+
+
+def validate(content: Any, model: type[Model], *, where: str) -> Model:
+    """Hold plain data against a typed schema; all faults are shown at once.
+
+    Raises:
+        FaultsError: some entries do not fit the schema.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        faults = [
+            Fault(
+                where=".".join(str(part) for part in item["loc"]) or "the whole",
+                problem=item["msg"].removeprefix("Value error, "),
+                found=_short(item.get("input")),
+            )
+            for item in error.errors(include_url=False, include_context=False)
+        ]
+        raise FaultsError(f"{where}: {len(faults)} entries do not fit", faults) from None
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_json(content: Any) -> str:
+    """SHA-256 of plain data, independent of the order of keys."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold a lock file for the length of the block.
+
+    Args:
+        path: the lock file.
+        doing: what is being done, for the message to whoever comes second.
+
+    Raises:
+        AutosegError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise AutosegError(
+            f"another process is {doing}",
+            where=str(path.parent),
+            found="a lock that is held",
+            expected="one process at a time",
+            fix="wait until it ends or stop it",
+        ) from None
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()

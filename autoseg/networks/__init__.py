@@ -1,0 +1,34 @@
+"""Networks by name, from plain arguments.
+
+Notation: ``b`` batch, ``c`` image channels, ``k`` outputs, ``z, y, x`` space (``y, x`` for 2D networks).
+Every network maps ``[b, c, z, y, x]`` to logits ``[b, k, z, y, x]``; in training mode it may return a list
+of such outputs, the finest first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autoseg.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+REGISTRY = Registry("network")
+
+
+def build(name: str, *, in_channels: int, out_channels: int, **variant: Any) -> nn.Module:
+    """The network ``name``, freshly initialised.
+
+    Raises:
+        AutosegError: an unknown name (the nearest names are given) or arguments that do not fit.
+    """
+    return REGISTRY.build(name, in_channels=in_channels, out_channels=out_channels, **variant)
+
+
+def names() -> list[str]:
+    """All registered networks."""
+    return REGISTRY.names()
+
+
+from autoseg.networks import unet as _unet  # noqa: E402, F401  (registers its networks)

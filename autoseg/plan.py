@@ -1,0 +1,328 @@
+"""plan.json, typed: every decision that a run follows, each with its reason.
+
+A plan is data. A **recipe** is a list of **stages** (patch, epochs, loss, optimiser, augmentation, sampling,
+what is frozen, where the weights start from), a number of **members** (repeated runs, snapshots), a **fusion**
+and a chain of **post-processing** steps. Building the parts that the plan names is the trainer's job
+(:mod:`autoseg.training.trainer`).
+
+Axis order is z, y, x everywhere; ``working`` means the transposed grid on which the network sees the case.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.files import validate
+
+PLAN_VERSION = 1
+
+
+class Strict(BaseModel):
+    """A part of the plan: unknown keys are refused, so that a mistyped one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Named(Strict):
+    """Something that is built by name from plain arguments."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Normalisation(Strict):
+    """How one channel is normalised.
+
+    Attributes:
+        scheme: zscore, ct, rescale_0_1, rgb_0_1 or none.
+        inside_nonzero: statistics from, and effect on, the non-zero mask only; outside becomes 0.
+        statistics: ct only: mean, std, percentile_00_5, percentile_99_5 of the dataset's foreground.
+    """
+
+    scheme: Literal["zscore", "ct", "rescale_0_1", "rgb_0_1", "none"] = "zscore"
+    inside_nonzero: bool = False
+    statistics: dict[str, float] = Field(default_factory=dict)
+
+
+class Preprocessing(Strict):
+    """From raw arrays to the working grid.
+
+    Attributes:
+        transpose: working axis i is file axis ``transpose[i]``.
+        crop_to_nonzero: cut to the box in which any channel is not 0.
+        spacing_mm: of the working grid, in working axis order; None keeps the spacing of the case on that axis.
+        normalisation: one entry for each channel.
+        image_order: spline order for images, 0 to 5.
+        label_order: 1 is label-wise linear at 0.5, 0 is nearest.
+        logits_order: spline order for logits on the way back.
+        separate_axis_ratio: a grid whose largest spacing is more than this times its smallest is resampled
+            in its planes by the order above and across them by ``separate_axis_order``.
+        separate_axis_order: see above.
+    """
+
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    crop_to_nonzero: bool = True
+    spacing_mm: tuple[float | None, float | None, float | None]
+    normalisation: list[Normalisation]
+    image_order: int = Field(3, ge=0, le=5)
+    label_order: int = Field(1, ge=0, le=1)
+    logits_order: int = Field(1, ge=0, le=3)
+    separate_axis_ratio: float = Field(3.0, gt=1)
+    separate_axis_order: int = Field(0, ge=0, le=1)
+
+
+class Sampling(Strict):
+    """Where patches come from.
+
+    Attributes:
+        name: ``foreground_share`` draws cases uniformly and centres that share of each batch on the foreground;
+            trainers may bring others.
+        foreground_share: share of a batch that is centred on a foreground voxel, 0 to 1.
+        balance: among the foreground of a case: ``voxel`` (a lesion's chance follows its volume, as nnU-Net) or
+            ``component`` (every lesion has the same chance).
+    """
+
+    name: str = "foreground_share"
+    foreground_share: float = Field(0.33, ge=0, le=1)
+    balance: Literal["voxel", "component"] = "voxel"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Augmentation(Strict):
+    """Which random changes a patch goes through.
+
+    Attributes:
+        name: ``nnunet`` or ``none``; trainers may bring others.
+        backend: ``torch`` works in batches on the training device, ``batchgenerators`` in worker processes,
+            ``auto`` takes torch on a GPU and batchgenerators on a CPU with workers.
+        arguments: changes to the transforms' probabilities and ranges.
+    """
+
+    name: str = "nnunet"
+    backend: Literal["auto", "torch", "batchgenerators"] = "auto"
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Stage(Strict):
+    """One training run of one network, from first to last epoch.
+
+    Attributes:
+        name: unique within the recipe.
+        network: key of ``Plan.networks``.
+        start: ``scratch``; ``previous`` (the last weights of the stage before with the same network); or the name of
+            an earlier stage.
+        patch_size: in voxels of the working grid; two numbers for a 2D network, which sees planes of the first axis.
+        batch_size: in all, over all devices.
+        iterations_per_epoch: None means one pass over the training cases.
+        gradient_clip: largest norm of the gradient; None for no clipping.
+        frozen: patterns (``fnmatch``) of parameter names that do not train.
+        snapshots: epochs (counted from 1) after which the weights are kept as members of their own.
+        keep: whether the weights of this stage take part in the prediction.
+    """
+
+    name: str
+    network: str = "main"
+    start: str = "scratch"
+    patch_size: list[int] = Field(min_length=2, max_length=3)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    iterations_per_epoch: int | None = Field(None, ge=1)
+    loss: Named
+    optimiser: Named
+    schedule: Named
+    gradient_clip: float | None = Field(None, gt=0)
+    sampling: Sampling = Field(default_factory=Sampling)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    frozen: list[str] = Field(default_factory=list)
+    snapshots: list[int] = Field(default_factory=list)
+    keep: bool = True
+
+    @model_validator(mode="after")
+    def _snapshots_within(self) -> Stage:
+        if any(not 1 <= epoch <= self.epochs for epoch in self.snapshots):
+            raise ValueError(f"snapshots must lie within 1 to {self.epochs} epochs, found {self.snapshots}")
+        return self
+
+
+class Inference(Strict):
+    """How a whole case is predicted.
+
+    Attributes:
+        patch_size: as of a stage; an empty list predicts the whole image at once.
+        step: distance of neighbouring tiles as a share of the patch.
+        gaussian: weigh the middle of a tile more than its border.
+        mirror_axes: working axes for test-time mirroring (all combinations).
+        batch_size: tiles at once.
+    """
+
+    patch_size: list[int] = Field(max_length=3)
+    step: float = Field(0.5, gt=0, le=1)
+    gaussian: bool = True
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    batch_size: int = Field(1, ge=1)
+
+
+class Validation(Strict):
+    """Whole-volume validation during training: a fixed subset of the fold's validation cases.
+
+    Attributes:
+        cases: how many of them, spread over the sorted list.
+        every: epochs between validations; the last epoch always has one.
+    """
+
+    cases: int = Field(4, ge=0)
+    every: int = Field(1, ge=1)
+
+
+class Recipe(Strict):
+    """Everything from weights to masks.
+
+    Attributes:
+        stages: in the order in which they are trained.
+        members: how often the stages are run, each time with other random numbers.
+        fusion: ``mean_logits``, ``mean_probabilities``, ``majority``, or one that the trainer brings.
+        postprocessing: steps in order, each on the fused mask.
+    """
+
+    stages: list[Stage] = Field(min_length=1)
+    members: int = Field(1, ge=1)
+    fusion: Named = Field(default_factory=lambda: Named(name="mean_logits"))
+    postprocessing: list[Named] = Field(default_factory=list)
+    inference: Inference
+    validation: Validation = Field(default_factory=Validation)
+
+    @model_validator(mode="after")
+    def _stages_are_linked(self) -> Recipe:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen or stage.name in ("scratch", "previous"):
+                raise ValueError(f"stage names must be unique and not 'scratch' or 'previous': {stage.name!r}")
+            if stage.start not in ("scratch", "previous", *seen):
+                raise ValueError(f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage")
+            if stage.start == "previous" and not seen:
+                raise ValueError(f"the first stage {stage.name!r} has no previous stage to start from")
+            seen.append(stage.name)
+        if not any(stage.keep for stage in self.stages):
+            raise ValueError("at least one stage must be kept for the prediction")
+        return self
+
+
+class Reason(Strict):
+    """Why one decision was taken.
+
+    Attributes:
+        what: the decision, in words or as a path into the plan.
+        value: what was decided, for reading.
+        why: the reason, with the numbers it rests on.
+    """
+
+    what: str
+    value: str
+    why: str
+
+
+class Plan(Strict):
+    """plan.json.
+
+    Attributes:
+        planner, planner_options: who decided, with which options.
+        trainer: the plug-in that builds networks, losses and the rest.
+        dataset: full name of the dataset.
+        fingerprint_hash: of the fingerprint that the plan was made from.
+        seed: the root of all random numbers of the run.
+        in_channels, labels, regions_class_order, channel_names: as of dataset.json.
+        networks: by key; ``arguments`` go to :func:`autoseg.networks.build` as they are.
+        reasons: one for each decision.
+        overrides: what the user set, path to value.
+        alternatives: other configurations that the planner worked out, for reading.
+    """
+
+    version: Literal[1] = PLAN_VERSION
+    planner: str
+    planner_options: dict[str, Any] = Field(default_factory=dict)
+    trainer: str
+    dataset: str
+    fingerprint_hash: str
+    seed: int = Field(12345, ge=0)
+    channel_names: list[str]
+    labels: dict[str, int | list[int]]
+    regions_class_order: list[int] | None = None
+    preprocessing: Preprocessing
+    networks: dict[str, Named]
+    recipe: Recipe
+    reasons: list[Reason] = Field(default_factory=list)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    alternatives: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _networks_are_known(self) -> Plan:
+        for stage in self.recipe.stages:
+            if stage.network not in self.networks:
+                raise ValueError(f"stage {stage.name!r} trains network {stage.network!r}, known: {list(self.networks)}")
+        return self
+
+    @property
+    def in_channels(self) -> int:
+        """Image channels."""
+        return len(self.channel_names)
+
+    def stage(self, name: str) -> Stage:
+        """The stage with this name."""
+        return next(stage for stage in self.recipe.stages if stage.name == name)
+
+
+def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
+    """The plan with some values changed by the user, validated as a whole and recorded.
+
+    Args:
+        plan: it is not changed.
+        overrides: dotted path to value, such as ``{"recipe.stages.0.epochs": 20}``. ``stages.0.epochs``
+            is short for it: a path that starts with a field of the recipe may leave ``recipe.`` out.
+
+    Raises:
+        AutosegError: a path does not exist; the nearest names are given.
+        FaultsError: a value does not fit.
+    """
+    content = plan.model_dump(mode="json")
+    for path, value in overrides.items():
+        _set(content, path, value)
+    content["overrides"] = {**content["overrides"], **overrides}
+    return validate(content, Plan, where="plan with --set")
+
+
+def _set(content: Any, path: str, value: Any) -> None:
+    """Change one value in nested dicts and lists."""
+    parts = path.split(".")
+    if parts[0] not in content and parts[0] in content["recipe"]:
+        parts = ["recipe", *parts]
+    place = content
+    for depth, part in enumerate(parts):
+        key = _key(place, part, path, open_end=parts[depth - 1] == "arguments")
+        if depth == len(parts) - 1:
+            place[key] = value
+        else:
+            place = place[key]
+
+
+def _key(place: Any, part: str, path: str, *, open_end: bool) -> str | int:
+    """The key or index that ``part`` means in ``place``."""
+    if isinstance(place, list) and part.lstrip("-").isdigit() and -len(place) <= int(part) < len(place):
+        return int(part)
+    if isinstance(place, dict) and (part in place or open_end):
+        return part
+    if isinstance(place, dict):
+        known = list(place) if "recipe" not in place else [*place, *place["recipe"]]
+    elif isinstance(place, list):
+        known = [str(i) for i in range(len(place))]
+    else:
+        known = []
+    raise AutosegError(
+        f"--set {path}: there is no '{part}'",
+        found=f"a value without parts: {place!r}" if not known else "",
+        expected="a path into plan.json, such as stages.0.epochs=20",
+        fix=nearest_names(part, known) if known else "leave the end of the path out",
+    )

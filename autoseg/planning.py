@@ -1,0 +1,91 @@
+"""What a planner is, and how a plan comes about.
+
+A planner answers two questions: how well does this family fit the dataset, and how is it configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from autoseg import plugins
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.files import validate
+from autoseg.fingerprint import Fingerprint
+from autoseg.plan import Plan, apply_overrides
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a family fits a dataset: 0 (cannot run) to 1 (made for it), and why."""
+
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the device that will train can hold; None leaves it to the planner's default."""
+
+    memory_gb: float | None = None
+
+
+class NoOptions(BaseModel, extra="forbid"):
+    """The options of a planner that has none."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """A planner plug-in.
+
+    Attributes:
+        name: as of the entry point.
+        summary: one line for lists and help.
+        match: judges a dataset.
+        plan: configures the family for it; takes the fingerprint, the budget and an ``options`` object.
+        options: typed options, set by ``--set planner.NAME=VALUE``.
+    """
+
+    name: str
+    summary: str
+    match: Callable[[Fingerprint], Match]
+    plan: Callable[[Fingerprint, Budget, Any], Plan]
+    options: type[BaseModel] = NoOptions
+
+
+def make_plan(
+    fingerprint: Fingerprint, planner_name: str, budget: Budget, overrides: dict[str, Any] | None = None
+) -> Plan:
+    """Ask a planner for a plan and apply the user's changes.
+
+    Args:
+        fingerprint: of the dataset.
+        planner_name: an installed planner; ``auto`` takes the one that fits best.
+        budget: memory of the training device.
+        overrides: dotted path to value; paths that start with ``planner.`` go to the planner before it plans,
+            all others change its plan.
+
+    Raises:
+        AutosegError: unknown planner or path; a value that does not fit.
+    """
+    overrides = dict(overrides or {})
+    prefix = "planner."
+    options = {k.removeprefix(prefix): overrides.pop(k) for k in list(overrides) if k.startswith(prefix)}
+    planner: Planner = plugins.load(plugins.PLANNERS, planner_name)
+    if planner_name != "auto":
+        _refuse_unknown_options(planner, options)
+    plan = planner.plan(fingerprint, budget, validate(options, planner.options, where=f"options of {planner.name}"))
+    return apply_overrides(plan, overrides) if overrides else plan
+
+
+def _refuse_unknown_options(planner: Planner, options: dict[str, Any]) -> None:
+    known = planner.options.model_fields
+    for name in options:
+        if name not in known:
+            raise AutosegError(
+                f"--set planner.{name}: the planner '{planner.name}' has no such option",
+                fix=nearest_names(name, known),
+            )

@@ -1,0 +1,49 @@
+"""Steps on connected components: small islands, small holes, the largest component."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cc3d
+import numpy as np
+
+from autoseg.postprocessing import REGISTRY, Segmentation
+
+
+def small_components(mask: np.ndarray, fewer_than_voxels: int, connectivity: int = 26) -> np.ndarray:
+    """Which voxels of a boolean mask ``[z, y, x]`` lie in components of fewer voxels than given."""
+    components = cc3d.connected_components(np.ascontiguousarray(mask, np.uint8), connectivity=connectivity)
+    sizes = np.bincount(components.ravel())
+    small = sizes < fewer_than_voxels
+    small[0] = False
+    return small[components]
+
+
+@REGISTRY.register("remove_small_components")
+def remove_small_components(case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26) -> Segmentation:
+    """Components of all foreground with fewer voxels than given become background."""
+    islands = small_components(case.mask > 0, fewer_than_voxels, connectivity)
+    return replace(case, mask=np.where(islands, 0, case.mask).astype(np.uint8))
+
+
+@REGISTRY.register("fill_small_holes")
+def fill_small_holes(
+    case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26, value: int = 1
+) -> Segmentation:
+    """Components of the background with fewer voxels than given become ``value``.
+
+    A component that is cut off by the border of the image counts as a hole too (papers/ratlesnet, section 4).
+    """
+    holes = small_components(case.mask == 0, fewer_than_voxels, connectivity)
+    return replace(case, mask=np.where(holes, value, case.mask).astype(np.uint8))
+
+
+@REGISTRY.register("keep_largest_component")
+def keep_largest_component(case: Segmentation, *, connectivity: int = 26) -> Segmentation:
+    """All foreground but its largest component becomes background."""
+    components = cc3d.connected_components(np.ascontiguousarray(case.mask > 0, np.uint8), connectivity=connectivity)
+    sizes = np.bincount(components.ravel())
+    if len(sizes) < 2:
+        return case
+    sizes[0] = 0
+    return replace(case, mask=np.where(components == sizes.argmax(), case.mask, 0).astype(np.uint8))

@@ -1,0 +1,1 @@
+"""Planners: one file per family, found by the entry point ``autoseg.planners``."""

@@ -1,0 +1,1 @@
+"""Trainers: one file per family, found by the entry point ``autoseg.trainers``."""
