@@ -67,6 +67,10 @@ class FaultsError(AutosegError):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def __reduce__(self) -> tuple[type[FaultsError], tuple[str, tuple[Fault, ...]]]:
+        """How it travels between processes."""
+        return type(self), (self.fault.problem, self.faults)
+
 
 class StaleError(AutosegError):
     """A file was made from inputs that have changed since."""

@@ -1,12 +1,46 @@
-"""What a dataset is: facts, no decisions. One record per case, a summary over all."""
+"""What a dataset is: facts, no decisions. One record per case, a summary over all.
+
+This module is the format; :mod:`autoseg.dataset.examine` measures. The summary follows from the records of the
+cases alone, so that a case that has not changed need not be read again.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from autoseg.dataset.layout import RawDataset
 
 FINGERPRINT_VERSION = 1
+
+FOREGROUND_PERCENTS = (
+    *(
+        0.0,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.5,
+        2.0,
+        3.5,
+        5.0,
+        7.5,
+        10.0,
+        15.0,
+        20.0,
+        25.0,
+        30.0,
+        35.0,
+        40.0,
+        45.0,
+    ),
+    *(50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.5),
+    *(98.0, 98.5, 99.0, 99.25, 99.5, 99.75, 99.9, 100.0),
+)
+"""The percentiles that a case keeps of its foreground; the dataset's are computed from them."""
 
 
 class Record(BaseModel):
@@ -16,7 +50,12 @@ class Record(BaseModel):
 
 
 class Intensities(Record):
-    """Of one channel within one mask."""
+    """Of one channel within one mask; the standard deviation is the population's.
+
+    In a case, mean, std, min and max are exact; percentiles come from at most
+    :data:`autoseg.dataset.examine.SAMPLE` evenly spread voxels. In the summary every case with foreground weighs
+    the same, however large its lesions are, as in nnU-Net.
+    """
 
     n_voxels: int
     mean: float
@@ -31,7 +70,9 @@ class Intensities(Record):
 class LesionLoad(Record):
     """Components (26-connected in 3D) of one class, or of all foreground.
 
-    ``centroid_share`` is the centre of mass as a share of the image per axis, None when empty.
+    Attributes:
+        component_voxels: largest first.
+        centroid_share: centre of mass as a share of the image per axis (z, y, x), None when empty.
     """
 
     n_components: int
@@ -48,8 +89,10 @@ class CaseFingerprint(Record):
         content_hash: SHA-256 over the bytes of its files.
         orientation: of the axes x, y, z as ITK names them, such as ``LPS``.
         nonzero_box: first and one-past-last index per axis of the voxels where any channel is not 0.
-        brain: intensities per channel over the non-zero voxels.
+        brain: intensities per channel over the voxels where any channel is not 0.
         foreground: intensities per channel in the foreground; empty without foreground.
+        foreground_percentiles: per channel, at :data:`FOREGROUND_PERCENTS`; empty without foreground.
+        channel_hashes: per channel, over shape and pixels; equal ones are duplicates.
     """
 
     name: str
@@ -65,6 +108,8 @@ class CaseFingerprint(Record):
     foreground: list[Intensities]
     lesions: LesionLoad
     classes: dict[str, LesionLoad]
+    foreground_percentiles: list[list[float]] = Field(default_factory=list)
+    channel_hashes: list[str] = Field(default_factory=list)
 
 
 class Quantiles(Record):
@@ -80,7 +125,16 @@ class Quantiles(Record):
 
 
 class Summary(Record):
-    """Over all cases."""
+    """Over all cases.
+
+    Attributes:
+        empty_share: share of cases without foreground.
+        shape: three entries, z, y, x, before cropping; so are ``spacing_mm`` and ``extent_mm``.
+        lesions_per_case: number of components, over all cases.
+        lesion_volume_ml: over all components of all cases; so is ``lesion_volume_voxels``.
+        load_per_case_ml: foreground volume, over all cases, empty ones included.
+        foreground: per channel; empty when no case has foreground.
+    """
 
     n_cases: int
     empty_share: float
@@ -97,7 +151,12 @@ class Summary(Record):
 
 
 class Fingerprint(Record):
-    """fingerprint.json."""
+    """fingerprint.json.
+
+    Attributes:
+        content_hash: of the cases' names and content hashes and of dataset.json.
+        cases: sorted by name.
+    """
 
     version: Literal[1] = FINGERPRINT_VERSION
     dataset: str
@@ -107,3 +166,22 @@ class Fingerprint(Record):
     content_hash: str
     cases: list[CaseFingerprint]
     summary: Summary
+
+
+def extract_fingerprint(
+    raw: RawDataset, processes: int = 1, previous: Fingerprint | None = None
+) -> Fingerprint:
+    """Check every file of a dataset and measure it, in one pass.
+
+    Args:
+        raw: the dataset.
+        processes: how many cases are read at a time, each in a process of its own; 1 stays in this one.
+        previous: an earlier fingerprint; records of cases whose files have not changed are taken from it.
+
+    Raises:
+        FaultsError: with all faults of all cases.
+        AutosegError: a worker process died; it names the cases that were being read.
+    """
+    from autoseg.dataset.examine import examine
+
+    return examine(raw, processes, previous)

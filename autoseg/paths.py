@@ -50,7 +50,9 @@ def dataset_name(folder: Path, id_or_name: str | int) -> str:
             where=str(folder),
             fix="check the folder; it holds one folder for each dataset, such as Dataset001_Name",
         )
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     fitting = [name for name in names if _fits(name, wanted)]
     if len(fitting) == 1:
         return fitting[0]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 
@@ -186,6 +187,8 @@ class Recipe(Strict):
         members: how often the stages are run, each time with other random numbers.
         fusion: ``mean_logits``, ``mean_probabilities``, ``majority``, or one that the trainer brings.
         postprocessing: steps in order, each on the fused mask.
+        precision: ``auto`` is mixed precision on CUDA (bfloat16 where the card has it) and float32 elsewhere.
+        compile: train through ``torch.compile``.
     """
 
     stages: list[Stage] = Field(min_length=1)
@@ -194,15 +197,21 @@ class Recipe(Strict):
     postprocessing: list[Named] = Field(default_factory=list)
     inference: Inference
     validation: Validation = Field(default_factory=Validation)
+    precision: Literal["auto", "float32"] = "auto"
+    compile: bool = False
 
     @model_validator(mode="after")
     def _stages_are_linked(self) -> Recipe:
         seen: list[str] = []
         for stage in self.stages:
             if stage.name in seen or stage.name in ("scratch", "previous"):
-                raise ValueError(f"stage names must be unique and not 'scratch' or 'previous': {stage.name!r}")
+                raise ValueError(
+                    f"stage names must be unique and not 'scratch' or 'previous': {stage.name!r}"
+                )
             if stage.start not in ("scratch", "previous", *seen):
-                raise ValueError(f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage")
+                raise ValueError(
+                    f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage"
+                )
             if stage.start == "previous" and not seen:
                 raise ValueError(f"the first stage {stage.name!r} has no previous stage to start from")
             seen.append(stage.name)
@@ -262,13 +271,20 @@ class Plan(Strict):
     def _networks_are_known(self) -> Plan:
         for stage in self.recipe.stages:
             if stage.network not in self.networks:
-                raise ValueError(f"stage {stage.name!r} trains network {stage.network!r}, known: {list(self.networks)}")
+                raise ValueError(
+                    f"stage {stage.name!r} trains network {stage.network!r}, known: {list(self.networks)}"
+                )
         return self
 
     @property
     def in_channels(self) -> int:
         """Image channels."""
         return len(self.channel_names)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The classes, with what a network puts out for them."""
+        return LabelSet.from_labels(self.labels, self.regions_class_order)
 
     def stage(self, name: str) -> Stage:
         """The stage with this name."""
@@ -282,6 +298,8 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
         plan: it is not changed.
         overrides: dotted path to value, such as ``{"recipe.stages.0.epochs": 20}``. ``stages.0.epochs``
             is short for it: a path that starts with a field of the recipe may leave ``recipe.`` out.
+            A list element is named by its index or by its name (``stages.train.epochs``). Where the patch of the
+            prediction was that of the last stage, it follows a change of it, unless it is changed too.
 
     Raises:
         AutosegError: a path does not exist; the nearest names are given.
@@ -290,6 +308,9 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
     content = plan.model_dump(mode="json")
     for path, value in overrides.items():
         _set(content, path, value)
+    last = plan.recipe.stages[-1].patch_size
+    if plan.recipe.inference.patch_size == last and content["recipe"]["inference"]["patch_size"] == last:
+        content["recipe"]["inference"]["patch_size"] = content["recipe"]["stages"][-1]["patch_size"]
     content["overrides"] = {**content["overrides"], **overrides}
     return validate(content, Plan, where="plan with --set")
 
@@ -312,6 +333,8 @@ def _key(place: Any, part: str, path: str, *, open_end: bool) -> str | int:
     """The key or index that ``part`` means in ``place``."""
     if isinstance(place, list) and part.lstrip("-").isdigit() and -len(place) <= int(part) < len(place):
         return int(part)
+    if isinstance(place, list) and part in (names := [v.get("name") for v in place if isinstance(v, dict)]):
+        return names.index(part)
     if isinstance(place, dict) and (part in place or open_end):
         return part
     if isinstance(place, dict):

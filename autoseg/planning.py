@@ -77,7 +77,9 @@ def make_plan(
     planner: Planner = plugins.load(plugins.PLANNERS, planner_name)
     if planner_name != "auto":
         _refuse_unknown_options(planner, options)
-    plan = planner.plan(fingerprint, budget, validate(options, planner.options, where=f"options of {planner.name}"))
+    plan = planner.plan(
+        fingerprint, budget, validate(options, planner.options, where=f"options of {planner.name}")
+    )
     return apply_overrides(plan, overrides) if overrides else plan
 
 

@@ -61,6 +61,8 @@ def _found(group: str) -> dict[str, EntryPoint]:
             found[entry.name] = entry
             continue
         winner = other if other.value.startswith("autoseg.") else entry
-        messages.warn(f"two plug-ins are called '{entry.name}': {other.value} and {entry.value}; using {winner.value}")
+        messages.warn(
+            f"two plug-ins are called '{entry.name}': {other.value} and {entry.value}; using {winner.value}"
+        )
         found[entry.name] = winner
     return found

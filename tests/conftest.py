@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -24,3 +25,25 @@ def cuda() -> str:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return "cuda"
+
+
+@pytest.fixture(scope="session")
+def make_fingerprint():
+    """A function that makes a fingerprint out of spacings and shapes: tests/planners/fingerprints.py."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(
+        "fingerprints", Path(__file__).parent / "planners/fingerprints.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fingerprint
+
+
+@pytest.fixture(scope="session")
+def model_folder():
+    """The module tests/model_folder.py, which makes a tiny model folder by hand."""
+    spec = importlib.util.spec_from_file_location("model_folder", Path(__file__).with_name("model_folder.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

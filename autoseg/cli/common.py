@@ -54,7 +54,9 @@ def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:
 def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
     """Add ``--raw``, ``--preprocessed``, ``--results`` as asked."""
     for kind in kinds:
-        command.add_argument(f"--{kind}", metavar="FOLDER", help=f"instead of the environment's autoseg_{kind}")
+        command.add_argument(
+            f"--{kind}", metavar="FOLDER", help=f"instead of the environment's autoseg_{kind}"
+        )
 
 
 def add_set(command: argparse.ArgumentParser) -> None:
@@ -81,7 +83,9 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         path, equals, text = pair.partition("=")
         if not equals or not path:
             raise AutosegError(
-                f"--set {pair}: there is no value", expected="PATH=VALUE, such as stages.0.epochs=20", fix="add =VALUE"
+                f"--set {pair}: there is no value",
+                expected="PATH=VALUE, such as stages.0.epochs=20",
+                fix="add =VALUE",
             )
         try:
             overrides[path] = json.loads(text)

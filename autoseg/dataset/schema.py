@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import read_json, validate
+
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+ENTRIES = {
+    "channel_names": ('{"0": "FLAIR", "1": "T1"}', "name every channel, counting from 0"),
+    "labels": ('{"background": 0, "lesion": 1}', "give every label a whole number, 0, 1, 2 and so on"),
+    "numTraining": ("the number of training cases, at least 1", "count the cases in imagesTr"),
+    "file_ending": (" or ".join(FILE_ENDINGS), "give the ending of all image and mask files"),
+    "regions_class_order": ("a list of label values, such as [2, 1]", "name what each region writes"),
+}
+"""For each entry of dataset.json: what is expected, and what to do when it is something else."""
 
 
 class DatasetJson(BaseModel):
@@ -36,7 +50,7 @@ class DatasetJson(BaseModel):
     def _channels_count_from_zero(cls, value: dict[str, str]) -> dict[str, str]:
         expected = [str(i) for i in range(len(value))]
         if sorted(value, key=lambda k: int(k) if k.isdigit() else -1) != expected:
-            raise ValueError(f"channels must be numbered {', '.join(expected)}, found {', '.join(value)}")
+            raise ValueError(f"channels must be numbered {', '.join(expected)}")
         return {key: value[key] for key in expected}
 
     @field_validator("labels")
@@ -44,10 +58,14 @@ class DatasetJson(BaseModel):
     def _labels_are_consecutive(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
         if value.get("background") != 0:
             raise ValueError('labels must contain "background": 0')
+        plain = [v for v in value.values() if not isinstance(v, list)]
+        if len(set(plain)) < len(plain):
+            raise ValueError("two labels have the same value")
         values = sorted({v for item in value.values() for v in (item if isinstance(item, list) else [item])})
         if values != list(range(len(values))):
-            missing = sorted(set(range(max(values) + 1)) - set(values))
-            raise ValueError(f"label values must be consecutive from 0, found {values}, missing {missing}")
+            missing = ", ".join(str(v) for v in sorted(set(range(max(values) + 1)) - set(values)))
+            gap = f"{missing} missing" if missing else f"{values[0]} is negative"
+            raise ValueError(f"label values must be consecutive from 0: {gap}")
         if len(values) < 2:
             raise ValueError("at least one label beside the background is needed")
         ignore = value.get("ignore")
@@ -59,7 +77,7 @@ class DatasetJson(BaseModel):
     @classmethod
     def _ending_is_known(cls, value: str) -> str:
         if value not in FILE_ENDINGS:
-            raise ValueError(f"file_ending must be one of {', '.join(FILE_ENDINGS)}, found {value!r}")
+            raise ValueError("not an ending that autoseg reads")
         return value
 
     @model_validator(mode="after")
@@ -68,23 +86,55 @@ class DatasetJson(BaseModel):
         if any(isinstance(v, list) for v in self.labels.values()):
             order = self.regions_class_order
             if order is None or len(order) != n_regions:
-                raise ValueError(
-                    f"labels with regions need regions_class_order with {n_regions} values "
-                    f"(what each region writes, outermost first), found {order}"
-                )
+                raise ValueError(f"regions need regions_class_order with {n_regions} values, found {order}")
         return self
 
     @cached_property
     def label_set(self) -> LabelSet:
         """What the labels mean for a network: its outputs, targets and regions."""
-        foreground = {n: v for n, v in self.labels.items() if n not in ("background", "ignore")}
-        regions = any(isinstance(v, list) for v in foreground.values())
-        return LabelSet(
-            names=tuple(foreground),
-            values=tuple(tuple(v) if isinstance(v, list) else (v,) for v in foreground.values()),
-            ignore=self.labels.get("ignore"),  # type: ignore[arg-type]
-            writes=tuple(self.regions_class_order) if regions and self.regions_class_order else None,
+        return LabelSet.from_labels(self.labels, self.regions_class_order)
+
+
+def read_dataset_json(path: Path) -> DatasetJson:
+    """Read dataset.json; all its faults are explained at once.
+
+    Raises:
+        AutosegError: it is missing, is not JSON or is of the older format.
+        FaultsError: entries do not fit.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and "modality" in content and "channel_names" not in content:
+        raise AutosegError(
+            "is in the format of nnU-Net v1 and the Medical Segmentation Decathlon",
+            where=str(path),
+            found="modality, and labels by number",
+            expected=", ".join(f'"{key}": {ENTRIES[key][0]}' for key in ("channel_names", "labels")),
+            fix="rename modality to channel_names, turn labels round, add file_ending and _0000 to the file names",
         )
+    try:
+        return validate(content, DatasetJson, where=str(path))
+    except FaultsError as error:
+        faults = _explained(error.faults)
+        plural = "entries do" if len(faults) > 1 else "entry does"
+        raise FaultsError(f"{path}: {len(faults)} {plural} not fit", faults) from None
+
+
+def _explained(faults: Iterable[Fault]) -> list[Fault]:
+    """One fault for each entry, with what was expected and what to do."""
+    explained: dict[str, Fault] = {}
+    for fault in faults:
+        where, problem, found = fault.where, fault.problem, fault.found
+        if where.endswith((".int", ".list[int]")):  # the two kinds that a label may be
+            where, problem = where.rsplit(".", 1)[0], "neither a whole number nor a list of whole numbers"
+        if problem == "Field required":
+            problem, found = "missing", "no such entry"
+        if where == "the whole" and "regions" in problem:
+            where, found = "regions_class_order", ""
+        expected, fix = ENTRIES.get(
+            where.split(".")[0], ("an object with these entries: " + ", ".join(ENTRIES), "write one")
+        )
+        explained.setdefault(where, Fault(where, problem, found, expected, fix))
+    return list(explained.values())
 
 
 @dataclass(frozen=True)
@@ -102,6 +152,20 @@ class LabelSet:
     values: tuple[tuple[int, ...], ...]
     ignore: int | None = None
     writes: tuple[int, ...] | None = None
+
+    @classmethod
+    def from_labels(
+        cls, labels: dict[str, int | list[int]], regions_class_order: list[int] | None = None
+    ) -> LabelSet:
+        """From the entries ``labels`` and ``regions_class_order`` of dataset.json."""
+        foreground = {n: v for n, v in labels.items() if n not in ("background", "ignore")}
+        regions = any(isinstance(v, list) for v in foreground.values())
+        return cls(
+            names=tuple(foreground),
+            values=tuple(tuple(v) if isinstance(v, list) else (v,) for v in foreground.values()),
+            ignore=labels.get("ignore"),  # type: ignore[arg-type]
+            writes=tuple(regions_class_order) if regions and regions_class_order else None,
+        )
 
     @property
     def has_regions(self) -> bool:

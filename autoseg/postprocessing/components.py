@@ -20,7 +20,9 @@ def small_components(mask: np.ndarray, fewer_than_voxels: int, connectivity: int
 
 
 @REGISTRY.register("remove_small_components")
-def remove_small_components(case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26) -> Segmentation:
+def remove_small_components(
+    case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26
+) -> Segmentation:
     """Components of all foreground with fewer voxels than given become background."""
     islands = small_components(case.mask > 0, fewer_than_voxels, connectivity)
     return replace(case, mask=np.where(islands, 0, case.mask).astype(np.uint8))
@@ -41,7 +43,9 @@ def fill_small_holes(
 @REGISTRY.register("keep_largest_component")
 def keep_largest_component(case: Segmentation, *, connectivity: int = 26) -> Segmentation:
     """All foreground but its largest component becomes background."""
-    components = cc3d.connected_components(np.ascontiguousarray(case.mask > 0, np.uint8), connectivity=connectivity)
+    components = cc3d.connected_components(
+        np.ascontiguousarray(case.mask > 0, np.uint8), connectivity=connectivity
+    )
     sizes = np.bincount(components.ravel())
     if len(sizes) < 2:
         return case

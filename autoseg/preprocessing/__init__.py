@@ -1,0 +1,1 @@
+"""From raw arrays to the working grid and back: crop, normalise, resample, the store."""

@@ -1,0 +1,35 @@
+"""autoseg: from scans and lesion masks to a trained and evaluated segmentation model, without tuning.
+
+Python users get :func:`predict` and :func:`evaluate` on arrays; everything else is one command per step.
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoseg.evaluation.evaluate import evaluate
+    from autoseg.inference.predictor import predict
+
+__all__ = ["__version__", "evaluate", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("autoseg")
+    if name == "predict":
+        from autoseg.inference.predictor import predict
+
+        return predict
+    if name == "evaluate":
+        from autoseg.evaluation.evaluate import evaluate
+
+        return evaluate
+    raise AttributeError(f"module 'autoseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,64 @@
+"""autoseg_export: write a trained model as one zip, to be used elsewhere with autoseg_import or autoseg_predict -m."""
+
+from __future__ import annotations
+
+import argparse
+
+from autoseg.cli import common
+
+EXAMPLES = """  autoseg_export -d 11 -o rat_t2.zip
+  autoseg_export -d RatT2 -f 0 1 -o rat_t2_two_folds.zip"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="id or name")
+    command.add_argument("-o", dest="output", required=True, metavar="FILE.zip", help="the zip to write")
+    command.add_argument("-p", dest="plan_name", metavar="NAME", help="the model of this plan")
+    command.add_argument("-tr", dest="trainer", metavar="NAME", help="the model of this trainer")
+    command.add_argument("-name", dest="model_name", metavar="NAME", help="the model of this name")
+    command.add_argument(
+        "-f", dest="folds", nargs="+", metavar="FOLD", help="folds to export (default: every finished one)"
+    )
+    common.add_folders(command, "results")
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    return common.run(_main, build_parser().parse_args(argv))
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from autoseg import paths
+    from autoseg.bundle import export_bundle
+    from autoseg.errors import AutosegError
+    from autoseg.inference.model import find_model
+
+    target = Path(arguments.output)
+    if target.suffix != ".zip":
+        raise AutosegError(
+            "the output is not named as a zip",
+            found=target.name,
+            expected="FILE.zip",
+            fix="end its name in .zip",
+        )
+    folder = find_model(
+        paths.root("results", arguments.results),
+        arguments.dataset,
+        trainer=arguments.trainer,
+        plan_name=arguments.plan_name,
+        model_name=arguments.model_name,
+    )
+    card = export_bundle(folder, target, arguments.folds)
+    size_mb = target.stat().st_size / 1e6
+    print(
+        f"{target}: {card.name} of {card.dataset}, folds {', '.join(f.fold for f in card.folds)}, {size_mb:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,95 @@
+"""autoseg_plan_and_preprocess: look at a dataset, decide how to treat it, say why, prepare it for training."""
+
+from __future__ import annotations
+
+import argparse
+
+from autoseg.cli import common
+
+EXAMPLES = """  autoseg_plan_and_preprocess -d 11
+  autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
+  autoseg_plan_and_preprocess -d 11 --set planner.preset=L -p unet_L
+  autoseg_plan_and_preprocess -d 11 --set stages.train.patch_size='[20,128,128]' stages.train.epochs=100"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.add_argument(
+        "-d", dest="dataset", required=True, metavar="ID|NAME", help="dataset, such as 11 or RatT2"
+    )
+    command.add_argument(
+        "-pl",
+        dest="planner",
+        default="auto",
+        metavar="PLANNER",
+        help="which method; auto takes the one that fits best",
+    )
+    command.add_argument(
+        "-p",
+        dest="plan_name",
+        metavar="NAME",
+        help="name of the plan (default: that of the method), to keep several",
+    )
+    command.add_argument(
+        "-gpu_memory_target",
+        type=float,
+        metavar="GB",
+        help="memory of the card that will train (default: the planner's own target)",
+    )
+    command.add_argument(
+        "-np",
+        dest="processes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes (default: all cores, at most 8)",
+    )
+    command.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
+    command.add_argument(
+        "--keep_plan",
+        action="store_true",
+        help="use the plan.json that is there, for example after editing it",
+    )
+    common.add_set(command)
+    common.add_folders(command, "raw", "preprocessed")
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    return common.run(_main, build_parser().parse_args(argv))
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    from autoseg import messages, paths, prepare
+    from autoseg.plan_table import format_plan
+    from autoseg.planning import Budget
+
+    raw_root = paths.root("raw", arguments.raw)
+    preprocessed = paths.root("preprocessed", arguments.preprocessed)
+    raw_folder = raw_root / paths.dataset_name(raw_root, arguments.dataset)
+    folder = preprocessed / raw_folder.name
+    processes = arguments.processes or common.default_processes()
+    prepare.check_writable(folder)
+    with messages.LogFile(folder / "prepare.log"):
+        raw, fingerprint = prepare.take_fingerprint(raw_folder, folder, processes)
+        prepared = prepare.decide(
+            fingerprint,
+            folder,
+            planner=arguments.planner,
+            plan_name=arguments.plan_name,
+            budget=Budget(memory_gb=arguments.gpu_memory_target),
+            overrides=common.parse_overrides(arguments.overrides),
+            keep=arguments.keep_plan,
+        )
+        print(format_plan(prepared.plan))
+        if not arguments.no_pp:
+            report = prepare.preprocess(raw, prepared, processes)
+            print(report.summary())
+        print(f"\nplan: {prepared.plan_path}")
+        print(f"next: autoseg_train {raw_folder.name} 0 -p {prepared.plan_name}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

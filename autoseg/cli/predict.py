@@ -1,0 +1,125 @@
+"""autoseg_predict: segment a folder of cases, or one case, with a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from autoseg.cli import common
+
+EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
+  autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
+  autoseg_predict -i rat07_0000.nii.gz -o masks -m model.zip -device cpu
+  autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.add_argument(
+        "-i",
+        dest="images",
+        required=True,
+        metavar="IMAGES",
+        help="folder of CASE_0000.nii.gz ..., or one file",
+    )
+    command.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the masks go")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("-d", dest="dataset", metavar="DATASET", help="id or name; takes its model in results")
+    which.add_argument("-m", dest="model", metavar="BUNDLE", help="a model folder or an exported zip")
+    command.add_argument("-p", dest="plan_name", metavar="NAME", help="with -d: the model of this plan")
+    command.add_argument("-tr", dest="trainer", metavar="NAME", help="with -d: the model of this trainer")
+    command.add_argument("-name", dest="model_name", metavar="NAME", help="with -d: the model of this name")
+    command.add_argument(
+        "-f", dest="folds", nargs="+", metavar="FOLD", help="folds to average (default: every finished one)"
+    )
+    command.add_argument(
+        "-chk",
+        dest="checkpoint",
+        choices=("final", "best"),
+        default="final",
+        help="last weights, or those with the best validation Dice (default: %(default)s)",
+    )
+    command.add_argument("-device", metavar="DEVICE", help="cuda, cpu or mps (default: cuda if there is one)")
+    mirroring = command.add_mutually_exclusive_group()
+    mirroring.add_argument("--disable_tta", action="store_true", help="no mirroring (the default on a CPU)")
+    mirroring.add_argument(
+        "--enable_tta", action="store_true", help="average over mirrored copies (the default elsewhere)"
+    )
+    command.add_argument(
+        "-step_size",
+        type=float,
+        metavar="SHARE",
+        help="distance of tiles as a share of a tile (default: plan)",
+    )
+    command.add_argument(
+        "--save_probabilities", action="store_true", help="also CASE.npz, float16 [class, z, y, x]"
+    )
+    command.add_argument(
+        "--continue_prediction", action="store_true", help="keep what is whole and made the same way"
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace masks that autoseg did not predict"
+    )
+    common.add_folders(command, "results")
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    return common.run(_main, build_parser().parse_args(argv))
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from autoseg import messages, paths
+    from autoseg.bundle import opened
+    from autoseg.dataset.layout import list_images
+    from autoseg.inference.model import find_model, open_model
+
+    if arguments.model:
+        source = Path(arguments.model)
+    else:
+        source = find_model(
+            paths.root("results", arguments.results),
+            arguments.dataset,
+            trainer=arguments.trainer,
+            plan_name=arguments.plan_name,
+            model_name=arguments.model_name,
+        )
+    with opened(source) as folder:
+        model = open_model(folder, arguments.folds, arguments.checkpoint)
+        cases = list_images(arguments.images, model.info)  # wrong input is said before torch is loaded
+
+        from autoseg.inference.folder import predict_cases
+        from autoseg.inference.predictor import Predictor
+
+        _use_all_cores()
+        mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
+        predictor = Predictor(model, device=arguments.device, mirror=mirror, step=arguments.step_size)
+        messages.info(
+            f"{len(cases)} cases, model {source.name}, folds {', '.join(model.folds)}, "
+            f"{predictor.n_members} networks, on {predictor.device}"
+        )
+        report = predict_cases(
+            predictor,
+            cases,
+            Path(arguments.output),
+            continue_prediction=arguments.continue_prediction,
+            save_probabilities=arguments.save_probabilities,
+            overwrite=arguments.overwrite,
+        )
+    print(f"{len(report.predicted)} cases predicted, {len(report.kept)} kept: {arguments.output}")
+
+
+def _use_all_cores() -> None:
+    """One thread for each core that this process may use, unless the environment says otherwise."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

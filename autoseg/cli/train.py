@@ -1,0 +1,121 @@
+"""autoseg_train: train one fold of a prepared dataset and score it on the fold's validation cases.
+
+Ctrl-C and SIGTERM save and leave; --c continues exactly where it stopped.
+Several GPUs: torchrun --nproc_per_node=2 -m autoseg.cli.train DATASET FOLD
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from autoseg.cli import common
+
+EXAMPLES = """  autoseg_train 11 0
+  autoseg_train RatT2 0 --c
+  autoseg_train RatT2 all -device cuda --set stages.train.epochs=200 -name unet__short
+  autoseg_train 11 0 --overwrite"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.add_argument("dataset", metavar="DATASET", help="id or name, such as 11 or RatT2")
+    command.add_argument(
+        "fold", metavar="FOLD", help="0 to 4, or all (trains on every case, no honest validation)"
+    )
+    command.add_argument(
+        "-p", dest="plan_name", metavar="NAME", help="which plan, where the dataset has several"
+    )
+    command.add_argument("-tr", dest="trainer", metavar="NAME", help="trainer (default: the plan's)")
+    command.add_argument(
+        "-name", dest="model_name", metavar="NAME", help="name of the model (default: TRAINER__PLAN)"
+    )
+    command.add_argument("--c", dest="resume", action="store_true", help="continue an interrupted training")
+    command.add_argument("--overwrite", action="store_true", help="train a fold again that has a result")
+    command.add_argument("-device", metavar="DEVICE", help="cuda, cpu or mps (default: cuda if there is one)")
+    command.add_argument(
+        "-workers",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes that augment on the CPU (default: see the docs)",
+    )
+    common.add_set(command)
+    common.add_folders(command, "raw", "preprocessed", "results")
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    return common.run(_main, build_parser().parse_args(argv))
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from autoseg import paths, plugins, project
+    from autoseg.plan import apply_overrides
+
+    fold = _fold(arguments.fold)
+    prepared = project.open_prepared(
+        paths.root("preprocessed", arguments.preprocessed), arguments.dataset, arguments.plan_name
+    )
+    raw = paths.root("raw", arguments.raw) / prepared.dataset
+    results = paths.root("results", arguments.results)
+    plan = prepared.plan
+    overrides = common.parse_overrides(arguments.overrides)
+    if arguments.trainer:
+        plugins.load(plugins.TRAINERS, arguments.trainer)
+        overrides["trainer"] = arguments.trainer
+    if overrides:
+        plan = apply_overrides(plan, overrides)
+
+    from autoseg.device import choose_device
+    from autoseg.training.interrupt import Interrupted
+    from autoseg.training.job import FoldJob
+    from autoseg.training.run import train_fold
+
+    device = choose_device(arguments.device)
+    model = project.model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name)
+    if arguments.model_name:
+        model = model.with_name(arguments.model_name)
+    job = FoldJob(
+        prepared=prepared,
+        plan=plan,
+        fold=fold,
+        model=model,
+        raw=raw,
+        device=device,
+        workers=arguments.workers or 0,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+    )
+    try:
+        record = train_fold(job)
+    except Interrupted as stopped:
+        print(f"\nstopped by {stopped} and saved; continue with --c", file=sys.stderr)
+        return 128 + stopped.number
+    if record:
+        _report(job, record)
+    return 0
+
+
+def _fold(text: str) -> int | str:
+    from autoseg.errors import AutosegError
+
+    if text == "all" or text.isdigit():
+        return text if text == "all" else int(text)
+    raise AutosegError(
+        f"fold '{text}' is not known", expected="a number from 0, or all", fix="for example: 0"
+    )
+
+
+def _report(job, record) -> None:  # noqa: ANN001
+    print(f"\nfold {job.fold} finished in {record['seconds']:.0f} s: {job.folder}")
+    for name, scores in (record["validation"] or {}).items():
+        print(f"  {name}: {scores}")
+    print(f"next: autoseg_predict -i IMAGES -o MASKS -d {job.prepared.dataset} -f {job.fold}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,327 @@
+"""The fingerprint's measurements: one pass over the files, in which they are checked as well."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+
+from autoseg import messages
+from autoseg.dataset.integrity import (
+    Loaded,
+    check_case,
+    check_layout,
+    duplicate_faults,
+    emptiness_faults,
+    hash_case,
+)
+from autoseg.dataset.layout import Case, RawDataset
+from autoseg.dataset.schema import DatasetJson
+from autoseg.errors import Fault, FaultsError
+from autoseg.files import hash_file, hash_json
+from autoseg.fingerprint import (
+    FOREGROUND_PERCENTS,
+    CaseFingerprint,
+    Fingerprint,
+    Intensities,
+    LesionLoad,
+    Quantiles,
+    Summary,
+)
+from autoseg.parallel import each
+
+SAMPLE = 250_000
+"""Percentiles of a case come from at most this many voxels, evenly spread."""
+POOLED_SAMPLE = 1_000_000
+"""Percentiles of the dataset come from about this many points, the same number for each case."""
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: Case
+    info: DatasetJson
+    known: CaseFingerprint | None
+
+
+def examine(raw: RawDataset, processes: int, previous: Fingerprint | None = None) -> Fingerprint:
+    """See :func:`autoseg.fingerprint.extract_fingerprint`, which is this."""
+    faults = check_layout(raw)
+    known = _reusable(raw.info, previous)
+    tasks = [_Task(case, raw.info, known.get(case.name)) for case in raw.cases]
+    results = dict(each(_examine, tasks, processes, name_of=lambda task: task.case.name, doing="checking"))
+    records = []
+    for i in range(len(tasks)):
+        record, found = results[i]
+        faults += found
+        records += [record] if record else []
+    faults += duplicate_faults({record.name: record.channel_hashes for record in records}, raw)
+    if len(records) == len(raw.cases):
+        faults += emptiness_faults(record.lesions.volume_voxels for record in records)
+    if faults:
+        plural = "s" if len(faults) > 1 else ""
+        raise FaultsError(f"{raw.name}: {len(faults)} fault{plural} in the raw data ({raw.folder})", faults)
+    if len(records) == 1:
+        messages.warn(f"{raw.name} has one case only: it can be planned for, but not divided into folds")
+    return _assemble(raw, records)
+
+
+def _reusable(info: DatasetJson, previous: Fingerprint | None) -> dict[str, CaseFingerprint]:
+    """Records of an earlier fingerprint that hold for cases whose files are the same."""
+    if previous is None or list(info.channel_names.values()) != previous.channel_names:
+        return {}
+    if (info.labels, info.regions_class_order) != (previous.labels, previous.regions_class_order):
+        return {}
+    return {record.name: record for record in previous.cases if record.channel_hashes}
+
+
+def _examine(task: _Task) -> tuple[CaseFingerprint | None, list[Fault]]:
+    """Check and measure one case; what a worker process does."""
+    if task.known is not None and _hash_of_files(task.case) == task.known.content_hash:
+        return task.known, []
+    loaded, faults = check_case(task.case, task.info)
+    return (measure_case(loaded, task.info) if loaded else None), faults
+
+
+def _hash_of_files(case: Case) -> str | None:
+    paths = [*case.images, *([case.mask] if case.mask else [])]
+    try:
+        return hash_case([hash_file(path) for path in paths])
+    except OSError:
+        return None  # the check says what is wrong
+
+
+def _assemble(raw: RawDataset, records: list[CaseFingerprint]) -> Fingerprint:
+    info = raw.info
+    cases = {record.name: record.content_hash for record in records}
+    return Fingerprint(
+        dataset=raw.name,
+        channel_names=list(info.channel_names.values()),
+        labels=info.labels,
+        regions_class_order=info.regions_class_order,
+        content_hash=hash_json({"cases": cases, "dataset.json": info.model_dump(mode="json")}),
+        cases=records,
+        summary=summarise(records),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- a case
+
+
+def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
+    """The facts of one case."""
+    geometry = case.geometry
+    brain = functools.reduce(np.logical_or, (channel != 0 for channel in case.image))
+    box = bounding_box(brain) or ((0, 0), (0, 0), (0, 0))
+    cropped = tuple(stop - start for start, stop in box)
+    foreground = info.label_set.foreground(case.mask)
+    intensities, percentiles = _foreground(case.image, foreground)
+    voxel_ml = geometry.voxel_ml
+    inside = tuple(slice(*pair) for pair in bounding_box(foreground) or ((0, 0),) * 3)
+    starts, label = tuple(part.start for part in inside), case.mask[inside]
+    return CaseFingerprint(
+        name=case.name,
+        content_hash=case.content_hash,
+        spacing_mm=geometry.spacing_mm,
+        shape=geometry.shape,
+        extent_mm=geometry.extent_mm,
+        orientation=geometry.orientation,
+        nonzero_box=box,
+        shape_after_crop=cropped,
+        relative_size_after_crop=math.prod(cropped) / math.prod(geometry.shape),
+        brain=[_intensities(channel, brain) for channel in case.image],
+        foreground=intensities,
+        lesions=lesion_load(foreground[inside], starts, geometry.shape, voxel_ml),
+        classes={
+            name: lesion_load(mask, starts, geometry.shape, voxel_ml)
+            for name, mask in info.label_set.masks(label).items()
+        },
+        foreground_percentiles=percentiles,
+        channel_hashes=case.channel_hashes,
+    )
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """First and one-past-last index per axis of the True voxels of ``[z, y, x]``; None when there is none."""
+    plane = mask.any(0)
+    lines = (mask.any((1, 2)), plane.any(1), plane.any(0))
+    where = [np.flatnonzero(line) for line in lines]
+    if not where[0].size:
+        return None
+    z, y, x = ((int(found[0]), int(found[-1]) + 1) for found in where)
+    return z, y, x
+
+
+def lesion_load(mask: np.ndarray, starts: Sequence[int], shape: Sequence[int], voxel_ml: float) -> LesionLoad:
+    """Components and volume of a mask that was cut out of an image.
+
+    Args:
+        mask: boolean ``[z, y, x]``.
+        starts: where it was cut out, in voxels.
+        shape: of the whole image.
+        voxel_ml: volume of a voxel.
+    """
+    n_voxels = int(np.count_nonzero(mask))
+    if not n_voxels:
+        return LesionLoad(n_components=0, component_voxels=[], volume_voxels=0, volume_ml=0.0)
+    components = cc3d.connected_components(np.ascontiguousarray(mask, np.uint8), connectivity=26)
+    sizes = np.sort(np.bincount(components.ravel())[1:])[::-1]
+    centroid = []
+    for axis in range(3):
+        profile = mask.sum(tuple({0, 1, 2} - {axis}))
+        middle = starts[axis] + 0.5 + float(profile @ np.arange(mask.shape[axis])) / n_voxels
+        centroid.append(_short(middle / shape[axis]))
+    return LesionLoad(
+        n_components=len(sizes),
+        component_voxels=sizes.tolist(),
+        volume_voxels=n_voxels,
+        volume_ml=n_voxels * voxel_ml,
+        centroid_share=tuple(centroid),
+    )
+
+
+def _intensities(channel: np.ndarray, mask: np.ndarray) -> Intensities:
+    """Of one channel ``[z, y, x]`` within a mask of the same shape, without a copy of the whole."""
+    n, mean, std, low, high = _moments(_planes(channel, mask))
+    step = _stride(channel.size)
+    sample = channel.reshape(-1)[::step][mask.reshape(-1)[::step]]
+    if not sample.size:  # very few voxels
+        sample = channel[mask]
+    p_low, median, p_high = np.percentile(sample, (0.5, 50, 99.5))
+    return _record(n, mean, std, (low, p_low, median, p_high, high))
+
+
+def _planes(channel: np.ndarray, mask: np.ndarray) -> Iterator[np.ndarray]:
+    for plane, inside in zip(channel, mask, strict=True):
+        values = plane.reshape(-1) if inside.all() else plane[inside]
+        if values.size:
+            yield values
+
+
+def _moments(parts: Iterable[np.ndarray]) -> tuple[int, float, float, float, float]:
+    """Number, mean, standard deviation, minimum and maximum of values that come in parts.
+
+    Sums are float64 and taken about the first part's mean, so that a large mean costs no digits.
+    """
+    n, total, squares, low, high, about = 0, 0.0, 0.0, math.inf, -math.inf, None
+    for part in parts:
+        values = part.astype(np.float64)
+        about = float(values.mean()) if about is None else about
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        values -= about
+        n, total, squares = n + values.size, total + float(values.sum()), squares + float(values @ values)
+    if about is None:
+        return 0, 0.0, 0.0, 0.0, 0.0
+    return n, about + total / n, math.sqrt(max(squares / n - (total / n) ** 2, 0.0)), low, high
+
+
+def _stride(n_voxels: int) -> int:
+    """The step that leaves about :data:`SAMPLE` of so many voxels and falls into step with no axis."""
+    step = max(1, n_voxels // SAMPLE)
+    while math.gcd(step, n_voxels) > 1:
+        step += 1
+    return step
+
+
+def _foreground(image: np.ndarray, mask: np.ndarray) -> tuple[list[Intensities], list[list[float]]]:
+    """Per channel: intensities and percentiles within the mask; two empty lists when it is empty."""
+    index = np.flatnonzero(mask)
+    if not index.size:
+        return [], []
+    records, percentiles = [], []
+    for channel in image:
+        values = channel.reshape(-1)[index]
+        sample = values[:: max(1, -(-values.size // SAMPLE))]
+        at = np.percentile(sample, FOREGROUND_PERCENTS)
+        five = (values.min(), *np.interp((0.5, 50, 99.5), FOREGROUND_PERCENTS, at), values.max())
+        n, mean, std, *_ = _moments([values])
+        records.append(_record(n, mean, std, five))
+        percentiles.append([_short(value) for value in at])
+    return records, percentiles
+
+
+def _record(n: int, mean: float, std: float, five: Sequence[float]) -> Intensities:
+    """The record of a mask; ``five`` is minimum, 0.5th percentile, median, 99.5th percentile, maximum."""
+    low, p_low, median, p_high, high = map(_short, five)
+    return Intensities(
+        n_voxels=n,
+        mean=_short(mean),
+        std=_short(std),
+        median=median,
+        min=low,
+        max=high,
+        percentile_00_5=p_low,
+        percentile_99_5=p_high,
+    )
+
+
+def _short(value: float) -> float:
+    """Seven digits: what a float32 holds."""
+    return float(f"{value:.7g}")
+
+
+# ----------------------------------------------------------------------------------------------- the summary
+
+
+def summarise(cases: Sequence[CaseFingerprint]) -> Summary:
+    """The summary that follows from the records of at least one case."""
+    voxel_ml = [math.prod(case.spacing_mm) / 1000 for case in cases]
+    components = [
+        (n, ml) for case, ml in zip(cases, voxel_ml, strict=True) for n in case.lesions.component_voxels
+    ]
+    return Summary(
+        n_cases=len(cases),
+        empty_share=sum(case.lesions.volume_voxels == 0 for case in cases) / len(cases),
+        median_relative_size_after_crop=float(np.median([case.relative_size_after_crop for case in cases])),
+        shape=_per_axis(case.shape for case in cases),
+        spacing_mm=_per_axis(case.spacing_mm for case in cases),
+        extent_mm=_per_axis(case.extent_mm for case in cases),
+        orientations=dict(sorted(Counter(case.orientation for case in cases).items())),
+        lesions_per_case=quantiles([case.lesions.n_components for case in cases]),
+        lesion_volume_ml=quantiles([n * ml for n, ml in components]),
+        lesion_volume_voxels=quantiles([n for n, _ in components]),
+        load_per_case_ml=quantiles([case.lesions.volume_ml for case in cases]),
+        foreground=_pooled([case for case in cases if case.foreground]),
+    )
+
+
+def quantiles(values: Sequence[float]) -> Quantiles:
+    """Number, quartiles, extremes and mean; None for all but the number when there is no value."""
+    if not values:
+        return Quantiles(n=0)
+    low, q25, median, q75, high = np.percentile(values, (0, 25, 50, 75, 100)).tolist()
+    mean = float(np.mean(values))
+    return Quantiles(n=len(values), min=low, q25=q25, median=median, q75=q75, max=high, mean=mean)
+
+
+def _per_axis(rows: Iterable[Sequence[float]]) -> list[Quantiles]:
+    return [quantiles(list(values)) for values in zip(*rows, strict=True)]
+
+
+def _pooled(cases: Sequence[CaseFingerprint]) -> list[Intensities]:
+    """Per channel: the foreground of all cases together, in which every case weighs the same."""
+    if not cases:
+        return []
+    return [
+        _pooled_channel([c.foreground[k] for c in cases], [c.foreground_percentiles[k] for c in cases])
+        for k in range(len(cases[0].foreground))
+    ]
+
+
+def _pooled_channel(records: Sequence[Intensities], percentiles: Sequence[Sequence[float]]) -> Intensities:
+    means = np.array([record.mean for record in records])
+    mean = float(means.mean())
+    variance = float(np.mean([record.std**2 for record in records]) + np.mean((means - mean) ** 2))
+    n_points = min(10_000, max(200, POOLED_SAMPLE // len(records)))
+    at = 100 * (np.arange(n_points) + 0.5) / n_points
+    points = np.concatenate([np.interp(at, FOREGROUND_PERCENTS, case) for case in percentiles])
+    inner = np.percentile(points, (0.5, 50, 99.5))
+    extremes = min(record.min for record in records), max(record.max for record in records)
+    n_voxels = sum(record.n_voxels for record in records)
+    return _record(n_voxels, mean, math.sqrt(variance), (extremes[0], *inner, extremes[1]))

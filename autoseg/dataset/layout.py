@@ -1,0 +1,216 @@
+"""The raw layout, nnU-Net's: ``dataset.json``, ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.dataset.schema import FILE_ENDINGS, DatasetJson, read_dataset_json
+from autoseg.errors import AutosegError, Fault, FaultsError
+
+IMAGES, MASKS = "imagesTr", "labelsTr"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case.
+
+    Attributes:
+        name: what its files have in common.
+        images: one path for each channel, in order; whether they exist is for the integrity check.
+        mask: None when there is none.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A raw dataset as found on disk; nothing but dataset.json has been opened.
+
+    Attributes:
+        folder: ``.../DatasetNNN_Name``.
+        name: of the folder.
+        info: dataset.json.
+        cases: every case that has an image or a mask, sorted by name.
+    """
+
+    folder: Path
+    name: str
+    info: DatasetJson
+    cases: tuple[Case, ...]
+
+
+def load_raw(folder: Path | str) -> RawDataset:
+    """Read dataset.json and list the cases.
+
+    Raises:
+        AutosegError: the folder, dataset.json or imagesTr is missing, or there is no case.
+        FaultsError: dataset.json does not fit its schema.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AutosegError("the folder of the dataset is missing", where=str(folder), fix="check the path")
+    if not (folder / "dataset.json").is_file():
+        raise AutosegError(
+            "there is no dataset.json",
+            where=str(folder),
+            found=", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "an empty folder",
+            expected="dataset.json, imagesTr and labelsTr",
+            fix="write one that names channels and labels; docs/formats/dataset_json.md has an example",
+        )
+    info = read_dataset_json(folder / "dataset.json")
+    cases = _listed_cases(folder, info) or _found_cases(folder, info)
+    if not cases:
+        raise _no_case(folder / IMAGES, info)
+    return RawDataset(folder, folder.name, info, tuple(cases))
+
+
+def split_name(file_name: str, endings: tuple[str, ...] = FILE_ENDINGS) -> tuple[str, int | None, str] | None:
+    """``CASE_0001.nii.gz`` as case, channel and ending; the channel is None without ``_NNNN``.
+
+    Returns None for hidden files and for other endings.
+    """
+    ending = next((e for e in endings if file_name.endswith(e)), None)
+    if ending is None or file_name.startswith("."):
+        return None
+    stem = file_name.removesuffix(ending)
+    numbered = re.fullmatch(r"(.+)_(\d{4})", stem)
+    return (numbered[1], int(numbered[2]), ending) if numbered else (stem, None, ending)
+
+
+def _found_cases(folder: Path, info: DatasetJson) -> list[Case]:
+    images, masks = folder / IMAGES, folder / MASKS
+    for needed in (images, masks):
+        if not needed.is_dir():
+            raise AutosegError(
+                f"the folder {needed.name} is missing",
+                where=str(folder),
+                found=", ".join(sorted(entry.name for entry in folder.iterdir())[:8]),
+                expected="imagesTr with the images and labelsTr with the masks",
+                fix="move the training images into imagesTr and their masks into labelsTr",
+            )
+    ending = info.file_ending
+    parts = (split_name(entry.name, (ending,)) for entry in images.iterdir())
+    with_image = {part[0] for part in parts if part and part[1] is not None}
+    hidden = tuple(entry.name for entry in masks.iterdir() if entry.name.startswith("."))
+    with_mask = {
+        entry.name.removesuffix(ending)
+        for entry in masks.iterdir()
+        if entry.name.endswith(ending) and entry.name not in hidden
+    }
+    n_channels = len(info.channel_names)
+    return [
+        Case(
+            name=name,
+            images=tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(n_channels)),
+            mask=masks / f"{name}{ending}" if name in with_mask else None,
+        )
+        for name in sorted(with_image | with_mask)
+    ]
+
+
+def _listed_cases(folder: Path, info: DatasetJson) -> list[Case]:
+    """The cases that dataset.json itself lists under ``dataset``, as nnU-Net allows."""
+    listed = (info.model_extra or {}).get("dataset")
+    if not isinstance(listed, dict):
+        return []
+    faults, cases = [], []
+    for name, files in sorted(listed.items()):
+        try:
+            images = tuple(folder / path for path in files["images"])
+            cases.append(Case(name, images, folder / files["label"]))
+        except (KeyError, TypeError):
+            expected = '{"images": [one path per channel], "label": path}'
+            faults.append(Fault(f"dataset.{name}", "does not name its files", repr(files)[:60], expected))
+    if faults:
+        raise FaultsError(f"{folder / 'dataset.json'}: {len(faults)} entries do not fit", faults)
+    return cases
+
+
+def _no_case(images: Path, info: DatasetJson) -> AutosegError:
+    files = sorted(entry.name for entry in images.iterdir() if not entry.name.startswith("."))
+    found = f"{len(files)} files, such as {files[0]}" if files else "an empty folder"
+    return AutosegError(
+        "there is no case",
+        where=str(images),
+        found=found,
+        expected=f"names such as CASE_0000{info.file_ending}, one file for each channel",
+        fix="rename the files, or correct file_ending in dataset.json",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ prediction
+
+
+def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
+    """The cases to predict.
+
+    Args:
+        path: a folder of ``CASE_0000.nii.gz`` and so on in any format that autoseg reads; or one such file,
+            which stands for its case. With one channel a single file may have any name.
+        info: what the model was trained on.
+
+    Raises:
+        AutosegError: there is nothing to predict.
+        FaultsError: cases have too few or too many channels.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise AutosegError("there is no such file or folder", where=str(path), fix="check the path")
+    channels = info.channel_names
+    if path.is_dir():
+        cases = _cases_in(path)
+    else:
+        parts = split_name(path.name)
+        if parts is None:
+            raise _nothing_to_predict(path, channels)
+        name, number, _ = parts
+        if number is None and len(channels) == 1:
+            return [Case(name, (path,))]
+        cases = {name: _cases_in(path.parent).get(name, {})}
+    if not any(cases.values()):
+        raise _nothing_to_predict(path, channels)
+    faults = [fault for name, files in cases.items() for fault in _channel_faults(name, files, channels)]
+    if faults:
+        raise FaultsError(f"{path}: {len(faults)} cases do not have the model's channels", faults)
+    return [Case(name, tuple(files[i][0] for i in range(len(channels)))) for name, files in cases.items()]
+
+
+def _cases_in(folder: Path) -> dict[str, dict[int, list[Path]]]:
+    """Case to channel to the files that claim to be it, sorted."""
+    cases: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for entry in sorted(folder.iterdir()):
+        parts = split_name(entry.name)
+        if parts and parts[1] is not None and entry.is_file():
+            cases[parts[0]][parts[1]].append(entry)
+    return dict(sorted(cases.items()))
+
+
+def _channel_faults(name: str, files: dict[int, list[Path]], channels: dict[str, str]) -> list[Fault]:
+    expected = ", ".join(f"_{int(i):04d} ({channel})" for i, channel in channels.items())
+    if sorted(files) != list(range(len(channels))):
+        found = ", ".join(f"_{i:04d}" for i in sorted(files))
+        problem = f"{len(files)} channels where the model needs {len(channels)}"
+        return [Fault(name, problem, found, expected, "give the model the channels that it was trained with")]
+    twice = [entry.name for entries in files.values() if len(entries) > 1 for entry in entries]
+    if twice:
+        fix = "keep one of them in the folder"
+        return [Fault(name, "one channel in two files", ", ".join(twice), "one file per channel", fix)]
+    return []
+
+
+def _nothing_to_predict(path: Path, channels: dict[str, str]) -> AutosegError:
+    names = ", ".join(f"CASE_{int(i):04d} ({channel})" for i, channel in channels.items())
+    found = "no file with such a name" if path.is_dir() else path.name
+    return AutosegError(
+        "there is nothing to predict",
+        where=str(path),
+        found=found,
+        expected=f"for each case: {names}; ending in {', '.join(FILE_ENDINGS)}",
+        fix="name the files by case and channel; no _0000 is needed only for one file of a one-channel model",
+    )

@@ -1,0 +1,41 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from autoseg.errors import AutosegError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device that was asked for, or the best one at hand (CUDA, else the CPU).
+
+    Args:
+        name: ``cuda``, ``cuda:1``, ``cpu``, ``mps`` or None. Under torchrun, ``cuda`` is the local rank's card.
+
+    Raises:
+        AutosegError: it is not there.
+    """
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    there = {"cuda": torch.cuda.is_available, "cpu": lambda: True, "mps": torch.backends.mps.is_available}
+    if kind not in there:
+        raise AutosegError(
+            f"-device {name}: unknown device", expected="cuda, cuda:N, cpu or mps", fix="choose one of them"
+        )
+    if not there[kind]():
+        raise AutosegError(
+            f"-device {name}: there is no such device here",
+            found=f"torch {torch.__version__} without a usable {kind} device",
+            expected="a device that torch can use",
+            fix="use -device cpu, or install a torch build with drivers for your card",
+        )
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device(name)

@@ -1,0 +1,336 @@
+"""Many cases: while the network works on one, the next is read and the one before is written.
+
+One thread reads and preprocesses, one restores and writes, the caller's runs the network. Each hands over one
+case at a time, so memory does not grow with the number of cases, and what goes wrong in a thread is raised in
+the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from autoseg import messages
+from autoseg.dataset.imageio import Geometry, read_channels, write_mask
+from autoseg.dataset.layout import Case
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
+from autoseg.inference import record as records
+from autoseg.inference.fusion import Fusion
+from autoseg.inference.predictor import Predictor
+from autoseg.inference.record import CaseRecord, PredictionRecord
+from autoseg.preprocessing.case import Preprocessed
+
+
+@dataclass
+class FolderReport:
+    """Names of the cases that were predicted, kept as they were, and could not be predicted."""
+
+    predicted: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def predict_cases(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    output: Path,
+    *,
+    continue_prediction: bool = False,
+    save_probabilities: bool = False,
+    overwrite: bool = False,
+) -> FolderReport:
+    """Predict cases into a folder: ``CASE.nii.gz`` (the model's file ending) and prediction.json.
+
+    Args:
+        predictor: the model.
+        cases: see :func:`autoseg.dataset.layout.list_images`.
+        output: the folder; it is made.
+        continue_prediction: keep cases whose files are whole, from the same image, model and options.
+        save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
+        overwrite: replace masks in a folder that is not a folder of predictions.
+
+    Raises:
+        AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
+        FaultsError: some cases could not be read; all others are done.
+    """
+    output = Path(output)
+    _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
+    write_bytes(output / ".write-test", b"")  # explains an unwritable folder before any work
+    (output / ".write-test").unlink()
+    with exclusive(output / ".lock", doing="predicting into this folder"):
+        before = records.read_record(output)
+        record = PredictionRecord(
+            autoseg_version=version("autoseg"),
+            identity={**predictor.identity, "dataset": predictor.plan.dataset},
+            cases=before.cases if before else {},
+        )
+        records.write_record(output, record)
+        run = _FolderRun(predictor, output, record, save_probabilities)
+        return run.predict(cases, continue_prediction)
+
+
+def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, overwrite: bool) -> None:
+    """Masks that no prediction made, such as a reader's, are never replaced unasked."""
+    if any(path.parent.resolve() == output.resolve() for case in cases for path in case.images):
+        raise AutosegError(
+            "the output folder holds the images", where=str(output), fix="choose another folder with -o"
+        )
+    if overwrite or (output / records.FILE_NAME).exists():
+        return
+    there = [case.name + ending for case in cases if (output / (case.name + ending)).exists()]
+    if there:
+        raise AutosegError(
+            "the output folder holds masks that were not predicted by autoseg",
+            where=str(output),
+            found=f"{len(there)} files, such as {there[0]}",
+            expected="an empty folder, or one with prediction.json",
+            fix="choose another folder with -o, or replace them with --overwrite",
+        )
+
+
+@dataclass
+class _Loaded:
+    """A case on its way to the network; ``error`` instead of the rest when it could not be read."""
+
+    case: Case
+    started: float
+    input_sha256: str = ""
+    preprocessed: Preprocessed | None = None
+    raw: np.ndarray | None = None
+    error: AutosegError | None = None
+
+
+@dataclass
+class _FolderRun:
+    """One run over a folder."""
+
+    predictor: Predictor
+    output: Path
+    record: PredictionRecord
+    save_probabilities: bool
+    report: FolderReport = field(default_factory=FolderReport)
+    faults: list[Fault] = field(default_factory=list)
+
+    def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
+        todo = self._todo(cases, continue_prediction)
+        estimate = _Estimate(self.predictor, len(todo))
+        with estimate, ThreadPoolExecutor(1, "autoseg-read") as reader, _Behind() as behind:
+            upcoming: Future[_Loaded] | None = reader.submit(self._load, todo[0]) if todo else None
+            for position in range(len(todo)):
+                loaded = upcoming.result()
+                more = position + 1 < len(todo)
+                upcoming = reader.submit(self._load, todo[position + 1]) if more else None
+                if loaded.error is not None:
+                    behind.submit(self._note_failure, loaded)
+                else:
+                    self._predict_one(loaded, estimate, behind)
+                estimate.next_case()
+        if self.faults:
+            done = len(self.report.predicted) + len(self.report.kept)
+            raise FaultsError(
+                f"{len(self.faults)} cases could not be predicted, {done} are done", self.faults
+            )
+        return self.report
+
+    def _todo(self, cases: Sequence[Case], continue_prediction: bool) -> list[Case]:
+        """The cases to predict; those that are kept are reported."""
+        if not continue_prediction:
+            return list(cases)
+        todo = []
+        for case in cases:
+            why = records.why_not_current(self.output, self.record, case, self._file_names(case))
+            if why is None:
+                self.report.kept.append(case.name)
+                continue
+            todo.append(case)
+            if why:
+                messages.info(f"{case.name}: predicted again, because {why}")
+        messages.info(f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left")
+        return todo
+
+    def _file_names(self, case: Case) -> list[str]:
+        mask = case.name + self.predictor.model.info.file_ending
+        return [mask, f"{case.name}.npz"] if self.save_probabilities else [mask]
+
+    def _load(self, case: Case) -> _Loaded:
+        """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
+        started = time.perf_counter()
+        try:
+            digest = records.input_hash(case)
+            image, geometry = read_channels(case.images)
+            with _explained_memory(case.name):
+                preprocessed = self.predictor.preprocess(case.name, image, geometry)
+        except (AutosegError, OSError) as error:
+            fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
+            return _Loaded(case, started, error=fault)
+        raw = image if self.predictor.needs("image") else None
+        return _Loaded(case, started, digest, preprocessed, raw)
+
+    def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
+        """The network's part; restoring and writing follow behind."""
+        fused = self.predictor.fusion(loaded.preprocessed.properties)
+        estimate.start_case()
+        for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
+            behind.submit(fused.add, logits)
+        behind.submit(self._finish, loaded, fused)
+
+    def _finish(self, loaded: _Loaded, fused: Fusion) -> None:
+        """Restore, post-process and write one case, its record last; runs in the writing thread."""
+        with _explained_memory(loaded.case.name):
+            self._restore_and_write(loaded, fused)
+
+    def _restore_and_write(self, loaded: _Loaded, fused: Fusion) -> None:
+        case, geometry = loaded.case, Geometry.from_dict(loaded.preprocessed.properties.geometry)
+        result = self.predictor.finish(
+            fused, geometry.spacing_mm, image=loaded.raw, probabilities=self.save_probabilities
+        )
+        names = self._file_names(case)
+        write_mask(self.output / names[0], result.mask, geometry)
+        if self.save_probabilities:
+            with atomic_path(self.output / names[1]) as temporary:
+                np.savez_compressed(temporary, probabilities=result.probabilities.astype(np.float16))
+        earlier = self.record.cases.get(case.name)
+        if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
+            messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
+        seconds = time.perf_counter() - loaded.started
+        self.record.cases[case.name] = CaseRecord(
+            status="done",
+            made_by=self.record.made_by,
+            input_sha256=loaded.input_sha256,
+            files={name: hash_file(self.output / name) for name in names},
+            seconds=round(seconds, 3),
+        )
+        records.write_record(self.output, self.record)
+        self.report.predicted.append(case.name)
+        volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
+        messages.info(f"{case.name}: {volume_ml:.2f} ml segmented, {seconds:.1f} s")
+
+    def _note_failure(self, loaded: _Loaded) -> None:
+        """Put a case that could not be read on record."""
+        name, error = loaded.case.name, loaded.error
+        inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
+        self.faults += [Fault(name, _joined(f), f.found, f.expected, f.fix) for f in inner]
+        self.record.cases[name] = CaseRecord(
+            status="failed", made_by=self.record.made_by, input_sha256="", problem=str(error)
+        )
+        records.write_record(self.output, self.record)
+        self.report.failed.append(name)
+        messages.warn(f"{name} could not be predicted: {error.fault.problem}")
+
+
+@contextlib.contextmanager
+def _explained_memory(name: str) -> Iterator[None]:
+    """Main memory that runs out is reported with the case."""
+    try:
+        yield
+    except MemoryError as error:
+        raise AutosegError(
+            "the main memory is not enough for this case",
+            where=name,
+            found=str(error) or "MemoryError",
+            fix="close other programs, or crop the image to the brain",
+        ) from error
+
+
+def _joined(fault: Fault) -> str:
+    return f"{Path(fault.where).name}: {fault.problem}" if fault.where else fault.problem
+
+
+class _Behind:
+    """One thread that works behind the caller, at most one task behind.
+
+    ``submit`` first waits for the task before and raises what went wrong in it; leaving the block does the same.
+    """
+
+    def __enter__(self) -> _Behind:
+        self._pool = ThreadPoolExecutor(1, "autoseg-write")
+        self._last: Future[Any] | None = None
+        return self
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run ``function`` after all that was submitted before it."""
+        self._wait()
+        self._last = self._pool.submit(function, *arguments)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown()
+
+
+class _Estimate:
+    """Says how long it will take, once the first tiles are done, and keeps a progress bar."""
+
+    def __init__(self, predictor: Predictor, n_cases: int) -> None:
+        self._predictor = predictor
+        self._n_cases = n_cases
+        self._done = 0
+        self._said = False
+        self._started = 0.0
+
+    def __enter__(self) -> _Estimate:
+        shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
+        self._bar = tqdm(total=self._n_cases, desc="predicting", bar_format=shape, disable=None, leave=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def start_case(self) -> None:
+        """The network begins with a case."""
+        self._started = time.perf_counter()
+
+    def case_progress(self, share: float) -> None:
+        """A batch of tiles is done; ``share`` of the case, 0 to 1."""
+        if not self._said:
+            self._said = True
+            self._say((time.perf_counter() - self._started) / share)
+        self._advance(self._done + share)
+
+    def next_case(self) -> None:
+        """A case is done."""
+        self._done += 1
+        self._advance(self._done)
+
+    def _advance(self, done: float) -> None:
+        self._bar.update(max(0.0, done - self._bar.n))
+
+    def _say(self, seconds: float) -> None:
+        """The estimate from the time that the first tiles took."""
+        device = self._predictor.device
+        text = f"about {duration(seconds)} for a case of this size on {device}"
+        if self._n_cases > 1:
+            text += f", {duration(seconds * self._n_cases)} for {self._n_cases} such cases"
+        n = self._predictor.n_mirrored
+        if device.type == "cpu" and n > 1:
+            on = self._predictor.options.mirror
+            text += (
+                f" (mirroring is on; without it {n} times faster)"
+                if on
+                else (f" (mirroring is off; --enable_tta would take {n} times as long)")
+            )
+        messages.info(text)
+
+
+def duration(seconds: float) -> str:
+    """A time for reading: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

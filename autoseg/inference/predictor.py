@@ -1,0 +1,323 @@
+"""One case through a trained model: preprocess, every member's network, fusion, the way back, post-processing.
+
+Notation: ``c`` channels, ``k`` outputs; ``z, y, x`` the original grid unless "working grid" is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from autoseg import messages, plugins, postprocessing, weights
+from autoseg.dataset.imageio import Geometry
+from autoseg.device import choose_device
+from autoseg.errors import AutosegError
+from autoseg.files import hash_json
+from autoseg.inference import fusion
+from autoseg.inference.model import Checkpoint, Model, open_model
+from autoseg.inference.tiling import mirrorings, predict_logits
+from autoseg.postprocessing import Segmentation
+from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
+from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
+
+if TYPE_CHECKING:
+    from autoseg.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is used, as far as it changes the result.
+
+    Attributes:
+        folds, checkpoint: which weights.
+        mirror: average over mirrored copies of each tile.
+        step: distance of neighbouring tiles as a share of the tile.
+    """
+
+    folds: tuple[str, ...]
+    checkpoint: Checkpoint
+    mirror: bool
+    step: float
+
+
+class Predictor:
+    """A trained model, ready to predict; everything that can be wrong with its files is found when it is made.
+
+    Args:
+        model: the model folder, or what :func:`autoseg.inference.model.open_model` returned for it.
+        folds: numbers or ``all``; None takes every finished fold.
+        checkpoint: ``final`` or ``best``.
+        device: None takes CUDA where there is one, else the CPU.
+        mirror: None mirrors except on a CPU, where it would take up to eight times as long.
+        step: None takes the plan's.
+
+    Raises:
+        AutosegError: the model is incomplete, damaged or of another version; its trainer is not installed.
+    """
+
+    def __init__(
+        self,
+        model: Path | Model,
+        *,
+        folds: Sequence[int | str] | None = None,
+        checkpoint: Checkpoint = "final",
+        device: torch.device | str | None = None,
+        mirror: bool | None = None,
+        step: float | None = None,
+    ) -> None:
+        self.model = model if isinstance(model, Model) else open_model(Path(model), folds, checkpoint)
+        self.device = device if isinstance(device, torch.device) else choose_device(device)
+        self.labels = self.plan.label_set
+        recipe = self.plan.recipe
+        self._trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
+        self._inference = recipe.inference if step is None else _with_step(recipe.inference, step)
+        mirror = self.device.type != "cpu" if mirror is None else mirror
+        self.options = Options(
+            folds=self.model.folds,
+            checkpoint=self.model.checkpoint,
+            mirror=mirror and bool(recipe.inference.mirror_axes),
+            step=self._inference.step,
+        )
+        self._refuse_other_channels()
+        self._load_members()
+
+    @property
+    def plan(self) -> Any:
+        """The model's plan (:class:`autoseg.plan.Plan`)."""
+        return self.model.plan
+
+    @property
+    def n_members(self) -> int:
+        """How many networks take part."""
+        return len(self._members)
+
+    @property
+    def n_mirrored(self) -> int:
+        """How many passes of each tile mirroring takes when it is on."""
+        return len(mirrorings(self._inference.mirror_axes, planes=len(self._inference.patch_size) == 2))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the result beside the image: the model and the options."""
+        options = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self.options).items()}
+        return {"model": self.model.hash, **options}
+
+    def needs(self, what: str) -> bool:
+        """Whether a post-processing step asks for ``image`` or ``probabilities`` (its attribute ``needs``)."""
+        own = self._trainer.postprocessing
+        steps = [
+            own.get(s.name) or postprocessing.REGISTRY.get(s.name) for s in self.plan.recipe.postprocessing
+        ]
+        return any(what in getattr(step, "needs", ()) for step in steps)
+
+    # ------------------------------------------------------------------------------------- the parts, in order
+
+    def preprocess(self, name: str, image: np.ndarray, geometry: Geometry) -> Preprocessed:
+        """From raw arrays ``[c, z, y, x]`` to the working grid.
+
+        Raises:
+            AutosegError: another number of channels, NaN or Inf.
+        """
+        expected = self.plan.channel_names
+        if image.ndim != 4 or image.shape[0] != len(expected):
+            raise AutosegError(
+                "the image does not have the model's channels",
+                where=name,
+                found=f"an array of shape {tuple(image.shape)}",
+                expected=f"[c, z, y, x] with c = {len(expected)}: {', '.join(expected)}",
+                fix="give the model the channels that it was trained with, in this order",
+            )
+        for channel, values in zip(expected, image, strict=True):
+            if not np.isfinite(values).all():
+                raise AutosegError(
+                    f"channel {channel} holds NaN or Inf",
+                    where=name,
+                    found=f"{int((~np.isfinite(values)).sum())} voxels that are no number",
+                    expected="finite intensities",
+                    fix="export the image again, or replace these voxels, for example by 0",
+                )
+        return preprocess_case(name, image, geometry, self.plan.preprocessing)
+
+    def logits(
+        self, case: Preprocessed, progress: Callable[[float], None] | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Each member's logits ``[k, z, y, x]`` on the working grid, float32 on the CPU.
+
+        Args:
+            case: preprocessed.
+            progress: told the share of the case that is done, 0 to 1.
+        """
+        image = torch.from_numpy(np.ascontiguousarray(case.image))
+        for index, tensors in enumerate(self._members):
+            self._use(index, tensors)
+            yield predict_logits(
+                self._network,
+                image,
+                self._inference,
+                self.labels.n_outputs,
+                self.device,
+                self.options.mirror,
+                progress=partial(_tell, progress, index, self.n_members) if progress else None,
+                precision=self.plan.recipe.precision,
+            )
+
+    def fusion(self, properties: CaseProperties) -> fusion.Fusion:
+        """The plan's fusion for one case."""
+        preprocessing = self.plan.preprocessing
+        restore = fusion.Restore(
+            mask=lambda logits: logits_to_mask(logits, properties, preprocessing, self.labels),
+            probabilities=lambda logits: logits_to_probabilities(
+                logits, properties, preprocessing, self.labels
+            ),
+        )
+        return fusion.build(self.plan.recipe.fusion, self.labels, restore, self._trainer.fusions)
+
+    def finish(
+        self,
+        fused: fusion.Fusion,
+        spacing_mm: tuple[float, float, float],
+        *,
+        image: np.ndarray | None = None,
+        probabilities: bool = False,
+    ) -> Segmentation:
+        """The fused members on the original grid, after post-processing.
+
+        Args:
+            fused: fed with all members.
+            spacing_mm: of the original grid, z, y, x.
+            image: raw ``[c, z, y, x]``, for steps that ask for it.
+            probabilities: keep them in the result.
+        """
+        result = fused.result(probabilities=probabilities or self.needs("probabilities"))
+        case = Segmentation(result.mask, spacing_mm, result.probabilities, image)
+        return postprocessing.apply(case, self.plan.recipe.postprocessing, self._trainer.postprocessing)
+
+    def predict(
+        self, name: str, image: np.ndarray, geometry: Geometry, *, probabilities: bool = False
+    ) -> Segmentation:
+        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid."""
+        case = self.preprocess(name, image, geometry)
+        fused = self.fusion(case.properties)
+        for logits in self.logits(case):
+            fused.add(logits)
+        raw = image if self.needs("image") else None
+        return self.finish(fused, geometry.spacing_mm, image=raw, probabilities=probabilities)
+
+    # ------------------------------------------------------------------------------------------------ loading
+
+    def _refuse_other_channels(self) -> None:
+        ours, theirs = self.plan.channel_names, list(self.model.info.channel_names.values())
+        if ours != theirs:
+            raise AutosegError(
+                "plan.json and dataset.json of the model do not belong together",
+                where=str(self.model.folder),
+                found=f"channels {', '.join(theirs)} in dataset.json",
+                expected=f"channels {', '.join(ours)} as in plan.json",
+                fix="import or train the model again",
+            )
+
+    def _load_members(self) -> None:
+        """Read all weights and try each in the network, before any work is done."""
+        spec = self.plan.networks["main"]
+        self._network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
+        self._members: list[dict[str, torch.Tensor]] = []
+        plan_hash = hash_json(self.plan)
+        for path in self.model.weights:
+            file = weights.read(path)
+            weights.load_network(self._network, file.tensors, where=str(path))
+            self._members.append(file.tensors)
+            if file.info.plan_hash != plan_hash:
+                messages.warn(
+                    f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is {plan_hash[:12]}: "
+                    "it was changed after the training"
+                )
+        self._network.to(self.device).eval()
+        self._loaded = len(self._members) - 1
+
+    def _use(self, index: int, tensors: dict[str, torch.Tensor]) -> None:
+        """Put a member's weights into the network unless they are there."""
+        if self._loaded != index:
+            weights.load_network(self._network, tensors, where=str(self.model.weights[index]))
+            self._loaded = index
+
+
+def _tell(progress: Callable[[float], None], member: int, n_members: int, done: int, total: int) -> None:
+    progress((member + done / total) / n_members)
+
+
+def _with_step(inference: Any, step: float) -> Any:
+    if not 0 < step <= 1:
+        raise AutosegError(
+            "the step size does not fit",
+            found=step,
+            expected="a share of the tile above 0 and up to 1",
+            fix="leave it out, or give a number such as 0.5",
+        )
+    return inference.model_copy(update={"step": step})
+
+
+def predict(
+    bundle: Path | str | Predictor,
+    image: np.ndarray,
+    spacing_mm: Sequence[float],
+    *,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: Checkpoint = "final",
+    device: str | None = None,
+    mirror: bool | None = None,
+    step: float | None = None,
+    return_probabilities: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Segment one case that lies in memory.
+
+    Args:
+        bundle: a model folder, an exported zip, or a :class:`Predictor`, which saves loading it each time (the
+            options below are its own then).
+        image: ``[c, z, y, x]`` raw intensities with the model's channels, or ``[z, y, x]`` for one channel.
+        spacing_mm: z, y, x.
+        folds, checkpoint, device, mirror, step: see :class:`Predictor`.
+        return_probabilities: also return ``[k, z, y, x]`` float32: background and classes, or regions.
+
+    Returns:
+        The mask ``[z, y, x]`` uint8, with the probabilities when asked for.
+
+    Raises:
+        AutosegError: the image does not fit the model, or the model is damaged.
+    """
+    from autoseg.bundle import opened
+
+    image = np.asarray(image)
+    image = image[None] if image.ndim == 3 else image
+    spacing = _checked_spacing(spacing_mm)
+    if isinstance(bundle, Predictor):
+        predictor = bundle
+    else:
+        with opened(Path(bundle)) as folder:
+            predictor = Predictor(
+                folder, folds=folds, checkpoint=checkpoint, device=device, mirror=mirror, step=step
+            )
+    geometry = Geometry(tuple(image.shape[1:]), spacing, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    # the raw array goes in as float32, as image files do
+    result = predictor.predict(
+        "image", image.astype(np.float32, copy=False), geometry, probabilities=return_probabilities
+    )
+    return (result.mask, result.probabilities) if return_probabilities else result.mask
+
+
+def _checked_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    values = tuple(float(value) for value in spacing_mm)
+    if len(values) != 3 or not all(np.isfinite(values)) or min(values) <= 0:
+        raise AutosegError(
+            "the spacing does not fit",
+            where="spacing_mm",
+            found=values,
+            expected="three positive numbers in mm, in the order z, y, x",
+            fix="read it from the image file's header",
+        )
+    return values

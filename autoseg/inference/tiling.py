@@ -1,0 +1,277 @@
+"""A whole case through a network that sees one tile at a time.
+
+Notation: ``c`` image channels, ``k`` network outputs, ``b`` tiles at once, ``z, y, x`` the working grid.
+
+The weight of a tile is the outer product of one window per axis and the tiles lie on a regular grid, so the
+sum of weights is an outer product too: no volume of weights is held, only one vector per axis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoseg import messages
+from autoseg.errors import AutosegError
+from autoseg.plan import Inference
+
+# Told after each batch of tiles: how many tiles are done, how many there are.
+Progress = Callable[[int, int], None]
+
+# The border of a window keeps at least this share of its middle, on each axis: a corner of the image is seen
+# by a corner of one tile only, and its logits are divided by that weight.
+WINDOW_FLOOR = 1e-3
+
+
+def tile_starts(size: int, patch: int, step: float) -> list[int]:
+    """First indices of tiles that cover one axis, spread evenly.
+
+    Args:
+        size: voxels of the axis, at least ``patch``.
+        patch: voxels of a tile.
+        step: largest distance of neighbours as a share of the tile, 0 (excluded) to 1.
+    """
+    room = size - patch
+    n_steps = math.ceil(room / (patch * step))
+    return [round(room * i / n_steps) for i in range(n_steps + 1)] if n_steps else [0]
+
+
+def window(patch: int, gaussian: bool) -> np.ndarray:
+    """The weights ``[patch]`` (float32) along one axis of a tile: 1 in the middle, symmetric.
+
+    A Gaussian whose standard deviation is an eighth of the tile, lifted to :data:`WINDOW_FLOOR`, or all ones.
+    """
+    if not gaussian:
+        return np.ones(patch, np.float32)
+    distance = (np.arange(patch) - (patch - 1) / 2) / (patch / 8)
+    weights = np.exp(-0.5 * distance**2)
+    return np.maximum(weights / weights.max(), WINDOW_FLOOR).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Where the tiles of one image lie; for a 2D network a tile is one voxel thick along z.
+
+    Attributes:
+        shape: of the padded image, z, y, x.
+        before: voxels of padding before the image, z, y, x.
+        patch: z, y, x.
+        starts: first indices of the tiles, for each axis.
+        planes: whether the network is 2D.
+    """
+
+    shape: tuple[int, ...]
+    before: tuple[int, ...]
+    patch: tuple[int, ...]
+    starts: tuple[list[int], ...]
+    planes: bool
+
+    def __len__(self) -> int:
+        return math.prod(len(starts) for starts in self.starts)
+
+    def __iter__(self) -> Iterator[tuple[slice, ...]]:
+        for corner in itertools.product(*self.starts):
+            yield tuple(slice(i, i + n) for i, n in zip(corner, self.patch, strict=True))
+
+
+def make_tiling(shape: Sequence[int], inference: Inference, network: nn.Module | None = None) -> Tiling:
+    """The tiles for an image of ``shape`` (z, y, x).
+
+    An empty ``inference.patch_size`` makes one tile of the whole image, padded to a multiple of the network's
+    attribute ``divisor`` (one number, or one per axis; two of them mark a 2D network).
+    """
+    divisor = getattr(network, "divisor", 1)
+    if inference.patch_size:
+        patch = list(inference.patch_size)
+    else:
+        divisors = [divisor] * 3 if isinstance(divisor, int) else list(divisor)
+        sizes = shape[len(shape) - len(divisors) :]
+        patch = [-(-n // d) * d for n, d in zip(sizes, divisors, strict=True)]
+    planes = len(patch) == 2
+    patch = [1, *patch] if planes else patch
+    padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
+    step = 1.0 if planes else inference.step
+    starts = [tile_starts(padded[0], patch[0], step)]
+    starts += [tile_starts(n, p, inference.step) for n, p in zip(padded[1:], patch[1:], strict=True)]
+    before = tuple((m - n) // 2 for m, n in zip(padded, shape, strict=True))
+    return Tiling(padded, before, tuple(patch), tuple(starts), planes)
+
+
+def mirrorings(axes: Sequence[int], planes: bool) -> list[tuple[int, ...]]:
+    """All combinations of working axes to mirror, the empty one first; a 2D network never mirrors z."""
+    useful = [axis for axis in sorted(set(axes)) if not (planes and axis == 0)]
+    return [chosen for n in range(len(useful) + 1) for chosen in itertools.combinations(useful, n)]
+
+
+def predict_logits(
+    network: nn.Module,
+    image: torch.Tensor,
+    inference: Inference,
+    n_outputs: int,
+    device: torch.device | str,
+    mirror: bool,
+    *,
+    progress: Progress | None = None,
+    precision: Literal["auto", "float32"] = "auto",
+) -> torch.Tensor:
+    """The logits of a whole case: overlapping tiles, each weighed by its window, averaged.
+
+    Args:
+        network: ``[b, c, *patch]`` to ``[b, k, *patch]``, on ``device``; its mode is restored afterwards.
+        image: ``[c, z, y, x]`` float32 on the working grid, on any device.
+        inference: patch, step, window, mirror axes, tiles at once.
+        n_outputs: k.
+        device: where the network lies.
+        mirror: average over all combinations of ``inference.mirror_axes``.
+        progress: told after each batch of tiles.
+        precision: of the network; ``auto`` on CUDA is bfloat16 where the card has it, else float16, and is
+            float32 elsewhere. Logits are summed up in float32 always.
+
+    Returns:
+        ``[k, z, y, x]`` float32 on the CPU.
+
+    Raises:
+        AutosegError: the device cannot hold one batch of tiles; the network does not return what it should.
+    """
+    device = torch.device(device)
+    tiling = make_tiling(image.shape[1:], inference, network)
+    flips = mirrorings(inference.mirror_axes if mirror else (), tiling.planes)
+    run = _TileRun(network, tiling, inference, n_outputs, device, flips, progress, precision)
+    with _evaluating(network):
+        try:
+            logits = run.on(image, device)
+        except torch.OutOfMemoryError as error:
+            logits = _with_less_memory(run, image, device, error)
+    box = tuple(slice(b, b + n) for b, n in zip(tiling.before, image.shape[1:], strict=True))
+    return logits[(slice(None), *box)].contiguous()
+
+
+def _with_less_memory(
+    run: _TileRun, image: torch.Tensor, device: torch.device, error: torch.OutOfMemoryError
+) -> torch.Tensor:
+    """The same with only the tiles on the device; what that cannot mend is explained."""
+    shape, patch = ("x".join(str(n) for n in sizes) for sizes in (image.shape[1:], run.tiling.patch))
+    messages.warn(
+        f"{device} is out of memory for a case of {shape} voxels: its logits are collected in main memory"
+    )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        return run.on(image, torch.device("cpu"))
+    except torch.OutOfMemoryError:
+        raise AutosegError(
+            f"{device} is out of memory for one batch of tiles",
+            found=str(error).split("\n")[0],
+            expected=f"room for {run.inference.batch_size} tiles of {patch} voxels",
+            fix="free memory on the device, use -device cpu, or lower inference.batch_size in plan.json",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _TileRun:
+    """All that one pass over the tiles of a case needs."""
+
+    network: nn.Module
+    tiling: Tiling
+    inference: Inference
+    n_outputs: int
+    device: torch.device
+    flips: list[tuple[int, ...]]
+    progress: Progress | None
+    precision: str
+
+    def on(self, image: torch.Tensor, store: torch.device) -> torch.Tensor:
+        """The averaged logits ``[k, *tiling.shape]`` on the CPU, collected on the device ``store``."""
+        # allocated outside inference mode, so that the caller may change the result in place
+        sums = torch.zeros((self.n_outputs, *self.tiling.shape), device=store)
+        windows = [torch.from_numpy(values).to(self.device) for values in self._windows()]
+        weight = windows[0][:, None, None] * windows[1][:, None] * windows[2]
+        with torch.inference_mode(), _mixed_precision(self.device, self.precision):
+            padded = self._pad(image.to(store, torch.float32))
+            tiles = list(self.tiling)
+            for first in range(0, len(tiles), self.inference.batch_size):
+                batch = tiles[first : first + self.inference.batch_size]
+                logits = self._forward(
+                    torch.stack([padded[(slice(None), *t)] for t in batch]).to(self.device)
+                )
+                for place, tile in zip(batch, logits, strict=True):
+                    sums[(slice(None), *place)] += (tile * weight).to(store)
+                if self.progress is not None:
+                    self.progress(first + len(batch), len(tiles))
+        self._divide(sums, windows)
+        return sums.cpu()
+
+    def _windows(self) -> list[np.ndarray]:
+        """One window per axis; where one tile covers the axis the weight would cancel out and is left out."""
+        axes = zip(self.tiling.patch, self.tiling.starts, strict=True)
+        return [window(n, self.inference.gaussian and len(starts) > 1) for n, starts in axes]
+
+    def _pad(self, image: torch.Tensor) -> torch.Tensor:
+        """The image ``[c, z, y, x]`` in the middle of zeros of the tiling's shape."""
+        sizes = zip(self.tiling.shape, self.tiling.before, image.shape[1:], strict=True)
+        pads = [(before, padded - before - n) for padded, before, n in sizes]
+        if not any(itertools.chain(*pads)):
+            return image
+        return nn.functional.pad(image, list(itertools.chain(*reversed(pads))))
+
+    def _forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Logits ``[b, k, z, y, x]`` (float32) of tiles ``[b, c, z, y, x]``, the mean over all mirrorings."""
+        planes = self.tiling.planes
+        tiles = tiles[:, :, 0] if planes else tiles
+        total: torch.Tensor | None = None
+        for axes in self.flips:
+            dims = [axis + (1 if planes else 2) for axis in axes]
+            output = self.network(tiles.flip(dims) if dims else tiles)
+            output = output[0] if isinstance(output, (list, tuple)) else output
+            self._check(output, tiles)
+            output = (output.flip(dims) if dims else output).float()
+            total = output if total is None else total + output
+        mean = total / len(self.flips) if len(self.flips) > 1 else total
+        return mean[:, :, None] if planes else mean
+
+    def _check(self, output: torch.Tensor, tiles: torch.Tensor) -> None:
+        expected = (tiles.shape[0], self.n_outputs, *tiles.shape[2:])
+        if tuple(output.shape) != expected:
+            raise AutosegError(
+                f"the network {type(self.network).__name__} does not return logits on the grid of its input",
+                found=f"shape {tuple(output.shape)}",
+                expected=f"shape {expected}",
+                fix="check inference.patch_size and the network's arguments in plan.json",
+            )
+
+    def _divide(self, sums: torch.Tensor, windows: list[torch.Tensor]) -> None:
+        """Divide by the sum of weights in place, axis by axis."""
+        for axis, (starts, values) in enumerate(zip(self.tiling.starts, windows, strict=True)):
+            total = torch.zeros(self.tiling.shape[axis], device=sums.device)
+            for start in starts:
+                total[start : start + len(values)] += values.to(sums.device)
+            sums /= total.view([-1 if a == axis else 1 for a in range(3)])
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; every module's own mode comes back afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(modes[0][1])  # a network may switch more than the flag, such as deep supervision
+        for module, training in modes:
+            module.training = training
+
+
+def _mixed_precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Autocast on CUDA; nothing elsewhere, where half precision is slower or less exact."""
+    if device.type != "cuda" or precision == "float32":
+        return contextlib.nullcontext()
+    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.autocast("cuda", dtype=dtype)

@@ -1,0 +1,100 @@
+"""One function over many cases, in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from autoseg.errors import AutosegError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
+ITK_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
+
+def each(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    processes: int,
+    *,
+    name_of: Callable[[Task], str] = str,
+    doing: str = "working",
+) -> Iterator[tuple[int, Result]]:
+    """Call ``function`` on every task and yield ``(index of the task, result)`` as they finish.
+
+    No more tasks are handed out than there are processes, so memory does not grow with their number, and
+    when a process dies, the cases that were at work are known. A progress bar shows on a terminal.
+
+    Args:
+        function: of one argument, importable by name (processes are spawned).
+        tasks: small things that can be sent to a process.
+        processes: 1 calls the function in this process.
+        name_of: how a task is called in messages.
+        doing: one or two words for the progress bar.
+
+    Raises:
+        AutosegError: a process died; and whatever ``function`` raises.
+    """
+    from tqdm import tqdm
+
+    with tqdm(total=len(tasks), desc=doing, unit="case", disable=None, leave=False) as bar:
+        processes = min(processes, len(tasks))
+        if processes <= 1:
+            pairs: Iterator[tuple[int, Result]] = ((i, function(task)) for i, task in enumerate(tasks))
+        else:
+            pairs = _in_processes(function, tasks, processes, name_of)
+        for pair in pairs:
+            bar.update()
+            yield pair
+
+
+def _in_processes(
+    function: Callable[[Task], Result], tasks: Sequence[Task], processes: int, name_of: Callable[[Task], str]
+) -> Iterator[tuple[int, Result]]:
+    waiting = iter(enumerate(tasks))
+    running: dict[Future[Result], int] = {}
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        try:
+            while True:
+                with _one_thread_each():  # processes start at the first submits and inherit the limits
+                    while len(running) < processes and (following := next(waiting, None)):
+                        running[pool.submit(function, following[1])] = following[0]
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenProcessPool:
+            at_work = [name_of(tasks[i]) for i in sorted(running.values())]
+            raise _died(at_work, processes) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start in this block use one thread each; what the user set stays."""
+    added = [name for name in (*THREAD_LIMITS, ITK_THREADS) if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _died(at_work: Sequence[str], processes: int) -> AutosegError:
+    return AutosegError(
+        "a worker process died",
+        where=" or ".join(at_work),
+        found="it was stopped from outside, as happens when memory runs out, or it crashed",
+        expected=f"{processes} processes that each hold one case",
+        fix="use fewer processes (-np); the cases named here were being worked on",
+    )

@@ -1,0 +1,294 @@
+"""A plan as a short text table: every decision with its value and the reason for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from autoseg.plan import Named, Normalisation, Plan, Reason, Stage
+
+AXES = "zyx"
+LABEL_WIDTH = 15
+VALUE_WIDTH = 33
+WIDEST = 130
+NARROWEST = 50
+BESIDE_FROM = 96
+"""From this width on the reasons stand beside the values, below it under them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        label, value: what the reader sees.
+        path: into the plan; reasons and overrides are found by it.
+    """
+
+    label: str
+    value: str
+    path: str = ""
+
+
+def format_plan(plan: Plan, width: int | None = None) -> str:
+    """The plan for reading in a terminal.
+
+    Args:
+        plan: of any planner; values come from the plan itself, so that what the user has set is shown as well.
+        width: of the lines; the terminal's when None.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    width = max(NARROWEST, min(width, WIDEST))
+    groups = [("PREPROCESSING", _preprocessing(plan)), ("NETWORK", _networks(plan))]
+    groups += [
+        (_stage_title(plan, stage), _stage(i, stage, plan)) for i, stage in enumerate(plan.recipe.stages)
+    ]
+    groups.append(("PREDICTION", _prediction(plan)))
+    shown = {row.path for _, rows in groups for row in rows}
+    other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
+    notes = [reason for reason in other if reason.what.startswith("note")]
+
+    lines = _wrap(_title(plan), width)
+    lines += ["", *_reason_lines([reason for reason in other if reason not in notes], width)]
+    for title, rows in groups:
+        lines += ["", title, *_row_lines(rows, plan, width)]
+    lines += _alternatives(plan, width)
+    if notes:
+        lines += ["", "NOTES", *_reason_lines(notes, width)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _dated(reason: Reason, plan: Plan) -> Reason:
+    """The memory was estimated for the plan as the planner made it."""
+    sizes = ("patch_size", "batch_size", "networks")
+    if reason.what != "memory" or not any(name in path for path in plan.overrides for name in sizes):
+        return reason
+    return reason.model_copy(update={"why": f"before what you set; {reason.why}"})
+
+
+def _title(plan: Plan) -> str:
+    channels = f"{plan.in_channels} channel{'s' * (plan.in_channels > 1)} ({', '.join(plan.channel_names)})"
+    return f"Plan '{plan.planner}' for {plan.dataset}: {channels}; segments {', '.join(plan.label_set.names)}"
+
+
+def _stage_title(plan: Plan, stage: Stage) -> str:
+    several = len(plan.recipe.stages) > 1 or stage.network != "main"
+    return f"TRAINING, stage {stage.name} of network {stage.network}" if several else "TRAINING"
+
+
+def _preprocessing(plan: Plan) -> list[Row]:
+    settings = plan.preprocessing
+    axes = [AXES[axis] for axis in settings.transpose]
+    fixed = [(axis, f"{s:.4g}") for axis, s in zip(axes, settings.spacing_mm, strict=True) if s is not None]
+    spacing = f"{_times(s for _, s in fixed)} mm ({', '.join(axis for axis, _ in fixed)})" if fixed else ""
+    kept = [axis for axis, s in zip(axes, settings.spacing_mm, strict=True) if s is None]
+    kept_text = f"{', '.join(kept)} as in each case" if kept else ""
+    orders = {0: "nearest", 1: "linear", 3: "cubic"}
+    image = orders.get(settings.image_order, f"spline order {settings.image_order}")
+    label = "label-wise linear" if settings.label_order else "nearest"
+    return [
+        Row("axes", ", ".join(axes), "preprocessing.transpose"),
+        Row(
+            "crop",
+            "to the non-zero box" if settings.crop_to_nonzero else "none",
+            "preprocessing.crop_to_nonzero",
+        ),
+        Row("spacing", "; ".join(filter(None, [spacing, kept_text])), "preprocessing.spacing_mm"),
+        Row("intensities", _normalisation(settings.normalisation, plan), "preprocessing.normalisation"),
+        Row("resampling", f"{image} for images, {label} for masks", "preprocessing.image_order"),
+    ]
+
+
+def _normalisation(entries: Sequence[Normalisation], plan: Plan) -> str:
+    texts = [e.scheme + (" inside the non-zero mask" if e.inside_nonzero else "") for e in entries]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return "; ".join(f"{name}: {text}" for name, text in zip(plan.channel_names, texts, strict=False))
+
+
+def _networks(plan: Plan) -> list[Row]:
+    rows = []
+    for key, network in plan.networks.items():
+        patch = next((s.patch_size for s in plan.recipe.stages if s.network == key), [])
+        stages = _network_stages(network, patch)
+        value = f"{network.name}, {len(stages) - 1} stages" if stages else _named(network)
+        rows += [Row(key, value, f"networks.{key}"), *(Row("", line) for line in stages)]
+    return rows
+
+
+def _network_stages(network: Named, patch: Sequence[int]) -> list[str]:
+    """One line per resolution, for networks that are described by lists per stage; none for others."""
+    arguments = network.arguments
+    lists = [arguments.get(name) for name in ("features_per_stage", "kernel_sizes", "strides")]
+    if not all(isinstance(entry, (list, tuple)) for entry in lists):
+        return []
+    blocks = arguments.get("n_blocks_per_stage", arguments.get("n_conv_per_stage"))
+    title = "blocks" if "n_blocks_per_stage" in arguments else "convolutions"
+    size = list(patch)
+    table = [["size", "features", "kernel", "stride", title]]
+    for i, (features, kernel, stride) in enumerate(zip(*lists, strict=False)):
+        size = [edge // step for edge, step in zip(size, stride, strict=False)]
+        count = blocks[i] if isinstance(blocks, (list, tuple)) else blocks
+        table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
+    return _columns(table)
+
+
+def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
+    path = f"recipe.stages.{index}"
+    steps = (
+        "one pass over the cases"
+        if stage.iterations_per_epoch is None
+        else f"{stage.iterations_per_epoch} batches"
+    )
+    sampling = f"{stage.sampling.foreground_share:.0%} of a batch on lesions, by {stage.sampling.balance}"
+    if stage.sampling.name != "foreground_share":
+        sampling = _named(Named(name=stage.sampling.name, arguments=stage.sampling.arguments))
+    clip = f", gradient clipped at {stage.gradient_clip:g}" if stage.gradient_clip else ""
+    mirrored = f", mirrored on {_axis_names(stage.augmentation.mirror_axes, stage.patch_size, plan)}"
+    rows = [
+        Row("patch", f"{_times(stage.patch_size)} voxels", f"{path}.patch_size"),
+        Row("batch", str(stage.batch_size), f"{path}.batch_size"),
+        Row("length", f"{stage.epochs} epochs of {steps}", f"{path}.epochs"),
+        Row("loss", _named(stage.loss), f"{path}.loss"),
+        Row("optimiser", f"{_named(stage.optimiser)}, {_named(stage.schedule)}{clip}", f"{path}.optimiser"),
+        Row("sampling", sampling, f"{path}.sampling"),
+        Row("augmentation", f"{stage.augmentation.name}{mirrored}", f"{path}.augmentation"),
+    ]
+    optional = [
+        (stage.start != "scratch", "start", f"weights of {stage.start}", "start"),
+        (bool(stage.frozen), "frozen", ", ".join(stage.frozen), "frozen"),
+        (
+            bool(stage.snapshots),
+            "snapshots",
+            "after epochs " + ", ".join(map(str, stage.snapshots)),
+            "snapshots",
+        ),
+    ]
+    return rows + [Row(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
+
+
+def _prediction(plan: Plan) -> list[Row]:
+    recipe, inference = plan.recipe, plan.recipe.inference
+    tiles = "the whole image at once"
+    if inference.patch_size:
+        weighed = ", Gaussian weights" if inference.gaussian else ""
+        tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
+    mirrored = _axis_names(inference.mirror_axes, inference.patch_size or [0] * 3, plan)
+    steps = " -> ".join(_named(step) for step in recipe.postprocessing) or "none"
+    return [
+        Row("tiles", f"{tiles}; mirrored on {mirrored}", "recipe.inference"),
+        Row("members", f"{recipe.members} per fold, fused by {_named(recipe.fusion)}", "recipe.members"),
+        Row("post-processing", steps, "recipe.postprocessing"),
+    ]
+
+
+def _axis_names(axes: Iterable[int], patch: Sequence[int], plan: Plan) -> str:
+    """Working axes by their names in the file; a 2D patch lies in the last two."""
+    first = 3 - len(patch) if patch else 0
+    names = [AXES[plan.preprocessing.transpose[axis + first]] for axis in axes if axis + first < 3]
+    return ", ".join(names) or "no axis"
+
+
+def _alternatives(plan: Plan, width: int) -> list[str]:
+    """The other configurations that were worked out, one line each."""
+    entries = {name: entry for name, entry in plan.alternatives.items() if isinstance(entry, dict)}
+    if not entries:
+        return []
+    columns = list(dict.fromkeys(key for entry in entries.values() for key in entry if key != "chosen"))
+    shown = [column for column in columns if column not in ("batch_dice", "n_stages", "median_shape")]
+    table = [["", "", *(column.replace("_", " ") for column in shown)]]
+    for name, entry in entries.items():
+        cells = [_cell(entry.get(column, "")) for column in shown]
+        table.append(["*" if entry.get("chosen") else "", name, *cells])
+    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in _columns(table))]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return _close([f"{v:.4g}" if isinstance(v, float) else v for v in value])
+    return str(value)
+
+
+def _row_lines(rows: Sequence[Row], plan: Plan, width: int) -> Iterator[str]:
+    """Label and value, the reason below them."""
+    reasons = {reason.what: reason for reason in plan.reasons}
+    for row in rows:
+        reason = reasons.get(row.path)
+        yield from _entry(row.label, row.value, _why(row, reason, plan), width)
+
+
+def _why(row: Row, reason: Reason | None, plan: Plan) -> str:
+    if row.path and any(_covers(path, row.path, plan) for path in plan.overrides):
+        return "set by you" + (f"; the planner had: {reason.value}" if reason else "")
+    return reason.why if reason else ""
+
+
+def _covers(override: str, path: str, plan: Plan) -> bool:
+    """Whether what the user set lies at, above or below a path of the table."""
+    parts = override.split(".")
+    parts = parts if parts[0] in type(plan).model_fields else ["recipe", *parts]
+    names = [stage.name for stage in plan.recipe.stages]
+    if parts[:2] == ["recipe", "stages"] and len(parts) > 2:
+        parts[2] = str(names.index(parts[2])) if parts[2] in names else parts[2]
+    rows = path.split(".")
+    same = {"schedule": "optimiser", "gradient_clip": "optimiser", "iterations_per_epoch": "epochs"}
+    parts = [same.get(part, part) for part in parts]
+    shared = min(len(parts), len(rows))
+    return parts[:shared] == rows[:shared]
+
+
+def _reason_lines(reasons: Sequence[Reason], width: int) -> Iterator[str]:
+    for reason in reasons:
+        yield from _entry(reason.what.removeprefix("note: "), reason.value, reason.why, width)
+
+
+def _entry(label: str, value: str, why: str, width: int) -> list[str]:
+    """A label in a column of its own, then the value, then the reason: beside it, or below where it is narrow."""
+    margin = " " * (LABEL_WIDTH + 3)
+    head = f"  {label:<{LABEL_WIDTH}} "
+    if not label:
+        return [head + value]
+    if width < BESIDE_FROM or not why:
+        lines = textwrap.wrap(value, width, initial_indent=head, subsequent_indent=margin)
+        return [
+            *lines,
+            *textwrap.wrap(why, width, initial_indent=margin + "- ", subsequent_indent=margin + "  "),
+        ]
+    values = textwrap.wrap(value, VALUE_WIDTH)
+    whys = textwrap.wrap(why, width - len(margin) - VALUE_WIDTH - 2)
+    pairs = list(zip_longest(values, whys, fillvalue=""))
+    return [f"{margin if i else head}{v:<{VALUE_WIDTH}}  {w}" for i, (v, w) in enumerate(pairs)]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ")
+
+
+def _named(item: Named) -> str:
+    """``name (key value, ...)``."""
+    if not item.arguments:
+        return item.name
+    return f"{item.name} ({', '.join(f'{key} {_plain(value)}' for key, value in item.arguments.items())})"
+
+
+def _plain(value: object) -> str:
+    return "yes" if value is True else "no" if value is False else json.dumps(value).strip('"')
+
+
+def _times(numbers: Iterable[object]) -> str:
+    return " x ".join(str(n) for n in numbers)
+
+
+def _close(numbers: Iterable[object]) -> str:
+    """For narrow columns."""
+    return "x".join(str(n) for n in numbers)
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Cells padded to the widths of their columns."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]

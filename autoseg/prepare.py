@@ -1,0 +1,115 @@
+"""From a raw dataset to a plan and a store: the three steps of ``autoseg_plan_and_preprocess``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg import messages
+from autoseg.dataset.layout import RawDataset, load_raw
+from autoseg.errors import AutosegError
+from autoseg.files import exclusive, hash_json, read_json, read_model, write_error, write_json
+from autoseg.fingerprint import Fingerprint, extract_fingerprint
+from autoseg.plan import Plan, apply_overrides
+from autoseg.planning import Budget, make_plan
+from autoseg.project import Prepared
+
+if TYPE_CHECKING:
+    from autoseg.preprocessing.run import PreprocessReport
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written to before any time is spent.
+
+    Raises:
+        AutosegError: it cannot be made or written to.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"autoseg")
+        probe.unlink()
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[RawDataset, Fingerprint]:
+    """Check every file and measure the dataset; records of unchanged cases are kept.
+
+    Raises:
+        FaultsError: with all faults of all cases.
+    """
+    raw = load_raw(raw_folder)
+    path = folder / "fingerprint.json"
+    previous = None
+    if path.exists():
+        try:
+            previous = read_model(path, Fingerprint)
+        except AutosegError as error:
+            messages.warn(f"the fingerprint of an earlier run is not used: {error.fault.problem}")
+    fingerprint = extract_fingerprint(raw, processes, previous)
+    if previous is not None and previous.content_hash != fingerprint.content_hash:
+        messages.info(_what_changed(previous, fingerprint))
+    write_json(folder / "dataset.json", raw.info)
+    write_json(path, fingerprint)
+    return raw, fingerprint
+
+
+def _what_changed(before: Fingerprint, after: Fingerprint) -> str:
+    """One line on which cases are new, gone or changed."""
+    old = {case.name: case.content_hash for case in before.cases}
+    new = {case.name: case.content_hash for case in after.cases}
+    kinds = {
+        "new": sorted(set(new) - set(old)),
+        "gone": sorted(set(old) - set(new)),
+        "changed": sorted(name for name in set(old) & set(new) if old[name] != new[name]),
+    }
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    return "the dataset has changed: " + ("; ".join(parts) or "dataset.json")
+
+
+def decide(
+    fingerprint: Fingerprint,
+    folder: Path,
+    *,
+    planner: str,
+    plan_name: str | None,
+    budget: Budget,
+    overrides: dict[str, Any],
+    keep: bool,
+) -> Prepared:
+    """Make the plan, or take the one that is there, and write it.
+
+    Args:
+        keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``).
+
+    Raises:
+        AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep.
+    """
+    if keep:
+        name = plan_name or planner
+        plan = read_model(folder / name / "plan.json", Plan)
+        plan = apply_overrides(plan, {"fingerprint_hash": fingerprint.content_hash, **overrides})
+    else:
+        plan = make_plan(fingerprint, planner, budget, overrides)
+        name = plan_name or plan.planner
+    prepared = Prepared(folder, name)
+    if prepared.plan_path.exists() and hash_json(read_json(prepared.plan_path)) != hash_json(plan):
+        messages.info(f"the plan '{name}' is replaced")
+    write_json(prepared.plan_path, plan)
+    return prepared
+
+
+def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:
+    """Bring the store up to date with the raw data and the plan."""
+    from autoseg.preprocessing.run import preprocess_dataset
+
+    with exclusive(prepared.plan_path.parent / ".lock", doing=f"preprocessing {prepared.dataset}"):
+        return preprocess_dataset(
+            raw, prepared.fingerprint, prepared.plan, prepared.plan_path.parent / "store", processes
+        )

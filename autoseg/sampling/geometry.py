@@ -1,0 +1,90 @@
+"""Where the voxels of a turned and scaled patch come from.
+
+A patch has its own coordinates, counted in voxels from its middle. ``affine`` maps them to the image's axes;
+together with the patch's middle in the image it says which image point each voxel shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.sampling.parameters import Parameters
+
+Box = tuple[tuple[int, int], ...]
+"""First and one-past-last index for each axis; may reach beyond the image."""
+
+ROUNDING = 1e-3  # in voxels: more than float32 loses on coordinates, less than matters
+INSIDE = 1.5  # voxels between a kept voxel and the patch's outermost voxel centres, for rounding the start
+
+
+def affine(parameters: Parameters, dims: int) -> np.ndarray:
+    """The matrix ``[dims, dims]`` (float64) from patch to image directions: Rx Ry Rz of the axes 2, 1, 0 times scale.
+
+    Turning about axis 0 (z) moves y and x and comes first, as in nnU-Net. In-plane parameters leave axis 0
+    of a 3D patch alone.
+    """
+    scale = 1.0 if parameters.scale is None else parameters.scale
+    if dims == 3 and parameters.in_plane:
+        matrix = np.eye(3)
+        matrix[1:, 1:] = _turn(parameters.rotation[0] if parameters.rotation else 0.0) * scale
+        return matrix
+    if dims == 2:
+        return _turn(parameters.rotation[0] if parameters.rotation else 0.0) * scale
+    matrix = np.eye(3)
+    for axis, angle in enumerate(parameters.rotation):
+        matrix = _turn_about(axis, angle) @ matrix
+    return matrix * scale
+
+
+def _turn(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _turn_about(axis: int, angle: float) -> np.ndarray:
+    """A rotation about one of three axes, right-handed in the order z, y, x."""
+    matrix = np.eye(3)
+    first, second = ((1, 2), (2, 0), (0, 1))[axis]
+    matrix[first, first] = matrix[second, second] = np.cos(angle)
+    matrix[first, second], matrix[second, first] = -np.sin(angle), np.sin(angle)
+    return matrix
+
+
+def source_box(
+    matrix: np.ndarray, start: Sequence[int], patch_size: Sequence[int], image_size: Sequence[int]
+) -> Box:
+    """The image voxels that a transformed patch touches: what must be cut for it, and no more.
+
+    It ends one voxel beyond the image: with that border of padding repeated, all that lies further out
+    looks the same. An axis that the matrix leaves alone is cut as it is.
+    """
+    alone = (matrix == np.eye(len(matrix))).all(axis=1)
+    half = (np.asarray(patch_size) - 1) / 2
+    centre = np.asarray(start) + half
+    reach = np.abs(matrix) @ half
+    low = np.floor(centre - reach - ROUNDING).astype(int)
+    high = np.ceil(centre + reach + ROUNDING).astype(int) + 1
+    low = np.clip(low, -1, np.asarray(image_size))
+    high = np.clip(high, low + 1, np.asarray(image_size) + 1)
+    low = np.where(alone, start, low)
+    high = np.where(alone, np.asarray(start) + patch_size, high)
+    return tuple((int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def keep_inside(
+    voxel: Sequence[int], matrix: np.ndarray, start: Sequence[int], patch_size: Sequence[int]
+) -> tuple[int, ...]:
+    """The start nearest to ``start`` from which the transformed patch still shows ``voxel``.
+
+    A patch that was shifted to stay within the image does not have the voxel in its middle: turning or zooming
+    in could lose the lesion that it was cut for.
+    """
+    half = (np.asarray(patch_size) - 1) / 2
+    seen = np.linalg.solve(matrix, np.asarray(voxel) - np.asarray(start) - half)
+    if (np.abs(seen) <= half).all():
+        return tuple(int(a) for a in start)
+    margin = np.maximum(half - INSIDE, 0)
+    excess = seen - np.clip(seen, -margin, margin)
+    shift = np.rint(matrix @ excess).astype(int)
+    return tuple(int(a + b) for a, b in zip(start, shift, strict=True))

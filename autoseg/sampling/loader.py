@@ -1,0 +1,308 @@
+"""Batches for the training loop.
+
+The random numbers of a sample follow from ``(seed_key, epoch, its index in the epoch)`` alone. How many workers cut
+and augment, how many processes share a batch, and where a run was resumed do not change any batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+
+from autoseg import plan
+from autoseg.errors import AutosegError
+from autoseg.sampling import batchgenerators_backend, parameters, patches, torch_backend
+from autoseg.sampling.cases import Cases, Store, of_case
+from autoseg.sampling.keys import Purpose, generator
+from autoseg.sampling.patches import Patch, Sample
+from autoseg.sampling.prefetch import Prefetcher, WorkerPool
+
+PREFETCH = 2  # batches that wait; more would only hide a shortage at the start of an epoch
+LABEL_TYPE = torch.int16
+Finished = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one iteration trains on.
+
+    Attributes:
+        images: float32 ``[b, c, *patch]`` on the device.
+        target: int16 ``[b, *patch]`` on the device: label values, never negative; the ignore label is kept.
+        samples: how each entry was made; :meth:`BatchSource.replay` makes it again.
+        wait_seconds: from asking for the batch to having it.
+    """
+
+    images: torch.Tensor
+    target: torch.Tensor
+    samples: tuple[Sample, ...]
+    wait_seconds: float
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The case of each entry."""
+        return tuple(sample.case for sample in self.samples)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A batch on its way: cut patches, or finished tensors in the memory of the CPU."""
+
+    samples: tuple[Sample, ...]
+    patches: tuple[Patch, ...] = ()
+    finished: Finished | None = None
+
+
+class BatchSource:
+    """Draws, cuts and augments the batches of one stage.
+
+    Args:
+        store: preprocessed cases.
+        cases: names of the training cases.
+        stage: patch and batch size, sampling, augmentation.
+        seed_key: numbers from 0 that name this run (seed, fold, member, stage).
+        device: where batches are wanted.
+        workers: with the batchgenerators backend processes that augment; with the torch backend threads that cut.
+        rank, world_size: this process takes the samples ``rank, rank + world_size, ...`` of every batch.
+        cache_gb: memory for cases; None for half of what is available.
+        inside_nonzero: per image channel, whether it is 0 outside the non-zero mask and must stay so.
+        label_values: the foreground classes: a label value, or the values of a region, each.
+
+    Raises:
+        AutosegError: no cases; a batch that is smaller than the world; unknown names in the plan.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cases: Sequence[str],
+        stage: plan.Stage,
+        seed_key: tuple[int, ...],
+        device: torch.device | str,
+        *,
+        inside_nonzero: Sequence[bool],
+        label_values: Sequence[int | Sequence[int]],
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        cache_gb: float | None = None,
+    ) -> None:
+        _check(cases, stage, world_size)
+        self.names, self.stage, self.seed_key = tuple(cases), stage, tuple(seed_key)
+        self.device, self.workers = torch.device(device), workers
+        self.rank, self.world_size = rank, world_size
+        self.inside_nonzero = tuple(inside_nonzero)
+        self.dims = len(stage.patch_size)
+        self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
+        self.augmentation = parameters.build(stage.augmentation, stage.patch_size)
+        self.sampler = patches.build_sampler(stage.sampling)
+        classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
+        self.cases = Cases(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
+        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._pool: WorkerPool | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._running: Prefetcher[_Prepared] | None = None
+
+    @property
+    def iterations(self) -> int:
+        """Batches in an epoch: as planned, or as many as show every case once.
+
+        All batches are full: where the cases do not fill the last one, the first of the epoch come again.
+        """
+        return self.stage.iterations_per_epoch or math.ceil(len(self.names) / self.stage.batch_size)
+
+    def batches(self, epoch: int, start_iteration: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from ``start_iteration`` on. One epoch runs at a time; a new call ends the last.
+
+        Raises:
+            AutosegError: a case cannot be read, a worker died. Raised here, never left in a thread.
+        """
+        self._stop()
+        running = Prefetcher(self._prepare(epoch, start_iteration), PREFETCH)
+        self._running = running
+        try:
+            while True:
+                asked = time.perf_counter()
+                prepared = next(running, None)
+                if prepared is None:
+                    return
+                images, target = self._deliver(prepared)
+                yield Batch(images, target, prepared.samples, time.perf_counter() - asked)
+        finally:
+            running.close()
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """How sample ``index`` of an epoch is made; counted over all processes."""
+        key = (*self.seed_key, epoch, index)
+        batch_size = self.stage.batch_size
+        case = self._case(epoch, index)
+        drawn = self.augmentation.draw(generator(Purpose.AUGMENTATION, key), len(self.inside_nonzero))
+        rng = generator(Purpose.CROP, key)
+        forced = self.sampler.forced(rng, index % batch_size, batch_size)
+        known = self.cases.known(case)
+        voxel = self.sampler.voxel(rng, known.foreground) if forced else None
+        z, y, x = [1] * (3 - self.dims) + list(self.stage.patch_size)
+        matrix = patches.affine_of(drawn, self.dims)
+        start = patches.crop_start(rng, known.size, (z, y, x), voxel, matrix)
+        return Sample(epoch, index, case, forced, voxel, start, (z, y, x), drawn)
+
+    def replay(self, sample: Sample) -> Finished:
+        """Make one entry of a batch again: image ``[c, *patch]`` and target ``[*patch]`` on the device."""
+        prepared = _Prepared((sample,), (self._cut(sample),))
+        images, target = self._deliver(prepared)
+        return images[0], target[0]
+
+    def close(self) -> None:
+        """End threads and processes. The source can be used again; it starts new ones then."""
+        self._stop()
+        if self._pool is not None:
+            self._pool.close()
+        if self._threads is not None:
+            self._threads.shutdown()
+        self._pool = self._threads = None
+
+    def __enter__(self) -> BatchSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        return generator(Purpose.ORDER, (*self.seed_key, epoch)).permutation(len(self.names))
+
+    def _case(self, epoch: int, index: int) -> str:
+        """Uniform with replacement, or one pass in an order that each epoch draws anew."""
+        if self.stage.iterations_per_epoch is None:
+            return self.names[self._order(epoch)[index % len(self.names)]]
+        rng = generator(Purpose.CASE, (*self.seed_key, epoch, index))
+        return self.names[int(rng.integers(len(self.names)))]
+
+    def _samples(self, epoch: int, iteration: int) -> tuple[Sample, ...]:
+        """Those of one batch that are this process's."""
+        first = iteration * self.stage.batch_size
+        return tuple(
+            self.sample(epoch, first + i) for i in range(self.rank, self.stage.batch_size, self.world_size)
+        )
+
+    def _cut(self, sample: Sample) -> Patch:
+        image, label = self.cases.arrays(sample.case)
+        with of_case(sample.case, "read from the store"):
+            pinned = self.device.type == "cuda" and self.backend == "torch"
+            return patches.cut_patch(sample, image, label, dims=self.dims, pinned=pinned)
+
+    def _prepare(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
+        """Runs in the prefetch thread."""
+        if self.backend == "batchgenerators" and self.workers > 0:
+            yield from self._prepare_in_pool(epoch, start)
+            return
+        if self.workers > 1 and self._threads is None:
+            self._threads = ThreadPoolExecutor(self.workers, "autoseg-cut")
+        each = self._threads.map if self._threads is not None else map
+        for iteration in range(start, self.iterations):
+            samples = self._samples(epoch, iteration)
+            prepared = _Prepared(samples, tuple(each(self._cut, samples)))
+            yield prepared if self._augments_on_device else self._finish(prepared)
+
+    def _prepare_in_pool(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
+        """Cut here, augment in the workers, collect in order; enough batches ahead to keep all workers busy."""
+        if self._pool is None:
+            self._pool = WorkerPool(self.workers, batchgenerators_backend.limit_threads)
+        ahead = max(1, math.ceil(2 * self.workers * self.world_size / self.stage.batch_size))
+        waiting: deque[tuple[tuple[Sample, ...], list[Future]]] = deque()
+        for iteration in range(start, self.iterations):
+            samples = self._samples(epoch, iteration)
+            waiting.append((samples, [self._send(self._pool, sample) for sample in samples]))
+            if len(waiting) > ahead:
+                yield self._collect(self._pool, *waiting.popleft())
+        while waiting:
+            yield self._collect(self._pool, *waiting.popleft())
+
+    def _send(self, pool: WorkerPool, sample: Sample) -> Future:
+        patch = self._cut(sample)
+        return pool.submit(sample.case, batchgenerators_backend.augment, patch, self.inside_nonzero)
+
+    def _collect(self, pool: WorkerPool, samples: tuple[Sample, ...], futures: list[Future]) -> _Prepared:
+        results = []
+        for sample, future in zip(samples, futures, strict=True):
+            with of_case(sample.case, "augmented", "report this with the text above"):
+                results.append(pool.result(future))
+        return _Prepared(samples, finished=self._stack([_as_tensors(result) for result in results]))
+
+    @property
+    def _augments_on_device(self) -> bool:
+        return self.backend == "torch" and self.device.type == "cuda"
+
+    def _finish(self, prepared: _Prepared) -> _Prepared:
+        """Augment in this process, on the CPU."""
+        results = []
+        for patch in prepared.patches:
+            with of_case(patch.case, "augmented", "report this with the text above"):
+                if self.backend == "torch":
+                    results.append(torch_backend.augment(patch, self.inside_nonzero))
+                else:
+                    results.append(_as_tensors(batchgenerators_backend.augment(patch, self.inside_nonzero)))
+        return _Prepared(prepared.samples, finished=self._stack(results))
+
+    def _stack(self, results: Sequence[Finished]) -> Finished:
+        """One batch ``[b, c, *patch]`` and ``[b, *patch]``; page-locked when it goes to CUDA."""
+        images = torch.stack([image for image, _ in results])
+        target = torch.stack([label.to(LABEL_TYPE) for _, label in results])
+        if self.device.type == "cuda" and images.device.type == "cpu":
+            return images.pin_memory(), target.pin_memory()
+        return images, target
+
+    def _deliver(self, prepared: _Prepared) -> Finished:
+        """On the device; runs in the consumer's thread, so that CUDA's order of work is the consumer's."""
+        if prepared.finished is None and not self._augments_on_device:
+            prepared = self._finish(prepared)
+        if prepared.finished is None:
+            return self._stack(
+                [torch_backend.augment(patch, self.inside_nonzero, self.device) for patch in prepared.patches]
+            )
+        images, target = prepared.finished
+        return images.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
+
+
+def choose_backend(
+    wanted: Literal["auto", "torch", "batchgenerators"], device: torch.device, workers: int
+) -> Literal["torch", "batchgenerators"]:
+    """``auto``: batchgenerators for a CPU with workers, torch otherwise."""
+    if wanted == "auto":
+        return "batchgenerators" if device.type == "cpu" and workers > 0 else "torch"
+    return wanted
+
+
+def _as_tensors(result: tuple[np.ndarray, np.ndarray]) -> Finished:
+    return torch.from_numpy(result[0]), torch.from_numpy(result[1])
+
+
+def _check(cases: Sequence[str], stage: plan.Stage, world_size: int) -> None:
+    if not cases:
+        raise AutosegError(
+            "there is no case to train on",
+            where=f"stage {stage.name}",
+            expected="at least one training case",
+            fix="check the fold and splits.json",
+        )
+    if stage.batch_size < world_size:
+        raise AutosegError(
+            "the batch is smaller than the number of processes",
+            where=f"stage {stage.name}",
+            found=f"batch size {stage.batch_size}, {world_size} processes",
+            expected="at least one sample for each process",
+            fix="--set stages.0.batch_size=... or start fewer processes with torchrun",
+        )

@@ -1,0 +1,278 @@
+"""Which patch of which case a sample is, and cutting it.
+
+Notation: ``[c, z, y, x]`` images, ``[z, y, x]`` labels on the working grid. A 2D network's patch is a plane of
+the first axis; it is cut with one voxel along z, which is dropped afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from autoseg import plan
+from autoseg.registry import Registry
+from autoseg.sampling import geometry
+from autoseg.sampling.parameters import Parameters, tuples
+
+OUTSIDE = -1
+"""The label beyond the image, and beyond the non-zero mask where the store says so."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One entry of a batch, in numbers: enough to make it again.
+
+    Attributes:
+        epoch, index: the place in the run; ``index`` counts over the epoch and over all devices.
+        case: its name.
+        forced: whether it had to show foreground.
+        voxel: the foreground voxel z, y, x for which it was cut; None for a random place, also when a case
+            without foreground was drawn for a forced sample.
+        start: first voxel z, y, x of the unturned patch; may lie outside the image.
+        size: of the patch z, y, x; 1 along z for a 2D network.
+        parameters: what is done to it.
+    """
+
+    epoch: int
+    index: int
+    case: str
+    forced: bool
+    voxel: tuple[int, int, int] | None
+    start: tuple[int, int, int]
+    size: tuple[int, int, int]
+    parameters: Parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Sample:
+        """The opposite of :meth:`to_dict`, also after a way through JSON."""
+        plain = {name: tuples(value) for name, value in content.items() if name != "parameters"}
+        return cls(**plain, parameters=Parameters.from_dict(content["parameters"]))
+
+
+class Foreground:
+    """Foreground voxels of one case by class, for drawing.
+
+    Args:
+        rows: int ``[n, 5]``: z, y, x, label value, component.
+        classes: for each class (or region) the label values that belong to it.
+    """
+
+    def __init__(self, rows: np.ndarray, classes: Sequence[Sequence[int]]) -> None:
+        rows = np.asarray(rows, np.int32).reshape(-1, 5)
+        members = [rows[np.isin(rows[:, 3], list(values))] for values in classes]
+        self._voxels: list[np.ndarray] = []
+        self._bounds: list[np.ndarray] = []  # where each component of the class begins, and the end
+        for found in members:
+            if len(found):
+                found = found[np.lexsort((found[:, 4], found[:, 3]))]
+                changes = np.flatnonzero((np.diff(found[:, 3:], axis=0) != 0).any(axis=1)) + 1
+                self._voxels.append(found[:, :3])
+                self._bounds.append(np.array([0, *changes, len(found)]))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the case has no foreground at all."""
+        return not self._voxels
+
+    def draw(self, rng: np.random.Generator, *, by_component: bool) -> tuple[int, int, int]:
+        """A voxel: a class that the case has, then a voxel of it, or a component of it and then its voxel."""
+        which = int(rng.integers(len(self._voxels)))
+        voxels, bounds = self._voxels[which], self._bounds[which]
+        first, last = 0, len(voxels)
+        if by_component:
+            component = int(rng.integers(len(bounds) - 1))
+            first, last = bounds[component], bounds[component + 1]
+        z, y, x = voxels[int(rng.integers(first, last))]
+        return int(z), int(y), int(x)
+
+
+class Sampler(Protocol):
+    """Anything that says where in a case a patch is cut."""
+
+    def forced(self, rng: np.random.Generator, position: int, batch_size: int) -> bool:
+        """Whether the sample at this position of the batch must show foreground."""
+        ...
+
+    def voxel(self, rng: np.random.Generator, foreground: Foreground) -> tuple[int, int, int] | None:
+        """The voxel that a forced sample is cut for; None for a random place."""
+        ...
+
+
+@dataclass(frozen=True)
+class ForegroundShare:
+    """nnU-Net's rule: the last samples of every batch are cut for a foreground voxel.
+
+    Position i of a batch of B is forced unless ``i < round(B (1 - share))``. With B = 1 that would never (or
+    always) force; here each sample is then forced with probability ``share``.
+    """
+
+    share: float
+    balance: str
+
+    def forced(self, rng: np.random.Generator, position: int, batch_size: int) -> bool:
+        """See the class."""
+        if batch_size == 1:
+            return bool(rng.random() < self.share)
+        return position >= round(batch_size * (1 - self.share))
+
+    def voxel(self, rng: np.random.Generator, foreground: Foreground) -> tuple[int, int, int] | None:
+        """See the class; None for a case without foreground."""
+        if foreground.is_empty:
+            return None
+        return foreground.draw(rng, by_component=self.balance == "component")
+
+
+SAMPLERS = Registry("sampler")
+
+
+@SAMPLERS.register("foreground_share")
+def _foreground_share(foreground_share: float, balance: str) -> ForegroundShare:
+    return ForegroundShare(foreground_share, balance)
+
+
+def build_sampler(spec: plan.Sampling) -> Sampler:
+    """The sampler that a stage's plan names.
+
+    Raises:
+        AutosegError: an unknown sampler, or arguments that it does not have.
+    """
+    shared = {"foreground_share": spec.foreground_share, "balance": spec.balance}
+    return SAMPLERS.build(spec.name, **shared, **spec.arguments)
+
+
+def crop_start(
+    rng: np.random.Generator,
+    image_size: Sequence[int],
+    patch_size: Sequence[int],
+    voxel: Sequence[int] | None,
+    matrix: np.ndarray | None,
+) -> tuple[int, int, int]:
+    """First voxel of a patch.
+
+    For a voxel the patch has it in its middle, but is shifted to stay within the image where it fits
+    (nnU-Net does so at the lower border only and pads at the upper one). Otherwise any place within the
+    image is equally likely. An image smaller than the patch lies in its middle.
+
+    Args:
+        matrix: how the patch is turned and scaled, or None: the voxel stays visible then as well.
+    """
+    room = np.asarray(image_size) - np.asarray(patch_size)
+    padded = -((-room) // 2)  # where the patch begins on an axis on which the image is smaller
+    if voxel is None:
+        start = np.where(room >= 0, rng.integers(0, np.maximum(room, 0) + 1), padded)
+        return _triple(start)
+    centred = np.asarray(voxel) - np.asarray(patch_size) // 2
+    start = np.where(room >= 0, np.clip(centred, 0, np.maximum(room, 0)), padded)
+    if matrix is not None:
+        return _triple(geometry.keep_inside(voxel, matrix, start, patch_size))
+    return _triple(start)
+
+
+def _triple(values: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+    z, y, x = (int(value) for value in values)
+    return z, y, x
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What a backend works on: the cut-out voxels and what to do with them.
+
+    Attributes:
+        image: float32 ``[c, z, y, x]`` (``[c, y, x]`` for a 2D network), larger than the patch when it is turned.
+        label: small integers, the same space; :data:`OUTSIDE` beyond the image.
+        centre: the middle of the patch in the voxels of ``image``.
+        size: of the patch, 2 or 3 numbers.
+        values: the label values that occur, sorted; known only when voxels are interpolated.
+        parameters: what to do.
+        case: for messages.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    centre: tuple[float, ...]
+    size: tuple[int, ...]
+    values: tuple[int, ...]
+    parameters: Parameters
+    case: str
+
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """From patch to image directions, or None when no voxel is interpolated."""
+        return geometry.affine(self.parameters, len(self.size)) if self.parameters.is_spatial else None
+
+
+def cut_patch(sample: Sample, image: Any, label: Any, *, dims: int, pinned: bool = False) -> Patch:
+    """Cut the voxels that a sample needs.
+
+    Args:
+        image, label: ``[c, z, y, x]`` and ``[z, y, x]``; anything that can be sliced, in memory or on disk.
+        dims: 2 drops the axis z of the cut.
+        pinned: allocate page-locked memory, from which CUDA copies while the program goes on.
+    """
+    box: geometry.Box = tuple((a, a + n) for a, n in zip(sample.start, sample.size, strict=True))
+    if sample.parameters.is_spatial:
+        matrix = affine_of(sample.parameters, dims)
+        box = geometry.source_box(matrix, sample.start, sample.size, image.shape[1:])
+    middle = [a + (n - 1) / 2 for a, n in zip(sample.start, sample.size, strict=True)]
+    cut_image = cut(image, box, 0, np.float32, pinned=pinned)
+    cut_label = cut(label, box, OUTSIDE, label.dtype, pinned=pinned)
+    if dims == 2:
+        cut_image, cut_label = cut_image[:, 0], cut_label[0]
+    return Patch(
+        image=cut_image,
+        label=cut_label,
+        centre=tuple(m - low for m, (low, _) in zip(middle, box, strict=True))[-dims:],
+        size=sample.size[-dims:],
+        values=present(cut_label) if sample.parameters.is_spatial else (),
+        parameters=sample.parameters,
+        case=sample.case,
+    )
+
+
+def affine_of(parameters: Parameters, dims: int) -> np.ndarray | None:
+    """As :func:`geometry.affine`, but always ``[3, 3]``: a plane of z stays in its plane. None without change."""
+    if not parameters.is_spatial:
+        return None
+    matrix = np.eye(3)
+    matrix[-dims:, -dims:] = geometry.affine(parameters, dims)
+    return matrix
+
+
+def cut(array: Any, box: geometry.Box, fill: int, dtype: Any, *, pinned: bool = False) -> np.ndarray:
+    """A copy of the box over the last axes of ``array``, ``fill`` where it lies outside."""
+    shape = array.shape[len(array.shape) - len(box) :]
+    inner = [(max(low, 0), min(high, n)) for (low, high), n in zip(box, shape, strict=True)]
+    leading = tuple(array.shape[: len(array.shape) - len(box)])
+    result = _empty((*leading, *(high - low for low, high in box)), dtype, pinned)
+    if inner != list(box):
+        result[...] = fill
+    if all(low < high for low, high in inner):
+        source = (Ellipsis, *(slice(low, high) for low, high in inner))
+        target = (Ellipsis, *(slice(a - o, b - o) for (a, b), (o, _) in zip(inner, box, strict=True)))
+        result[target] = array[source]
+    return result
+
+
+def _empty(shape: tuple[int, ...], dtype: Any, pinned: bool) -> np.ndarray:
+    if not pinned:
+        return np.empty(shape, dtype)
+    import torch
+
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    return torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+
+
+def present(label: np.ndarray) -> tuple[int, ...]:
+    """The values that occur in a label, sorted; none may be below -1."""
+    low, high = int(label.min()), int(label.max())
+    if low == high:
+        return (low,)
+    counts = np.bincount(label.ravel().astype(np.intp) - OUTSIDE)
+    return tuple(int(value) + OUTSIDE for value in np.flatnonzero(counts))

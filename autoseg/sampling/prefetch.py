@@ -1,0 +1,157 @@
+"""Work ahead in a thread, and worker processes that never fail in silence."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
+
+from autoseg.errors import AutosegError
+
+Item = TypeVar("Item")
+
+POLL_SECONDS = 0.1
+
+
+class Prefetcher(Generic[Item]):
+    """Iterates in a thread, ``depth`` items ahead of the consumer. An error there is raised here.
+
+    Args:
+        items: runs in the thread, and is closed there.
+        depth: finished items that may wait.
+    """
+
+    def __init__(self, items: Generator[Item, None, None], depth: int = 2) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="autoseg-prefetch", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        while True:
+            try:
+                kind, value = self._queue.get(timeout=POLL_SECONDS)
+                break
+            except queue.Empty:
+                if self._stop.is_set():
+                    raise StopIteration from None
+                if not self._thread.is_alive() and self._queue.empty():
+                    raise AutosegError("the thread that prepares patches ended early") from None
+        if kind == "item":
+            return value
+        self._stop.set()
+        if kind == "error":
+            raise value
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the thread, whatever it is doing, and wait for it."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put("item", item):
+                    return
+            self._put("end", None)
+        except BaseException as error:  # any error belongs to the consumer
+            self._put("error", error)
+        finally:
+            self._items.close()
+
+    def _put(self, kind: str, value: Any) -> bool:
+        """Hand over, or give up when nobody wants more."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put((kind, value), timeout=POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class WorkerPool:
+    """Spawned worker processes for one function; results come back in the order of the calls.
+
+    Args:
+        workers: how many.
+        prepare: called once in each; picklable by name.
+    """
+
+    def __init__(self, workers: int, prepare: Callable[[], None]) -> None:
+        self.workers = workers
+        self._in_flight: dict[Future[Any], str] = {}
+        self._pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(prepare,)
+        )
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the workers that run."""
+        return list(self._pool._processes or {})
+
+    def submit(self, case: str, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call ``function`` in a worker."""
+        try:
+            future = self._pool.submit(function, *args)
+        except BrokenProcessPool as error:
+            raise self._died() from error
+        self._in_flight[future] = case
+        return future
+
+    def result(self, future: Future[Any]) -> Any:
+        """What the call returned.
+
+        Raises:
+            AutosegError: a worker died; the cases that were being worked on are named.
+        """
+        try:
+            value = future.result()
+        except BrokenProcessPool as error:
+            raise self._died() from error
+        self._in_flight.pop(future, None)
+        return value
+
+    def close(self) -> None:
+        """Stop the workers without waiting for what was not begun."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._in_flight.clear()
+
+    def _died(self) -> AutosegError:
+        unfinished = [
+            case for future, case in self._in_flight.items() if not future.done() or future.exception()
+        ]
+        cases = list(dict.fromkeys(unfinished[: self.workers])) or ["unknown"]
+        return AutosegError(
+            "a worker process died while it was augmenting patches",
+            where=f"case {', '.join(cases)}",
+            found="a process that ended without an error of its own; most often the system stopped it for memory",
+            expected=f"{self.workers} living workers",
+            fix="use fewer workers (0 works without processes), or --set stages.0.augmentation.backend=torch",
+        )
+
+
+def _begin(prepare: Callable[[], None]) -> None:
+    """Start of a worker: Ctrl-C is the parent's business, and it does not outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

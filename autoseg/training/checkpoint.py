@@ -1,0 +1,137 @@
+"""Checkpoints without pickle: one safetensors file with weights, optimiser state and position.
+
+A checkpoint holds all that the next iteration depends on, so that a continued run ends with the same weights
+as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from autoseg.errors import AutosegError
+from autoseg.files import atomic_path
+
+CHECKPOINT_VERSION = "1"
+
+
+@dataclass
+class Position:
+    """Where in the run the next iteration is.
+
+    Attributes:
+        member, stage, epoch, iteration: counted from 0.
+        loss_sum: of the iterations of this epoch that are done.
+        seconds, wait_seconds: spent in this epoch before the interruption.
+        best: highest validation Dice of this stage so far, -1 before the first.
+    """
+
+    member: int = 0
+    stage: int = 0
+    epoch: int = 0
+    iteration: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    best: float = -1.0
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """For comparing positions."""
+        return self.member, self.stage, self.epoch, self.iteration
+
+
+@dataclass
+class Checkpoint:
+    """What is saved. ``plan_hash`` tells whether it belongs to the plan at hand."""
+
+    position: Position
+    plan_hash: str
+    network: dict[str, torch.Tensor]
+    optimiser: dict[str, Any]
+    scaler: dict[str, Any] = field(default_factory=dict)
+    rng_state: torch.Tensor | None = None
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically; the one before stays until it is whole."""
+    tensors = {f"network/{name}": value for name, value in checkpoint.network.items()}
+    plain: dict[str, Any] = {}
+    for index, state in checkpoint.optimiser["state"].items():
+        for name, value in state.items():
+            key = f"optimiser/{index}/{name}"
+            if isinstance(value, torch.Tensor):
+                tensors[key] = value
+            else:
+                plain[key] = value
+    if checkpoint.rng_state is not None:
+        tensors["rng_state"] = checkpoint.rng_state
+    metadata = {
+        "version": CHECKPOINT_VERSION,
+        "position": json.dumps(asdict(checkpoint.position)),
+        "plan_hash": checkpoint.plan_hash,
+        "optimiser_groups": json.dumps(checkpoint.optimiser["param_groups"]),
+        "optimiser_plain": json.dumps(plain),
+        "scaler": json.dumps(checkpoint.scaler),
+    }
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary, metadata
+        )
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        AutosegError: it is missing, damaged or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return _assemble(path, metadata, tensors)
+    except FileNotFoundError:
+        raise AutosegError(
+            "there is no checkpoint to continue from",
+            where=str(path),
+            fix="start the training without --c",
+        ) from None
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise AutosegError(
+            "the checkpoint is damaged",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            expected="a checkpoint written by autoseg_train",
+            fix="start this fold again with --overwrite",
+        ) from None
+
+
+def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> Checkpoint:
+    if metadata.get("version") != CHECKPOINT_VERSION:
+        raise AutosegError(
+            "the checkpoint is of another version",
+            where=str(path),
+            found=f"version {metadata.get('version')}",
+            expected=f"version {CHECKPOINT_VERSION}",
+            fix="continue with the autoseg that wrote it, or start again with --overwrite",
+        )
+    state: dict[int, dict[str, Any]] = {}
+    entries = {n: v for n, v in tensors.items() if n.startswith("optimiser/")}
+    for key, value in {**entries, **json.loads(metadata["optimiser_plain"])}.items():
+        _, index, name = key.split("/", 2)
+        state.setdefault(int(index), {})[name] = value
+    return Checkpoint(
+        position=Position(**json.loads(metadata["position"])),
+        plan_hash=metadata["plan_hash"],
+        network={n.removeprefix("network/"): v for n, v in tensors.items() if n.startswith("network/")},
+        optimiser={"state": state, "param_groups": json.loads(metadata["optimiser_groups"])},
+        scaler=json.loads(metadata["scaler"]),
+        rng_state=tensors.get("rng_state"),
+    )

@@ -1,0 +1,95 @@
+"""Several devices by torchrun: who am I, gather, agree to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from autoseg.errors import AutosegError
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of one training.
+
+    Attributes:
+        rank: of this process, 0 to size - 1; rank 0 writes files and messages.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor(float(flag), device=device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def mean(self, value: float, device: torch.device) -> float:
+        """The mean over all processes."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor(
+            value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
+        )
+        dist.all_reduce(tensor)
+        return float(tensor.item()) / self.size
+
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network with gradients averaged over all processes; batch statistics are shared too."""
+        if self.size == 1:
+            return network
+        if device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        ids = [device.index] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=ids)
+
+    def check_batch(self, batch_size: int, stage: str) -> None:
+        """Every process must get the same share of a batch, or the mean gradient would be biased.
+
+        Raises:
+            AutosegError: the batch does not divide.
+        """
+        if batch_size % self.size:
+            raise AutosegError(
+                "the batch cannot be shared evenly",
+                where=f"stage {stage}",
+                found=f"batch size {batch_size} on {self.size} processes",
+                expected=f"a multiple of {self.size}",
+                fix=f"--set stages.{stage}.batch_size=... when planning, or start fewer processes with torchrun",
+            )
+
+
+@contextlib.contextmanager
+def world(device: torch.device) -> Iterator[World]:
+    """The processes that torchrun started, or this one alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,43 @@
+"""What to train: one fold of one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from autoseg.plan import Plan
+from autoseg.project import Prepared
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """What to train.
+
+    Attributes:
+        prepared: the dataset and its plan as prepared.
+        plan: the plan to follow: the prepared one, perhaps with changes to its recipe.
+        fold: 0 and up, or ``all``.
+        model: folder of the model (``results/DATASET/TRAINER__PLAN``).
+        raw: folder of the raw dataset, for the final validation.
+        device: where to train.
+        workers: processes that augment; 0 augments on the device.
+        resume: continue from the checkpoint.
+        overwrite: start again although there is a result.
+    """
+
+    prepared: Prepared
+    plan: Plan
+    fold: int | str
+    model: Path
+    raw: Path
+    device: torch.device
+    workers: int = 0
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Of this fold."""
+        return self.model / f"fold_{self.fold}"

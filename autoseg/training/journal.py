@@ -1,0 +1,109 @@
+"""The record of a training: one line per epoch on the terminal, in log.jsonl, as curves, in TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autoseg import messages
+from autoseg.files import write_text
+
+
+class Journal:
+    """Keeps log.jsonl and what is drawn from it.
+
+    Args:
+        folder: of the fold.
+        tensorboard: also write TensorBoard events when the package is installed.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
+        self.path = folder / "log.jsonl"
+        self.curves = folder / "curves.png"
+        self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All epochs that are recorded."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines() if line]
+
+    def forget_from(self, member: int, stage: int, epoch: int) -> None:
+        """Drop what was recorded at or after this position: those epochs are about to be done again."""
+        kept = [
+            e for e in self.entries() if (e["member"], e["stage_index"], e["epoch"]) < (member, stage, epoch)
+        ]
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def add(self, entry: dict[str, Any], epochs: int) -> None:
+        """Record one epoch.
+
+        Args:
+            entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
+                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``.
+            epochs: of the stage.
+        """
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(entry) + "\n")
+        messages.info(epoch_line(entry, epochs))
+        if self._board is not None:
+            self._to_board(entry)
+
+    def draw(self) -> None:
+        """Draw the curves; they are a convenience, so a failure is a warning."""
+        from autoseg import curves
+
+        try:
+            curves.plot(self.path, self.curves)
+        except Exception as error:  # a broken font cache must not end a training of days
+            messages.warn(f"the curves could not be drawn: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        if self._board is not None:
+            self._board.close()
+
+    def _to_board(self, entry: dict[str, Any]) -> None:
+        prefix = f"member{entry['member']}/{entry['stage']}"
+        for name in ("loss", "lr", "seconds", "wait_share"):
+            self._board.add_scalar(f"{prefix}/{name}", entry[name], entry["epoch"])
+        for name, value in (entry.get("validation_dice") or {}).items():
+            if value is not None:
+                self._board.add_scalar(f"{prefix}/validation_dice/{name}", value, entry["epoch"])
+
+
+def epoch_line(entry: dict[str, Any], epochs: int) -> str:
+    """The line that the user sees."""
+    width = len(str(epochs))
+    parts = [
+        f"member {entry['member']}" if entry.get("members", 1) > 1 else "",
+        entry["stage"] if entry.get("stages", 1) > 1 else "",
+        f"epoch {entry['epoch'] + 1:>{width}}/{epochs}",
+        f"loss {entry['loss']:.4f}",
+        _dice_text(entry),
+        f"lr {entry['lr']:.3g}",
+        f"{entry['seconds']:.1f} s",
+        f"waiting {100 * entry['wait_share']:.0f} %",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _dice_text(entry: dict[str, Any]) -> str:
+    scores = entry.get("validation_dice")
+    if not scores:
+        return ""
+    known = {name: value for name, value in scores.items() if value is not None}
+    if not known:
+        return "validation Dice -"
+    mean = sum(known.values()) / len(known)
+    each = ", ".join(f"{name} {value:.3f}" for name, value in known.items()) if len(known) > 1 else ""
+    return f"validation Dice {mean:.3f}" + (f" ({each})" if each else "")
+
+
+def _tensorboard_writer(folder: Path) -> Any | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

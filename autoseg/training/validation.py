@@ -1,0 +1,72 @@
+"""Scores on whole volumes: a few during training, all of the fold's validation cases after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoseg import messages
+from autoseg.dataset.folds import Fold
+from autoseg.dataset.layout import load_raw
+from autoseg.evaluation.evaluate import evaluate_folder
+from autoseg.evaluation.metrics import dice
+from autoseg.inference.folder import predict_cases
+from autoseg.inference.predictor import Predictor
+from autoseg.inference.tiling import predict_logits
+from autoseg.training.job import FoldJob
+
+
+class Validator:
+    """Dice on whole volumes of a fixed subset of the fold's validation cases, on the working grid.
+
+    The subset is spread over the range of lesion volumes, so that small and large lesions are both seen.
+    """
+
+    def __init__(self, job: FoldJob, fold: Fold) -> None:
+        self.job = job
+        count = job.plan.recipe.validation.cases
+        self.cases = spread(job, fold.validation or fold.train, count)
+
+    def __call__(self, network: nn.Module) -> dict[str, float | None]:
+        """Class to mean Dice over the cases (a class absent from truth and prediction scores 1)."""
+        labels, scores = self.job.plan.label_set, {name: [] for name in self.job.plan.label_set.names}
+        for name in self.cases:
+            case = self.job.prepared.store.read(name)
+            logits = predict_logits(
+                network,
+                torch.from_numpy(case.image),
+                self.job.plan.recipe.inference,
+                labels.n_outputs,
+                self.job.device,
+                mirror=False,
+            )
+            truth, predicted = labels.masks(case.label), labels.masks(labels.decide(logits.numpy()))
+            for label in labels.names:
+                scores[label].append(dice(predicted[label], truth[label]))
+        return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}
+
+
+def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:
+    """``count`` of the cases, evenly spread over the order of their lesion volumes."""
+    volume = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
+    ordered = sorted(names, key=lambda name: (volume.get(name, 0), name))
+    if count >= len(ordered):
+        return ordered
+    if count == 1:
+        return [ordered[len(ordered) // 2]]
+    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
+
+
+def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
+    """Predict the fold's validation cases as a user would and score them on their original grids."""
+    raw = load_raw(job.raw)
+    cases = [case for case in raw.cases if case.name in set(fold.validation)]
+    folder = job.folder / "validation"
+    messages.info(f"predicting the {len(cases)} validation cases of fold {job.fold}")
+    predictor = Predictor(job.model, folds=[job.fold], device=job.device)
+    predict_cases(predictor, cases, folder, continue_prediction=True)
+    summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=fold.validation)
+    return summary.means()

@@ -1,0 +1,91 @@
+"""The planner ``auto``."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoseg import messages, plugins
+from autoseg.errors import AutosegError
+from autoseg.planners import auto, unet
+from autoseg.planning import Budget, Match, Planner, make_plan
+
+
+@pytest.fixture
+def fingerprint(make_fingerprint):
+    return make_fingerprint([(1, 1, 1)], [(60, 80, 70)] * 6)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Replaces the installed planners by the given ones."""
+
+    def set_planners(**planners):
+        def load(group, name):
+            found = {"auto": auto.PLANNER, **planners}[name]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(plugins, "names", lambda group: sorted(["auto", *planners]))
+        monkeypatch.setattr(plugins, "load", load)
+
+    return set_planners
+
+
+def with_score(name: str, score: float) -> Planner:
+    def plan(fingerprint, budget, options):
+        return unet.plan(fingerprint, budget, unet.UNetOptions(preset="M")).model_copy(
+            update={"planner": name}
+        )
+
+    return Planner(name, "a test", lambda fingerprint: Match(score, f"{name} says so"), plan)
+
+
+def test_takes_unet_where_nothing_else_is_installed(fingerprint, install):
+    install(unet=unet.PLANNER)
+    found = make_plan(fingerprint, "auto", Budget(), {})
+    assert found.planner == "unet"
+    assert found.reasons[0].what == "method"
+    assert "only installed planner" in found.reasons[0].why
+
+
+def test_takes_the_best_and_names_all_scores(fingerprint, install):
+    install(unet=unet.PLANNER, special=with_score("special", 0.9), other=with_score("other", 0.0))
+    found = make_plan(fingerprint, "auto", Budget(), {"stages.0.epochs": 3})
+    assert found.planner == "special"
+    assert found.recipe.stages[0].epochs == 3
+    text = found.reasons[0].why
+    assert "fits best of 3: 0.90, special says so" in text
+    assert "unet 0.20 (fits any dataset" in text
+    assert "other 0.00 (other says so)" in text
+
+
+def test_a_tie_is_decided_by_name(fingerprint, install):
+    install(b=with_score("b", 0.5), a=with_score("a", 0.5))
+    assert make_plan(fingerprint, "auto", Budget(), {}).planner == "a"
+
+
+def test_options_reach_the_chosen_planner_and_are_checked_there(fingerprint, install):
+    install(unet=unet.PLANNER)
+    assert make_plan(fingerprint, "auto", Budget(), {"planner.preset": "M"}).planner_options["preset"] == "M"
+    with pytest.raises(AutosegError, match=r"planner 'unet' has no such option[\s\S]*did you mean preset"):
+        make_plan(fingerprint, "auto", Budget(), {"planner.presets": "M"})
+
+
+def test_a_planner_that_does_not_load_is_left_out(fingerprint, install):
+    messages.forget_warnings()
+    install(unet=unet.PLANNER, broken=AutosegError("does not load", found="ImportError: no module x"))
+    assert make_plan(fingerprint, "auto", Budget(), {}).planner == "unet"
+    assert any("leaves out the planner 'broken'" in text for text in messages.warning_counts())
+    messages.forget_warnings()
+
+
+def test_nothing_fits(fingerprint, install):
+    install(other=with_score("other", 0.0))
+    with pytest.raises(AutosegError, match=r"no installed planner fits[\s\S]*other: other says so"):
+        make_plan(fingerprint, "auto", Budget(), {})
+
+
+def test_auto_as_installed(fingerprint):
+    """The real entry points: at least unet answers."""
+    assert make_plan(fingerprint, "auto", Budget(), {}).planner in plugins.names(plugins.PLANNERS)

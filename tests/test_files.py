@@ -1,0 +1,74 @@
+"""Files that are whole or absent."""
+
+import json
+import os
+
+import pytest
+from pydantic import BaseModel
+
+from autoseg import files
+from autoseg.errors import AutosegError, FaultsError, nearest_names
+
+
+class Thing(BaseModel):
+    size_mm: float
+    name: str
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(ValueError):
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise ValueError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AutosegError, match="cannot be written") as caught:
+        files.write_text(tmp_path / "file" / "a.txt", "x")
+    assert "a folder that you may write to" in str(caught.value)
+
+
+def test_a_full_disk_is_explained():
+    error = files.write_error("out/a.nii.gz", OSError(28, "No space left on device"))
+    assert "the disk is full" in str(error) and "continues where it stopped" in str(error)
+
+
+def test_nan_becomes_null(tmp_path):
+    files.write_json(tmp_path / "a.json", {"x": [float("nan"), 1.0]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [None, 1.0]}
+
+
+def test_all_faults_of_a_file_are_shown_at_once(tmp_path):
+    (tmp_path / "a.json").write_text('{"size_mm": "big"}')
+    with pytest.raises(FaultsError) as caught:
+        files.read_model(tmp_path / "a.json", Thing)
+    assert "size_mm" in str(caught.value) and "name" in str(caught.value) and "'big'" in str(caught.value)
+
+
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(AutosegError, match="run make_it first"):
+        files.read_json(tmp_path / "a.json", made_by="make_it")
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys():
+    assert files.hash_json({"a": 1, "b": 2}) == files.hash_json({"b": 2, "a": 1})
+    assert files.hash_json({"a": 1}) != files.hash_json({"a": 2})
+
+
+def test_a_lock_that_is_held_is_explained(tmp_path):
+    with files.exclusive(tmp_path / ".lock", doing="training fold 0"):
+        with pytest.raises(AutosegError, match="another process is training fold 0"):
+            with files.exclusive(tmp_path / ".lock", doing="training fold 0"):
+                pass
+    with files.exclusive(tmp_path / ".lock", doing="training fold 0"):
+        pass
+
+
+def test_nearest_names():
+    assert nearest_names("unnet", ["unet", "auto"]) == "did you mean unet?"
+    assert nearest_names("zzz", ["unet", "auto"]) == "choose one of: auto, unet"

@@ -1,0 +1,96 @@
+"""plan.json as a typed schema, and --set."""
+
+import pytest
+
+from autoseg.errors import AutosegError, FaultsError
+from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage, apply_overrides
+
+
+def stage(name="train", **changes):
+    parts = {
+        "name": name,
+        "patch_size": [8, 8, 8],
+        "batch_size": 2,
+        "epochs": 3,
+        "loss": Named(name="dice_ce"),
+        "optimiser": Named(name="sgd", arguments={"lr": 0.01}),
+        "schedule": Named(name="poly"),
+    }
+    return Stage(**{**parts, **changes})
+
+
+def plan(**changes):
+    parts = {
+        "planner": "unet",
+        "trainer": "unet",
+        "dataset": "Dataset001_A",
+        "fingerprint_hash": "x",
+        "channel_names": ["T2"],
+        "labels": {"background": 0, "lesion": 1},
+        "preprocessing": Preprocessing(spacing_mm=(1, 1, 1), normalisation=[Normalisation()]),
+        "networks": {"main": Named(name="unet")},
+        "recipe": Recipe(stages=[stage()], inference=Inference(patch_size=[8, 8, 8])),
+    }
+    return Plan(**{**parts, **changes})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "get"),
+    [
+        ("recipe.stages.0.epochs", 7, lambda p: p.recipe.stages[0].epochs),
+        ("stages.0.epochs", 7, lambda p: p.recipe.stages[0].epochs),
+        ("stages.train.epochs", 7, lambda p: p.recipe.stages[0].epochs),
+        ("members", 3, lambda p: p.recipe.members),
+        ("seed", 5, lambda p: p.seed),
+        ("stages.0.optimiser.arguments.lr", 0.1, lambda p: p.recipe.stages[0].optimiser.arguments["lr"]),
+        ("networks.main.arguments.width", 4, lambda p: p.networks["main"].arguments["width"]),
+    ],
+)
+def test_an_override_changes_one_value_and_is_recorded(path, value, get):
+    before = plan()
+    after = apply_overrides(before, {path: value})
+    assert get(after) == value and after.overrides == {path: value}
+    assert before == plan()
+
+
+def test_an_unknown_path_gives_the_nearest_names():
+    with pytest.raises(AutosegError, match="did you mean epochs"):
+        apply_overrides(plan(), {"stages.0.epoch": 7})
+    with pytest.raises(AutosegError, match="(?s)there is no 'stage'.*did you mean stages"):
+        apply_overrides(plan(), {"stage.0.epochs": 7})
+    with pytest.raises(AutosegError, match="there is no '3'"):
+        apply_overrides(plan(), {"stages.3.epochs": 7})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("stages.0.epochs", 0, "greater than or equal to 1"),
+        ("stages.0.epochs", "many", "valid integer"),
+        ("stages.0.sampling.foreground_share", 1.5, "less than or equal to 1"),
+        ("stages.0.network", "other", "trains network 'other'"),
+        ("stages.0.start", "previous", "no previous stage"),
+        ("stages.0.snapshots", [9], "snapshots must lie within 1 to 3"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_explained(path, value, words):
+    with pytest.raises(FaultsError, match=words):
+        apply_overrides(plan(), {path: value})
+
+
+def test_a_stage_starts_only_from_an_earlier_one():
+    with pytest.raises(ValueError, match="not an earlier stage"):
+        Recipe(stages=[stage("a", start="b"), stage("b")], inference=Inference(patch_size=[]))
+    with pytest.raises(ValueError, match="unique"):
+        Recipe(stages=[stage("a"), stage("a")], inference=Inference(patch_size=[]))
+
+
+def test_a_plan_survives_its_file():
+    assert Plan.model_validate_json(plan().model_dump_json()) == plan()
+
+
+def test_the_patch_of_the_prediction_follows_that_of_the_stage():
+    changed = apply_overrides(plan(), {"stages.0.patch_size": [4, 4, 4]})
+    assert changed.recipe.inference.patch_size == [4, 4, 4]
+    both = apply_overrides(plan(), {"stages.0.patch_size": [4, 4, 4], "inference.patch_size": [6, 6, 6]})
+    assert both.recipe.inference.patch_size == [6, 6, 6]

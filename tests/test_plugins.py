@@ -1,0 +1,27 @@
+"""Plug-ins are found by entry point; a miss is explained."""
+
+import pytest
+
+from autoseg import plugins
+from autoseg.errors import AutosegError
+from autoseg.planning import Planner
+from autoseg.training.trainer import Trainer
+
+
+@pytest.mark.parametrize("name", plugins.names(plugins.PLANNERS))
+def test_every_planner_loads(name):
+    planner = plugins.load(plugins.PLANNERS, name)
+    assert isinstance(planner, Planner) and planner.name == name and planner.summary
+
+
+@pytest.mark.parametrize("name", plugins.names(plugins.TRAINERS))
+def test_every_trainer_loads(name):
+    trainer = plugins.load(plugins.TRAINERS, name)
+    assert isinstance(trainer, Trainer) and trainer.name == name and trainer.summary
+
+
+def test_an_unknown_plugin_gives_the_nearest_names():
+    with pytest.raises(AutosegError, match=r"(?s)there is no planner 'unnet'.*did you mean unet"):
+        plugins.load(plugins.PLANNERS, "unnet")
+    with pytest.raises(AutosegError, match=r"(?s)there is no trainer 'une'.*did you mean unet"):
+        plugins.load(plugins.TRAINERS, "une")

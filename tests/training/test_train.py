@@ -1,0 +1,222 @@
+"""Training as a user runs it: exact continuation, signals, what is reported when it fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small
+import torch
+
+from autoseg import weights
+from autoseg.cli import plan_and_preprocess, train
+from autoseg.training import stage as stage_module
+from autoseg.training.interrupt import StopRequest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A prepared dataset."""
+    root = tmp_path_factory.mktemp("prepared")
+    small.dataset(root / "raw", n=5, n_test=1)
+    with pytest.MonkeyPatch.context() as patch:
+        set_folders(patch, root)
+        assert plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY]) == 0
+    return root
+
+
+def set_folders(patch, root: Path) -> None:
+    for kind in ("raw", "preprocessed", "results"):
+        patch.setenv(f"autoseg_{kind}", str(root / kind))
+
+
+@pytest.fixture
+def root(prepared, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(prepared, tmp_path / "work")
+    set_folders(monkeypatch, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def fold(root: Path) -> Path:
+    return root / "results" / small.NAME / "unet__unet" / "fold_0"
+
+
+def final(root: Path) -> dict[str, torch.Tensor]:
+    return weights.read_weights(fold(root) / "weights" / "member0.train.safetensors")
+
+
+def log(root: Path) -> list[dict]:
+    return [json.loads(line) for line in (fold(root) / "log.jsonl").read_text().splitlines()]
+
+
+def same(one, two) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def stop_after(monkeypatch, iterations: int) -> None:
+    """Ask for a stop after this many iterations, as a signal would."""
+    step, done = stage_module._step, []
+
+    def counted(context, running, batch, progress):
+        step(context, running, batch, progress)
+        done.append(1)
+        if len(done) == iterations:
+            context.stop.set(signal.SIGTERM)
+
+    monkeypatch.setattr(stage_module, "_step", counted)
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory) -> Path:
+    """An uninterrupted training."""
+    root = tmp_path_factory.mktemp("whole") / "work"
+    shutil.copytree(prepared, root)
+    with pytest.MonkeyPatch.context() as patch:
+        set_folders(patch, root)
+        assert train.main(["1", "0", "-device", "cpu"]) == 0
+    return root
+
+
+def test_a_training_leaves_everything_it_promises(whole):
+    names = {str(p.relative_to(fold(whole))) for p in fold(whole).rglob("*")}
+    promised = [
+        "fold.json",
+        "log.jsonl",
+        "curves.png",
+        "train.log",
+        "validation/summary.json",
+        "validation/summary.csv",
+    ]
+    assert set(promised) <= names
+    record = json.loads((fold(whole) / "fold.json").read_text())
+    assert set(record["train_cases"]) | set(record["validation_cases"]) == {f"case_{i:03}" for i in range(5)}
+    assert not set(record["train_cases"]) & set(record["validation_cases"])
+    entries = log(whole)
+    assert [e["epoch"] for e in entries] == [0, 1, 2]
+    assert all(e["loss"] > 0 and 0 <= e["wait_share"] <= 1 for e in entries)
+    assert (fold(whole).parent / "model_card.json").exists()
+
+
+@pytest.mark.parametrize("iterations", [2, 4, 7])
+def test_a_continued_training_equals_an_uninterrupted_one(iterations, root, whole, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, iterations)
+        assert train.main(["1", "0", "-device", "cpu"]) == 128 + signal.SIGTERM
+    assert not (fold(root) / "fold.json").exists()
+    assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
+    assert same(final(root), final(whole))
+    ours, theirs = log(root), log(whole)
+    assert [(e["epoch"], e["loss"], e["validation_dice"]) for e in ours] == [
+        (e["epoch"], e["loss"], e["validation_dice"]) for e in theirs
+    ]
+
+
+def test_an_interrupted_fold_is_not_started_again_by_mistake(root, capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main(["1", "0", "-device", "cpu"]) == 128 + signal.SIGTERM
+    assert train.main(["1", "0", "-device", "cpu"]) == 1
+    assert "--c continues it" in capfd.readouterr().err
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(root, whole):
+    assert train.main(["1", "0", "-device", "cpu", "-workers", "0"]) == 0
+    assert same(final(root), final(whole))
+    assert train.main(["1", "0", "-device", "cpu", "--overwrite", "--set", "seed=7"]) == 0
+    assert not same(final(root), final(whole))
+
+
+def test_a_loss_that_is_not_a_number_names_the_cases_and_the_setting(root, capfd):
+    arguments = [
+        "1",
+        "0",
+        "-device",
+        "cpu",
+        "--set",
+        "stages.0.optimiser.arguments.lr=1e30",
+        "stages.0.gradient_clip=null",
+    ]
+    assert train.main(arguments) == 1
+    text = capfd.readouterr().err
+    assert "the loss became" in text and "case_00" in text and "optimiser.arguments.lr" in text
+
+
+def test_memory_that_runs_out_names_the_patch(root, capfd, monkeypatch):
+    def too_much(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(stage_module, "_step", too_much)
+    assert train.main(["1", "0", "-device", "cpu"]) == 1
+    text = capfd.readouterr().err
+    assert "memory of cpu ran out" in text and "8 x 16 x 16" in text and "-gpu_memory_target" in text
+
+
+def test_a_continued_training_needs_the_same_plan(root, capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        train.main(["1", "0", "-device", "cpu"])
+    assert train.main(["1", "0", "--c", "-device", "cpu", "--set", "seed=9"]) == 1
+    assert "trained by another plan" in capfd.readouterr().err
+
+
+def test_fold_all_trains_on_every_case(root):
+    assert train.main(["1", "all", "-device", "cpu"]) == 0
+    record = json.loads((fold(root).with_name("fold_all") / "fold.json").read_text())
+    assert len(record["train_cases"]) == 5 and record["validation"] is None
+
+
+def test_sigterm_saves_and_leaves_with_its_code(root):
+    """A real process and a real signal."""
+    command = [
+        sys.executable,
+        "-m",
+        "autoseg.cli.train",
+        "1",
+        "0",
+        "-device",
+        "cpu",
+        "--set",
+        "stages.0.epochs=500",
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.time() + 120
+    while time.time() < deadline and not (fold(root) / "checkpoint" / "latest.safetensors").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, text
+    assert "stopped by SIGTERM and saved; continue with --c" in text
+
+
+def test_two_processes_train_like_one(root, whole):
+    """torchrun on the CPU: the samples are the same, so the weights differ by rounding only."""
+    script = root / "run.py"
+    script.write_text("import sys\nfrom autoseg.cli import train\nsys.exit(train.main(sys.argv[1:]))\n")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        str(script),
+    ]
+    done = subprocess.run([*command, "1", "0", "-device", "cpu"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = final(whole), final(root)
+    assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
+
+
+def test_stop_request():
+    stop = StopRequest()
+    assert not stop.requested
+    stop.set(signal.SIGINT)
+    assert stop.requested and stop.signal == signal.SIGINT
