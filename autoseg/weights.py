@@ -6,6 +6,7 @@ holds its encoder) are stored once, under the first of the names in alphabetical
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -94,6 +95,19 @@ def save(
     tensors = {n: t.cpu().contiguous().clone() for n, t in state.items() if canonical[n] == n}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {key: str(value) for key, value in asdict(info).items()})
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Order the metadata, which safetensors writes in random order: the same weights make the same file."""
+    with open(path, "rb+") as handle:
+        n_bytes = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(n_bytes))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        if len(text) <= n_bytes:
+            handle.seek(8)
+            handle.write(text.ljust(n_bytes))
 
 
 def read_info(path: Path) -> WeightsInfo:

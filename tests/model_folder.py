@@ -60,7 +60,7 @@ def write_weights(path, network, plan, **changes):
     weights.save(path, network, **{**facts, **changes})
 
 
-def make_model(results, thresholds=(0.5,), plan=None, file_ending=".nii.gz", folds=None):
+def make_model(results, thresholds=(0.5,), plan=None, file_ending=".nii.gz", folds=None, **more):
     """Write ``results/Dataset900_Tiny/unet__tiny`` with one fold for each threshold."""
     plan = plan or make_plan()
     folder = results / plan.dataset / "unet__tiny"
@@ -73,6 +73,7 @@ def make_model(results, thresholds=(0.5,), plan=None, file_ending=".nii.gz", fol
             "numTraining": 4,
             "file_ending": file_ending,
             "licence": "CC0",
+            **more,
         },
     )
     for fold, threshold in zip(folds or range(len(thresholds)), thresholds, strict=True):

@@ -94,7 +94,10 @@ RAW_ROWS = {
     "dataset.json is not JSON": (lambda r: (data(r) / "dataset.json").write_text("{"), ["not valid JSON"]),
     "wrong type": (lambda r: change_info(r, numTraining="many"), ["numTraining", "'many'"]),
     "no background": (lambda r: change_info(r, labels={"lesion": 1}), ["background"]),
-    "gap in labels": (lambda r: change_info(r, labels={"background": 0, "a": 1, "b": 3}), ["missing [2]"]),
+    "gap in labels": (
+        lambda r: change_info(r, labels={"background": 0, "a": 1, "b": 3}),
+        ["consecutive from 0: 2 missing"],
+    ),
     "missing channel": (lambda r: image_path(r).unlink(), ["case_001", "channel"]),
     "truncated file": (lambda r: truncate(image_path(r)), ["case_001_0001.nii.gz"]),
     "text named .nii.gz": (lambda r: image_path(r).write_text("hello"), ["case_001_0001.nii.gz"]),
@@ -104,8 +107,14 @@ RAW_ROWS = {
         ),
         ["case_001", "3", "4"],
     ),
-    "shape of channels": (lambda r: rewrite(r, image_path(r), lambda a: a[:-1]), ["case_001", "(9, 24, 24)"]),
-    "shape of mask": (lambda r: rewrite(r, mask_path(r), lambda a: a[:-1]), ["case_001", "(9, 24, 24)"]),
+    "shape of channels": (
+        lambda r: rewrite(r, image_path(r), lambda a: a[:-1]),
+        ["case_001", "9 x 24 x 24", "10 x 24 x 24"],
+    ),
+    "shape of mask": (
+        lambda r: rewrite(r, mask_path(r), lambda a: a[:-1]),
+        ["case_001", "9 x 24 x 24", "10 x 24 x 24"],
+    ),
     "spacing": (lambda r: rewrite(r, image_path(r), spacing=(2.0, 1.0, 1.2)), ["case_001", "spacing", "1.2"]),
     "direction": (lambda r: rewrite(r, mask_path(r), direction=TILTED), ["case_001", "direction"]),
     "NaN": (lambda r: rewrite(r, image_path(r), with_value(np.nan)), ["case_001_0001", "NaN"]),

@@ -79,3 +79,11 @@ def test_a_missing_file_and_a_foreign_one(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(AutosegError, match="does not say what it belongs to"):
         read_info(tmp_path / "foreign.safetensors")
+
+
+def test_the_same_weights_make_the_same_file(tmp_path):
+    network, files = Shared(), set()
+    for i in range(6):
+        save(tmp_path / f"{i}.safetensors", network, **FACTS)
+        files.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(files) == 1

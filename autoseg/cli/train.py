@@ -112,8 +112,6 @@ def _fold(text: str) -> int | str:
 
 def _report(job, record) -> None:  # noqa: ANN001
     print(f"\nfold {job.fold} finished in {record['seconds']:.0f} s: {job.folder}")
-    for name, scores in (record["validation"] or {}).items():
-        print(f"  {name}: {scores}")
     print(f"next: autoseg_predict -i IMAGES -o MASKS -d {job.prepared.dataset} -f {job.fold}")
 
 

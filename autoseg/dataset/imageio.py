@@ -324,7 +324,7 @@ def _axes(values: Sequence[float]) -> str:
 
 
 def _direction(geometry: Geometry) -> str:
-    return f"{geometry.orientation} ({' '.join(f'{v:.3f}' for v in geometry.direction)})"
+    return f"{geometry.orientation} ({' '.join(f'{round(v, 3) + 0:.3f}' for v in geometry.direction)})"
 
 
 # ------------------------------------------------------------------------------------------------- decoding

@@ -68,7 +68,9 @@ def _lists_its_cases(raw: RawDataset) -> bool:
 
 
 def _missing_files(case: Case, info: DatasetJson) -> list[Fault]:
-    expected = [f"{path.name} ({name})" for path, name in zip(case.images, info.channel_names.values())]  # noqa: B905
+    expected = [
+        f"{path.name} ({name})" for path, name in zip(case.images, info.channel_names.values(), strict=False)
+    ]
     there = [path.is_file() for path in case.images]
     faults = []
     if not any(there):

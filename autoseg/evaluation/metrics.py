@@ -223,7 +223,9 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("volume_truth_ml", "ml", "|T| voxel volume", lambda p: (p.tp + p.fn) * p.voxel_ml),
         Metric("volume_prediction_ml", "ml", "|P| voxel volume", lambda p: (p.tp + p.fp) * p.voxel_ml),
-        Metric("volume_difference_ml", "ml", "(|P| - |T|) voxel volume", lambda p: (p.fp - p.fn) * p.voxel_ml),
+        Metric(
+            "volume_difference_ml", "ml", "(|P| - |T|) voxel volume", lambda p: (p.fp - p.fn) * p.voxel_ml
+        ),
         Metric("voxels_truth", "voxels", "|T|", lambda pair: pair.tp + pair.fn),
         Metric("voxels_prediction", "voxels", "|P|", lambda pair: pair.tp + pair.fp),
         Metric("tp", "voxels", "|P and T|", lambda pair: pair.tp),
@@ -231,15 +233,21 @@ METRICS: dict[str, Metric] = {
         Metric("fn", "voxels", "|T without P|", lambda pair: pair.fn),
         Metric("tn", "voxels", "scored voxels in neither", lambda pair: pair.tn),
         Metric("lesions_truth", "lesions", "26-connected components of T", lambda p: p.lesions.truth),
-        Metric("lesions_prediction", "lesions", "26-connected components of P", lambda p: p.lesions.prediction),
-        Metric("lesions_found", "lesions", "lesions of T that share a voxel with P", lambda p: p.lesions.found),
+        Metric(
+            "lesions_prediction", "lesions", "26-connected components of P", lambda p: p.lesions.prediction
+        ),
+        Metric(
+            "lesions_found", "lesions", "lesions of T that share a voxel with P", lambda p: p.lesions.found
+        ),
         Metric(
             "lesions_missed",
             "lesions",
             "lesions of T that share no voxel with P",
             lambda p: p.lesions.truth - p.lesions.found,
         ),
-        Metric("lesions_false", "lesions", "lesions of P that share no voxel with T", lambda p: p.lesions.false),
+        Metric(
+            "lesions_false", "lesions", "lesions of P that share no voxel with T", lambda p: p.lesions.false
+        ),
         Metric(
             "lesion_f1",
             "1",

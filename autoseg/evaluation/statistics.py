@@ -17,8 +17,7 @@ def _weights(n: int, resamples: int, seed: int) -> np.ndarray:
 
     The mean of every resample is then one matrix product, for any number of scores of the same cases.
     """
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    return (weights / n).astype(np.float32) if n > 5000 else weights / n
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
 
 
 def bootstrap_interval(
@@ -35,6 +34,8 @@ def bootstrap_interval(
     """
     if len(values) < 2:
         return np.nan, np.nan
-    means = _weights(len(values), resamples, seed) @ np.asarray(values, float)
-    low, high = np.percentile(means, [50 * (1 - confidence), 50 * (1 + confidence)])
+    values = np.asarray(values, float)
+    means = _weights(len(values), resamples, seed) @ values
+    ends = np.percentile(means, [50 * (1 - confidence), 50 * (1 + confidence)])
+    low, high = np.clip(ends, values.min(), values.max())  # rounding must not leave the range of the scores
     return float(low), float(high)

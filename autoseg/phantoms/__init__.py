@@ -1,0 +1,27 @@
+"""The embedded data set: procedural brain-like volumes with lesions, for the demo and for tests.
+
+Nothing in it comes from a scan. What the phantoms share with the published data sets is their grids, channels,
+contrast, noise and artefacts; scores on them say that a pipeline works, never how good a method is in the clinic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoseg.phantoms.case import PhantomCase, make_case
+    from autoseg.phantoms.dataset import make_dataset
+
+__all__ = ["PhantomCase", "make_case", "make_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("make_case", "PhantomCase"):
+        from autoseg.phantoms import case
+
+        return getattr(case, name)
+    if name == "make_dataset":
+        from autoseg.phantoms.dataset import make_dataset
+
+        return make_dataset
+    raise AttributeError(f"module 'autoseg.phantoms' has no attribute {name!r}")

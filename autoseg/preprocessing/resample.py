@@ -136,16 +136,16 @@ class Resampler:
         part, ranges = self.volume[columns], []
         if self.clips:
             ranges = [r[columns] if self.separate == 0 else r for r in (self.low, self.high)]
-        if self.separate is None:
-            result = apply_matrices(part, matrices)
-        else:  # in the planes first, so that each is clipped to its own range, then across them
+        across = None
+        if self.separate is not None:  # in the planes first, each clipped to its own range, then across them
             across, matrices[self.separate] = matrices[self.separate], None
             if _selects(across):
-                part, *ranges = (np.take(a, across.argmax(1), self.separate) for a in (part, *ranges))
-            result = apply_matrices(part, matrices)
+                part, *ranges = (_select(values, across, self.separate) for values in (part, *ranges))
+                across = None
+        result = apply_matrices(part, matrices)
         if self.clips:
-            result = np.clip(result, *ranges, out=out if result.shape == out.shape else result)
-        if self.separate is not None and not _selects(across):
+            result = np.clip(result, *ranges, out=out if result.shape == out.shape else None)
+        if across is not None:
             result = _apply_along(result, across, self.separate)
         if result is not out:
             out[...] = result
@@ -197,6 +197,11 @@ def _selects(matrix: np.ndarray) -> bool:
     return bool((matrix.max(1) == 1).all())
 
 
+def _select(volume: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
+    """What a matrix that selects does to one axis."""
+    return volume if _is_identity(matrix) else np.take(volume, matrix.argmax(1), axis)
+
+
 def touched(matrix: np.ndarray, start: int, stop: int) -> Range:
     """First and one-past-last row that takes anything from the columns ``start`` to ``stop``."""
     rows = np.flatnonzero(matrix[:, start:stop].any(1))
@@ -236,8 +241,8 @@ def resample_label(
     matrices = [axis_matrix(n, m, k) for n, m, k in zip(label.shape, shape, orders, strict=True)]
     for axis, (matrix, k) in enumerate(zip(matrices, orders, strict=True)):
         if k == 0:  # nearest neighbour only selects, so it commutes with everything
-            label = np.take(label, matrix.argmax(1), axis)
-            matrices[axis] = np.eye(len(matrix), dtype=np.float32)
+            label = _select(label, matrix, axis)
+            matrices[axis] = axis_matrix(len(matrix), len(matrix), 0)
     if tuple(label.shape) == tuple(shape):
         return label
     result = np.zeros(shape, label.dtype)

@@ -13,6 +13,7 @@ from autoseg.dataset.folds import Fold
 from autoseg.dataset.layout import load_raw
 from autoseg.evaluation.evaluate import evaluate_folder
 from autoseg.evaluation.metrics import dice
+from autoseg.evaluation.summary import format_table
 from autoseg.inference.folder import predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits
@@ -37,13 +38,13 @@ class Validator:
             case = self.job.prepared.store.read(name)
             logits = predict_logits(
                 network,
-                torch.from_numpy(case.image),
+                torch.from_numpy(case.image[...]),
                 self.job.plan.recipe.inference,
                 labels.n_outputs,
                 self.job.device,
                 mirror=False,
             )
-            truth, predicted = labels.masks(case.label), labels.masks(labels.decide(logits.numpy()))
+            truth, predicted = labels.masks(case.label[...]), labels.masks(labels.decide(logits.numpy()))
             for label in labels.names:
                 scores[label].append(dice(predicted[label], truth[label]))
         return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}
@@ -69,4 +70,6 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     predictor = Predictor(job.model, folds=[job.fold], device=job.device)
     predict_cases(predictor, cases, folder, continue_prediction=True)
     summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=fold.validation)
+    summary.write(folder)
+    messages.info(f"\n{format_table(summary)}")
     return summary.means()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -312,3 +313,9 @@ def test_other_formats_are_checked_alike(make_raw: Callable) -> None:
 def test_the_case_of_a_dead_worker_is_named() -> None:
     with pytest.raises(AutosegError, match=r"(?s)case 9.*: a worker process died.*do: +use fewer processes"):
         list(each(os._exit, [9, 9, 9], 2, name_of=lambda status: f"case {status}"))
+
+
+def test_faults_travel_between_processes() -> None:
+    error = FaultsError("two faults", [Fault("a", "wrong", "1", "2", "mend it"), Fault("b", "missing")])
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.faults == error.faults

@@ -1,0 +1,332 @@
+"""Folders of cases: what is written, what is trusted when continuing, and how faults surface."""
+
+import errno
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from autoseg import messages
+from autoseg.cli import predict as command
+from autoseg.dataset.layout import list_images
+from autoseg.errors import AutosegError, FaultsError
+from autoseg.inference import folder as folders
+from autoseg.inference.folder import duration, predict_cases
+from autoseg.inference.predictor import Predictor
+
+SHAPE = (5, 14, 12)
+OBLIQUE = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+
+
+def array(seed):
+    return np.random.default_rng(seed).uniform(0.05, 1, SHAPE).astype(np.float32)
+
+
+def write(path, values, spacing=(0.7, 0.8, 3.1)):
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(spacing)
+    image.SetOrigin((5.5, -7.25, 11.0))
+    image.SetDirection(OBLIQUE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture
+def work(tmp_path, model_folder):
+    """A model, four images, an empty output."""
+    model_folder.make_model(tmp_path / "results")
+    for i in range(4):
+        write(tmp_path / "images" / f"case_{i}_0000.nii.gz", array(i))
+    messages.forget_warnings()
+    return tmp_path
+
+
+def run(work, **options):
+    predictor = options.pop("predictor", None) or Predictor(
+        work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu"
+    )
+    return predict_cases(
+        predictor, list_images(work / "images", predictor.model.info), work / "out", **options
+    )
+
+
+def record(work):
+    return json.loads((work / "out" / "prediction.json").read_text())
+
+
+def test_masks_have_the_right_voxels_and_the_exact_geometry(work):
+    report = run(work)
+    assert report.predicted == [f"case_{i}" for i in range(4)] and not report.kept and not report.failed
+    for i in range(4):
+        mask = sitk.ReadImage(str(work / "out" / f"case_{i}.nii.gz"))
+        assert np.array_equal(sitk.GetArrayFromImage(mask), array(i) > 0.5)
+        image = sitk.ReadImage(str(work / "images" / f"case_{i}_0000.nii.gz"))
+        assert mask.GetSpacing() == image.GetSpacing() and mask.GetOrigin() == image.GetOrigin()
+        assert mask.GetDirection() == image.GetDirection() and mask.GetPixelID() == sitk.sitkUInt8
+    left = {p.name for p in (work / "out").iterdir() if not p.name.startswith(".lock")}
+    assert left == {"prediction.json", *(f"case_{i}.nii.gz" for i in range(4))}
+
+
+def test_the_record_says_what_was_done(work):
+    run(work)
+    content = record(work)
+    assert content["identity"]["mirror"] is False and content["identity"]["folds"] == ["0"]
+    entry = content["cases"]["case_0"]
+    assert entry["status"] == "done" and list(entry["files"]) == ["case_0.nii.gz"]
+
+
+def test_probabilities_are_saved_without_pickle(work):
+    run(work, save_probabilities=True)
+    with np.load(work / "out" / "case_1.npz", allow_pickle=False) as content:
+        probabilities = content["probabilities"]
+    assert probabilities.dtype == np.float16 and probabilities.shape == (2, *SHAPE)
+    expected = 1 / (1 + np.exp(-4 * (array(1) - 0.5)))
+    np.testing.assert_allclose(probabilities[1].astype(float), expected, atol=2e-3)
+
+
+def test_continue_keeps_what_is_whole(work):
+    run(work)
+    times = {p.name: p.stat().st_mtime_ns for p in (work / "out").glob("*.nii.gz")}
+    report = run(work, continue_prediction=True)
+    assert report.kept == [f"case_{i}" for i in range(4)] and not report.predicted
+    assert times == {p.name: p.stat().st_mtime_ns for p in (work / "out").glob("*.nii.gz")}
+
+
+def test_continue_redoes_what_cannot_be_trusted_and_says_why(work, caplog):
+    run(work)
+    out = work / "out"
+    damaged = out / "case_0.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    (out / "case_1.nii.gz").unlink()
+    write(work / "images" / "case_2_0000.nii.gz", array(77))
+    with caplog.at_level("INFO", "autoseg"):
+        report = run(work, continue_prediction=True)
+    assert report.kept == ["case_3"] and report.predicted == ["case_0", "case_1", "case_2"]
+    assert "case_0: predicted again, because case_0.nii.gz is damaged or was changed" in caplog.text
+    assert "case_1: predicted again, because case_1.nii.gz is missing" in caplog.text
+    assert "case_2: predicted again, because its image has changed" in caplog.text
+    assert "replaced the prediction of another image" in " ".join(messages.warning_counts())
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out / "case_2.nii.gz"))), array(77) > 0.5)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(damaged))), array(0) > 0.5)
+
+
+def test_continue_redoes_what_another_model_or_other_options_made(work, model_folder):
+    run(work)
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    assert (
+        len(run(work, continue_prediction=True, predictor=Predictor(model, device="cpu", step=0.4)).predicted)
+        == 4
+    )
+    assert len(run(work, continue_prediction=True, save_probabilities=True).predicted) == 4
+    assert len(run(work, continue_prediction=True).kept) == 4  # the masks alone are whole as well
+    model_folder.make_model(work / "results", (0.7,))
+    assert len(run(work, continue_prediction=True).predicted) == 4
+
+
+def test_a_killed_run_is_continued(work, monkeypatch):
+    real, calls = folders.write_mask, []
+
+    def dies(path, mask, geometry):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(path, mask, geometry)
+
+    monkeypatch.setattr(folders, "write_mask", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(work)
+    monkeypatch.setattr(folders, "write_mask", real)
+    report = run(work, continue_prediction=True)
+    assert report.kept == ["case_0", "case_1"] and report.predicted == ["case_2", "case_3"]
+
+
+def test_bad_cases_do_not_stop_the_good_ones(work):
+    (work / "images" / "case_1_0000.nii.gz").write_text("not an image")
+    holes = array(2)
+    holes[1, 2, 3] = np.nan
+    write(work / "images" / "case_2_0000.nii.gz", holes)
+    with pytest.raises(FaultsError, match="2 cases could not be predicted, 2 are done") as error:
+        run(work)
+    assert "case_1_0000.nii.gz" in str(error.value) and "channel T2 holds NaN" in str(error.value)
+    assert {n: e["status"] for n, e in record(work)["cases"].items()} == {
+        "case_0": "done",
+        "case_1": "failed",
+        "case_2": "failed",
+        "case_3": "done",
+    }
+    for i in (1, 2):
+        write(work / "images" / f"case_{i}_0000.nii.gz", array(i))
+    assert run(work, continue_prediction=True).predicted == ["case_1", "case_2"]
+
+
+@pytest.mark.parametrize("part", ["_load", "_predict_one", "_finish"])
+def test_a_fault_in_any_thread_is_raised_and_never_hangs(work, monkeypatch, part):
+    def broken(*_):
+        raise ZeroDivisionError(part)
+
+    monkeypatch.setattr(folders._FolderRun, part, broken)
+    done = threading.Event()
+
+    def attempt():
+        with pytest.raises(ZeroDivisionError, match=part):
+            run(work)
+        done.set()
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert done.is_set()
+
+
+def test_a_full_disk_is_explained_and_leaves_no_half_file(work, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    real = folders.write_mask
+
+    def write_on_full_disk(*arguments):
+        monkeypatch.setattr("autoseg.files.os.fsync", full)
+        real(*arguments)
+
+    monkeypatch.setattr(folders, "write_mask", write_on_full_disk)
+    with pytest.raises(AutosegError, match=r"(?s)case_0.nii.gz: the disk is full.*free some space"):
+        run(work, predictor=predictor)
+    assert not list((work / "out").glob("*.nii.gz")) and not list((work / "out").glob(".tmp*"))
+
+
+def test_an_unwritable_output_is_found_before_any_work(work, monkeypatch):
+    (work / "out").write_text("a file where a folder should be")
+    monkeypatch.setattr(folders._FolderRun, "predict", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(AutosegError, match="(?s)out.*cannot be written"):
+        run(work)
+
+
+def test_masks_of_a_reader_are_never_replaced_unasked(work):
+    write(work / "out" / "case_1.nii.gz", array(9))
+    before = (work / "out" / "case_1.nii.gz").read_bytes()
+    with pytest.raises(
+        AutosegError, match="(?s)masks that were not predicted by autoseg.*case_1.*--overwrite"
+    ):
+        run(work)
+    with pytest.raises(AutosegError, match="not predicted by autoseg"):
+        run(work, continue_prediction=True)
+    assert (work / "out" / "case_1.nii.gz").read_bytes() == before
+    assert len(run(work, overwrite=True).predicted) == 4
+    assert len(run(work).predicted) == 4
+
+
+def test_the_folder_of_the_images_is_no_output(work):
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    cases = list_images(work / "images", predictor.model.info)
+    with pytest.raises(AutosegError, match="the output folder holds the images"):
+        predict_cases(predictor, cases, work / "images")
+
+
+def test_cases_are_handed_over_one_at_a_time(work, monkeypatch):
+    """No more than three cases are in memory: being read, in the network, being written."""
+    alive, most, lock = set(), [0], threading.Lock()
+    real_load, real_finish = folders._FolderRun._load, folders._FolderRun._finish
+
+    def load(self, case):
+        with lock:
+            alive.add(case.name)
+            most[0] = max(most[0], len(alive))
+        return real_load(self, case)
+
+    def finish(self, loaded, fused):
+        real_finish(self, loaded, fused)
+        with lock:
+            alive.discard(loaded.case.name)
+
+    monkeypatch.setattr(folders._FolderRun, "_load", load)
+    monkeypatch.setattr(folders._FolderRun, "_finish", finish)
+    for i in range(4, 9):
+        write(work / "images" / f"case_{i}_0000.nii.gz", array(i))
+    run(work)
+    assert most[0] <= 3
+
+
+def test_the_estimate_comes_first_and_says_what_mirroring_would_cost(work, caplog):
+    with caplog.at_level("INFO", "autoseg"):
+        run(work)
+    lines = [r.getMessage() for r in caplog.records]
+    estimate = next(i for i, line in enumerate(lines) if line.startswith("about"))
+    assert "4 such cases" in lines[estimate] and "--enable_tta would take 8 times" in lines[estimate]
+    assert estimate < next(i for i, line in enumerate(lines) if "ml segmented" in line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+# ------------------------------------------------------------------------------------------------- the command
+
+
+def call(work, *arguments):
+    results = ["--results", str(work / "results")] if "-d" in arguments else []
+    given = ["-i", str(work / "images"), "-o", str(work / "out"), "-device", "cpu"]
+    return command.main([*given, *results, *(str(a) for a in arguments)])
+
+
+def test_command_with_a_dataset(work, capsys):
+    assert call(work, "-d", "900") == 0
+    assert "4 cases predicted, 0 kept" in capsys.readouterr().out
+    assert call(work, "-d", "Tiny", "-f", "0", "--continue_prediction") == 0
+    assert "0 cases predicted, 4 kept" in capsys.readouterr().out
+    assert call(work, "-d", "Tiny", "--enable_tta", "--continue_prediction", "--save_probabilities") == 0
+    assert "4 cases predicted, 0 kept" in capsys.readouterr().out
+    assert record(work)["identity"]["mirror"] is True
+
+
+def test_command_with_a_bundle_and_one_file(work, capsys):
+    from autoseg.bundle import export_bundle
+
+    export_bundle(work / "results" / "Dataset900_Tiny" / "unet__tiny", work / "m.zip")
+    image = work / "images" / "case_2_0000.nii.gz"
+    given = ["-i", str(image), "-o", str(work / "one"), "-m", str(work / "m.zip"), "-device", "cpu"]
+    assert command.main(given) == 0
+    assert np.array_equal(
+        sitk.GetArrayFromImage(sitk.ReadImage(str(work / "one" / "case_2.nii.gz"))), array(2) > 0.5
+    )
+
+
+def test_command_refuses_wrong_channels(work, capsys):
+    write(work / "images" / "case_0_0001.nii.gz", array(5))
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "case_0" in text and "2 channels where the model needs 1" in text
+    assert not (work / "out").exists()
+
+
+def test_command_lists_models_when_there_are_several(work, capsys):
+    folder = work / "results" / "Dataset900_Tiny"
+    shutil.copytree(folder / "unet__tiny", folder / "unet__other")
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "more than one model" in text and "unet__other, unet__tiny" in text and "-name" in text
+    assert call(work, "-d", "900", "-p", "other") == 0
+    assert call(work, "-d", "900", "-p", "othr") == 1
+    assert "did you mean unet__other" in capsys.readouterr().err
+
+
+def test_command_explains_devices_and_versions(work, capsys):
+    import torch
+
+    if not torch.cuda.is_available():
+        given = ["-i", str(work / "images"), "-o", str(work / "out"), "-d", "900", "-device", "cuda"]
+        assert command.main([*given, "--results", str(work / "results")]) == 1
+        assert "there is no such device here" in capsys.readouterr().err
+    path = work / "results" / "Dataset900_Tiny" / "unet__tiny" / "plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "the plan is of another version" in text and "version 2" in text and "newer autoseg" in text
+    assert call(work, "-m", work / "results" / "nowhere") == 1
+    assert "no such model folder" in capsys.readouterr().err

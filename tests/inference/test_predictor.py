@@ -1,0 +1,265 @@
+"""From raw arrays to masks with a model whose answer is known: ``image > threshold`` inside the brain."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import autoseg
+from autoseg import messages
+from autoseg.dataset.schema import LabelSet
+from autoseg.errors import AutosegError
+from autoseg.inference.model import expected_weights, open_model, weight_file_name
+from autoseg.inference.predictor import Predictor
+from autoseg.plan import Named
+from autoseg.postprocessing import Segmentation, replace
+
+SPACING = (2.0, 1.0, 1.0)
+
+
+def brain(shape=(6, 20, 17), seed=0):
+    """Positive noise inside a box, zero around it."""
+    image = np.zeros((1, *shape), np.float32)
+    box = (0, slice(1, -1), slice(2, -2), slice(3, -3))
+    image[box] = np.random.default_rng(seed).uniform(0.05, 1, image[box].shape)
+    return image
+
+
+def predict(folder, image, spacing=SPACING, **options):
+    return autoseg.predict(folder, image, spacing, device="cpu", **options)
+
+
+def test_mask_is_what_the_network_says(tmp_path, model_folder):
+    folder, image = model_folder.make_model(tmp_path), brain()
+    mask = predict(folder, image)
+    assert mask.dtype == np.uint8 and np.array_equal(mask, image[0] > 0.5)
+    assert np.array_equal(predict(folder, image[0]), mask)  # [z, y, x] for one channel
+    assert np.array_equal(predict(folder, image, mirror=True, step=0.3), mask)
+
+
+def test_probabilities(tmp_path, model_folder):
+    folder, image = model_folder.make_model(tmp_path), brain()
+    mask, probabilities = predict(folder, image, return_probabilities=True)
+    assert probabilities.shape == (2, *image.shape[1:])
+    inside = image[0] > 0
+    expected = 1 / (1 + np.exp(-4 * (image[0][inside] - 0.5)))
+    np.testing.assert_allclose(probabilities[1][inside], expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert np.array_equal(probabilities[1] > 0.5, mask > 0)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "threshold"), [("mean_logits", 0.5), ("mean_probabilities", None), ("majority", 0.4)]
+)
+def test_folds_are_fused_as_the_plan_says(tmp_path, model_folder, fusion, threshold):
+    plan = model_folder.make_plan(fusion=Named(name=fusion))
+    folder, image = model_folder.make_model(tmp_path, (0.3, 0.4, 0.8), plan), brain()
+    x = image[0]
+    if threshold is None:
+        share = sum(1 / (1 + np.exp(-4 * (x - t))) for t in (0.3, 0.4, 0.8)) / 3
+        expected = (share > 0.5) & (x > 0)
+    else:
+        expected = x > threshold
+    assert np.array_equal(predict(folder, image) > 0, expected)
+    assert np.array_equal(predict(folder, image, folds=[2]) > 0, x > 0.8)
+
+
+def test_resampling_to_the_plans_spacing_and_back(tmp_path, model_folder):
+    plan = model_folder.make_plan(spacing_mm=(1.0, 1.0, 1.0))
+    folder = model_folder.make_model(tmp_path, plan=plan)
+    image = np.full((1, 6, 20, 17), 0.1, np.float32)
+    image[:, 2:4, 5:15, 4:12] = 0.9
+    mask = predict(folder, image)
+    assert mask.shape == (6, 20, 17) and mask[2:4, 6:14, 5:11].all() and not mask[:, :4].any()
+    predictor = Predictor(folder, device="cpu")
+    from autoseg.dataset.imageio import Geometry
+
+    geometry = Geometry((6, 20, 17), SPACING, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    assert predictor.preprocess("a", image, geometry).image.shape == (1, 12, 20, 17)
+
+
+def test_postprocessing_of_plan_and_of_trainer(tmp_path, model_folder, monkeypatch):
+    plan = model_folder.make_plan(
+        postprocessing=[Named(name="keep_largest_component"), Named(name="own", arguments={"value": 7})]
+    )
+    folder = model_folder.make_model(tmp_path, plan=plan)
+    image = np.full((1, 6, 20, 17), 0.1, np.float32)
+    image[:, 1:3, 2:6, 2:6] = 0.9
+    image[:, 1:3, 10:12, 10:12] = 0.9
+    seen = {}
+
+    def own(case: Segmentation, *, value: int) -> Segmentation:
+        seen.update(image=case.image, probabilities=case.probabilities, spacing=case.spacing_mm)
+        return replace(case, mask=case.mask * value)
+
+    own.needs = ("image", "probabilities")
+    from autoseg.training.trainer import Trainer
+
+    trainer = Trainer(name="unet", summary="", postprocessing={"own": own})
+    monkeypatch.setattr("autoseg.plugins.load", lambda group, name: trainer)
+    mask = predict(folder, image)
+    expected = np.zeros(image.shape[1:], np.uint8)
+    expected[1:3, 2:6, 2:6] = 7
+    assert np.array_equal(mask, expected)
+    assert np.array_equal(seen["image"], image) and seen["probabilities"].shape[0] == 2
+    assert seen["spacing"] == SPACING
+
+
+def test_mirroring_is_off_on_a_cpu_and_can_be_asked_for(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    assert Predictor(folder, device="cpu").options.mirror is False
+    assert Predictor(folder, device="cpu", mirror=True).options.mirror is True
+    assert Predictor(folder, device="cpu").n_mirrored == 8
+    assert Predictor(folder, device="cpu").identity["model"] == open_model(folder).hash
+    unmirrored = model_folder.make_plan()
+    unmirrored.recipe.inference.mirror_axes = ()
+    folder = model_folder.make_model(tmp_path / "without", plan=unmirrored)
+    assert Predictor(folder, device="cpu", mirror=True).options.mirror is False
+
+
+def test_a_zip_predicts_like_its_folder(tmp_path, model_folder):
+    from autoseg.bundle import export_bundle
+
+    folder, image = model_folder.make_model(tmp_path), brain()
+    export_bundle(folder, tmp_path / "m.zip")
+    assert np.array_equal(predict(tmp_path / "m.zip", image), image[0] > 0.5)
+    assert np.array_equal(predict(Predictor(folder, device="cpu"), image), image[0] > 0.5)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 20, 17), (1, 1, 6, 20, 17), (20, 17)])
+def test_wrong_channels_are_refused(tmp_path, model_folder, shape):
+    plan = model_folder.make_plan(channels=("FLAIR", "T1"))
+    folder = model_folder.make_model(tmp_path, plan=plan)
+    with pytest.raises(AutosegError, match=r"(?s)model's channels.*c = 2: FLAIR, T1"):
+        predict(folder, np.ones(shape, np.float32))
+
+
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, 1, -1), (1, float("nan"), 1)])
+def test_wrong_spacing_is_refused(tmp_path, model_folder, spacing):
+    with pytest.raises(AutosegError, match="(?s)spacing_mm: the spacing does not fit.*z, y, x"):
+        predict(model_folder.make_model(tmp_path), brain(), spacing)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path, model_folder):
+    image = brain()
+    image[0, 2, 3, 4] = np.nan
+    with pytest.raises(AutosegError, match="(?s)channel T2 holds NaN or Inf.*1 voxels"):
+        predict(model_folder.make_model(tmp_path), image)
+
+
+@pytest.mark.parametrize("step", [0, 1.5])
+def test_wrong_step_is_refused(tmp_path, model_folder, step):
+    with pytest.raises(AutosegError, match="the step size does not fit"):
+        predict(model_folder.make_model(tmp_path), brain(), step=step)
+
+
+# ------------------------------------------------------------------------------------------------ model folder
+
+
+def test_which_weights_take_part(model_folder):
+    plan = model_folder.make_plan()
+    first = plan.recipe.stages[0]
+    stages = [
+        first.model_copy(update={"name": "warm", "keep": False}),
+        first.model_copy(update={"name": "zoom", "snapshots": [1, 3], "epochs": 3}),
+        first.model_copy(update={"name": "judge", "network": "judge"}),
+    ]
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages, "members": 2})})
+    assert expected_weights(plan, "final") == [
+        "member0.zoom.epoch1.safetensors",
+        "member0.zoom.safetensors",
+        "member1.zoom.epoch1.safetensors",
+        "member1.zoom.safetensors",
+    ]
+    assert expected_weights(plan, "best")[1] == "member0.zoom.best.safetensors"
+
+
+def test_finished_folds_are_taken_and_the_others_said(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path, (0.3, 0.4, 0.5, 0.6), folds=[0, 2, 10, "all"])
+    (folder / "fold_2" / "weights" / weight_file_name("train")).unlink()
+    messages.forget_warnings()
+    assert open_model(folder).folds == ("0", "10")
+    assert messages.warning_counts() == {"fold 2 has no member0.train.safetensors and is left out": 1}
+    assert open_model(folder, folds=["all"]).folds == ("all",)
+    with pytest.raises(AutosegError, match=r"(?s)no fold_2/weights/member0.train.safetensors.*--c"):
+        open_model(folder, folds=[2])
+    with pytest.raises(AutosegError, match=r"(?s)no fold 3.*folds 0, 2, 10, all"):
+        open_model(folder, folds=[3])
+    with pytest.raises(AutosegError, match=r"(?s)member0.train.best.safetensors.*-chk final"):
+        open_model(folder, checkpoint="best")
+    for fold in (0, 10):
+        (folder / f"fold_{fold}" / "weights" / weight_file_name("train")).unlink()
+    assert open_model(folder).folds == ("all",)
+
+
+def test_nothing_trained_is_explained(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path, ())
+    with pytest.raises(AutosegError, match="(?s)weights are missing.*fold_0.*autoseg_train"):
+        open_model(folder)
+    with pytest.raises(AutosegError, match="no such model folder"):
+        open_model(tmp_path / "nowhere")
+
+
+def test_corrupt_and_foreign_weights_are_found_before_any_work(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    with pytest.raises(AutosegError, match="(?s)member0.train.safetensors: the weight file is damaged"):
+        Predictor(folder, device="cpu")
+    model_folder.write_weights(path, torch.nn.Conv3d(3, 2, 1), open_model(folder).plan)
+    with pytest.raises(
+        AutosegError, match=r"(?s)do not fit.*weight: \(2, 3, 1, 1, 1\) instead of \(2, 1, 1, 1, 1\)"
+    ):
+        Predictor(folder, device="cpu")
+
+
+def test_weights_of_another_plan_are_said(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    plan = open_model(folder).plan
+    network = model_folder.threshold_network(1, 0.5)
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    model_folder.write_weights(path, network, plan, plan_hash="0" * 64)
+    messages.forget_warnings()
+    Predictor(folder, device="cpu")
+    assert any("it was changed after the training" in text for text in messages.warning_counts())
+
+
+def test_a_model_folder_with_another_dataset_json_is_refused(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    other = model_folder.make_model(tmp_path / "other", plan=model_folder.make_plan(channels=("T1",)))
+    (folder / "dataset.json").write_text((other / "dataset.json").read_text())
+    with pytest.raises(AutosegError, match="(?s)do not belong together.*T1.*T2"):
+        Predictor(folder, device="cpu")
+
+
+def test_the_hash_follows_weights_and_plan(tmp_path, model_folder):
+    one = open_model(model_folder.make_model(tmp_path / "a", (0.5,))).hash
+    assert one == open_model(model_folder.make_model(tmp_path / "b", (0.5,))).hash
+    assert one != open_model(model_folder.make_model(tmp_path / "c", (0.6,))).hash
+
+
+def test_regions_model(tmp_path, model_folder):
+    """Two nested regions: whole > 0.3, core > 0.7."""
+    plan = model_folder.make_plan()
+    content = plan.model_dump()
+    content.update(labels={"background": 0, "whole": [1, 2], "core": [2]}, regions_class_order=[1, 2])
+    plan = type(plan).model_validate(content)
+    folder = model_folder.make_model(tmp_path, plan=plan, regions_class_order=[1, 2])
+    network = model_folder.pointwise(1, LabelSet.from_labels(plan.labels, [1, 2]).n_outputs)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+        network.bias.copy_(torch.tensor([-0.3, -0.7]))
+    model_folder.write_weights(folder / "fold_0" / "weights" / weight_file_name("train"), network, plan)
+    image = brain()
+    expected = (image[0] > 0.3).astype(np.uint8) + (image[0] > 0.7)
+    assert np.array_equal(predict(folder, image), expected)
+
+
+def test_import_of_autoseg_is_light():
+    code = "import sys, autoseg; assert autoseg.__version__; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    with pytest.raises(AttributeError, match="no attribute 'predikt'"):
+        autoseg.predikt  # noqa: B018

@@ -1,0 +1,72 @@
+"""Each scheme against its formula in float64."""
+
+import numpy as np
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.plan import Normalisation
+from autoseg.preprocessing.normalise import mean_and_std, normalise
+
+CT = {"mean": 50.0, "std": 20.0, "percentile_00_5": 10.0, "percentile_99_5": 90.0}
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).normal(1000, 30, (2, 6, 7, 8)).astype(np.float32)
+
+
+def test_zscore_over_the_whole_crop(image):
+    expected = [(c - c.mean(dtype=np.float64)) / c.std(dtype=np.float64) for c in image]
+    normalise(image, [Normalisation()] * 2)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image, expected, atol=2e-6)
+
+
+def test_zscore_inside_the_nonzero_mask_sets_the_outside_to_zero(image):
+    mask = np.random.default_rng(1).random(image.shape[1:]) < 0.4
+    values = image[1][mask].astype(np.float64)
+    other = image[0].copy()
+    normalise(image, [Normalisation(scheme="none"), Normalisation(inside_nonzero=True)], mask)
+    assert np.array_equal(image[0], other)
+    np.testing.assert_allclose(image[1][mask], (values - values.mean()) / values.std(), atol=2e-6)
+    assert (image[1][~mask] == 0).all()
+
+
+def test_a_constant_channel_becomes_zero():
+    image = np.full((1, 4, 4, 4), 7, np.float32)
+    normalise(image, [Normalisation()])
+    assert (image == 0).all()
+
+
+def test_ct_rescale_and_rgb():
+    image = np.linspace(-20, 120, 3 * 60, dtype=np.float32).reshape(3, 3, 4, 5) + 20
+    ct, unit, rgb = image.astype(np.float64).copy()
+    schemes = [
+        Normalisation(scheme="ct", statistics=CT),
+        Normalisation(scheme="rescale_0_1"),
+        Normalisation(scheme="rgb_0_1"),
+    ]
+    normalise(image, schemes)
+    np.testing.assert_allclose(image[0], (ct.clip(10, 90) - 50) / 20, atol=1e-6)
+    np.testing.assert_allclose(image[1], (unit - unit.min()) / (unit.max() - unit.min()), atol=1e-6)
+    np.testing.assert_allclose(image[2], rgb / 255, atol=1e-6)
+
+
+def test_mean_and_std_do_not_lose_digits_far_from_zero():
+    values = (1e6 + np.arange(600_000) % 2).astype(np.float32)
+    assert mean_and_std(values) == pytest.approx((1e6 + 0.5, 0.5), rel=1e-12)
+    assert mean_and_std(values[:0]) == (0, 0)
+
+
+def test_what_does_not_fit_is_explained():
+    image = np.full((1, 2, 2, 2), 300, np.float32)
+    with pytest.raises(
+        AutosegError, match=r"channel 0: rgb_0_1 does not fit(.|\n)*300 to 300(.|\n)*0 to 255"
+    ):
+        normalise(image, [Normalisation(scheme="rgb_0_1")])
+    with pytest.raises(
+        AutosegError, match=r"normalisation.0: the plan's scheme ct lacks(.|\n)*percentile_99_5"
+    ):
+        normalise(image, [Normalisation(scheme="ct")])
+    with pytest.raises(AutosegError, match=r"not normalise every channel(.|\n)*1 channels"):
+        normalise(image, [])
