@@ -67,6 +67,15 @@ def canonical_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     return canonical
 
 
+def distinct_tensors(source: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of the weights on the CPU under plain names, each tensor once: what a weight file holds."""
+    state = source.state_dict() if isinstance(source, nn.Module) else source
+    state = {plain_name(name): tensor.detach() for name, tensor in state.items()}
+    canonical = canonical_names(state)
+    # the copy also cuts ties between tensors that share a storage
+    return {n: t.cpu().contiguous().clone() for n, t in state.items() if canonical[n] == n}
+
+
 def save(
     path: Path,
     source: nn.Module | Mapping[str, torch.Tensor],
@@ -88,13 +97,10 @@ def save(
         AutosegError: the file cannot be written.
     """
     info = WeightsInfo(network, stage, member, epoch, plan_hash, version("autoseg"))
-    state = source.state_dict() if isinstance(source, nn.Module) else source
-    state = {plain_name(name): tensor.detach() for name, tensor in state.items()}
-    canonical = canonical_names(state)
-    # a file holds each tensor once; the copy also cuts ties between tensors that share a storage
-    tensors = {n: t.cpu().contiguous().clone() for n, t in state.items() if canonical[n] == n}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {key: str(value) for key, value in asdict(info).items()})
+        save_file(
+            distinct_tensors(source), temporary, {key: str(value) for key, value in asdict(info).items()}
+        )
         _sort_header(temporary)
 
 

@@ -75,13 +75,13 @@ def test_the_whole_job_with_a_family_of_somebody_else(environment):
 
 
 def test_frozen_layers_and_starting_weights(environment):
-    from autoseg.weights import read_weights
+    from autoseg import weights
 
     folder = Path(environment["ROOT"]) / "results" / small.NAME / "tiny__tiny" / "fold_0" / "weights"
     if not folder.exists():
         pytest.skip("the test before this one failed")
-    one, two = (read_weights(folder / f"member0.{s}.safetensors") for s in ("zoom_in", "zoom_out"))
-    other = read_weights(folder / "member1.zoom_in.safetensors")
+    one, two = (weights.read(folder / f"member0.{s}.safetensors").tensors for s in ("zoom_in", "zoom_out"))
+    other = weights.read(folder / "member1.zoom_in.safetensors").tensors
     assert (one["first.weight"] == two["first.weight"]).all()
     assert not (one["second.weight"] == two["second.weight"]).all()
     assert not (one["first.weight"] == other["first.weight"]).all()

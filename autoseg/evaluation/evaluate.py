@@ -260,9 +260,11 @@ def find_cases(
         raise FaultsError(_missing_title(missing, predicted, names), missing)
     ignored = sorted(set(predicted) - set(names)) if cases is None else []
     if ignored:
-        messages.warn(f"{len(ignored)} predictions without truth are not scored: {_some(ignored)}")
+        messages.warn(f"{_count(len(ignored), 'prediction')} without truth not scored: {_some(ignored)}")
     if unpredicted:
-        messages.warn(f"{len(unpredicted)} truths without prediction are left out: {_some(unpredicted)}")
+        messages.warn(
+            f"{_count(len(unpredicted), 'truth')} without prediction left out: {_some(unpredicted)}"
+        )
     return [CaseFiles(name, predicted[name][0], true[name][0]) for name in kept], ignored, unpredicted
 
 
@@ -282,7 +284,7 @@ def _file_faults(name: str, files: Sequence[Path], what: str, folder: Path) -> l
 
 
 def _missing_title(faults: Sequence[Fault], predicted: Mapping[str, object], names: Sequence[str]) -> str:
-    title = f"{len(faults)} files are missing or doubled"
+    title = f"{_count(len(faults), 'file')} missing or doubled"
     if not set(predicted) & set(names):
         title += f"; no prediction has the name of a case (found {_some(sorted(predicted))})"
     return title
@@ -307,6 +309,10 @@ def _masks_in(folder: Path, what: str) -> dict[str, list[Path]]:
             fix="check the path; probabilities (.npz) are not scored",
         )
     return masks
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
@@ -348,8 +354,7 @@ def _all_cases(files: Sequence[CaseFiles], processes: int, doing: str) -> list[C
             results.append(result)
     if faults:
         ordered = [fault for _, fault in sorted(faults, key=lambda pair: pair[0])]
-        plural = "faults" if len(faults) > 1 else "fault"
-        raise FaultsError(f"the masks cannot be scored: {len(faults)} {plural}", ordered)
+        raise FaultsError(f"the masks cannot be scored: {_count(len(faults), 'fault')}", ordered)
     return results
 
 

@@ -358,7 +358,7 @@ def _panel(
     )
     if show == "both":
         # the truth is a broad line below the thin one of the prediction, so both show where they agree
-        for masks, colour, line in ((picture.truth, TRUTH, 2.6), (picture.prediction, PREDICTION, 1.3)):
+        for masks, colour, line in ((picture.truth, TRUTH, 3.0), (picture.prediction, PREDICTION, 1.3)):
             _contour(axis, next(iter(masks.values()))[index][window], colour, line)
     else:
         masks = picture.truth if show == "truth" else picture.prediction
@@ -429,7 +429,7 @@ def _titles(figure: Figure, picture: Picture, rank: str, height: float) -> None:
     if len(picture.truth) > 1:
         entries = [(name, CLASSES[i % len(CLASSES)], 1.8) for i, name in enumerate(picture.truth)]
     else:
-        entries = [("truth", TRUTH, 2.6), ("prediction", PREDICTION, 1.3)]
+        entries = [("truth", TRUTH, 3.0), ("prediction", PREDICTION, 1.3)]
     handles = [Line2D([], [], color=c, linewidth=w, label=name) for name, c, w in entries]
     figure.legend(
         handles=handles,

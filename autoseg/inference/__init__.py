@@ -1,0 +1,1 @@
+"""From trained weights to masks: tiles, fusion of members, folders of cases."""

@@ -284,6 +284,7 @@ class _Estimate:
         self._done = 0
         self._said = False
         self._started = 0.0
+        self._first: tuple[float, float] | None = None
 
     def __enter__(self) -> _Estimate:
         shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
@@ -295,13 +296,17 @@ class _Estimate:
 
     def start_case(self) -> None:
         """The network begins with a case."""
-        self._started = time.perf_counter()
+        self._started, self._first = time.perf_counter(), None
 
     def case_progress(self, share: float) -> None:
         """A batch of tiles is done; ``share`` of the case, 0 to 1."""
-        if not self._said:
+        now = time.perf_counter()
+        if not self._said and (self._first is not None or share == 1):
             self._said = True
-            self._say((time.perf_counter() - self._started) / share)
+            # the first tiles also set up the network; the second ones tell how long the rest takes
+            start, done = self._first or (self._started, 0.0)
+            self._say((now - start) / (share - done))
+        self._first = (now, share)
         self._advance(self._done + share)
 
     def next_case(self) -> None:

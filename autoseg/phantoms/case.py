@@ -83,5 +83,5 @@ def draw_grid(
     spacing = (slice_mm, pixel_mm, pixel_mm)
     scales = (scale if setting.shrink_slices else 1.0, scale, scale)
     z, y, x = (round(n * s) for n, s in zip(full, scales, strict=True))
-    sz, sy, sx = (mm * n / m for mm, n, m in zip(spacing, full, (z, y, x), strict=True))
+    sz, sy, sx = (mm * (n / m) for mm, n, m in zip(spacing, full, (z, y, x), strict=True))
     return (z, y, x), (sz, sy, sx)

@@ -60,16 +60,16 @@ def rat_t2(random: Streams, grid: Grid, load: LesionLoad | None) -> tuple[np.nda
     lesion = _lesion(random, grid, anatomy, load, side=1, animal=True)
     level = draw.uniform(4600, 5400)
     texture = 1 + np.float32(0.03) * smooth_field(draw, grid, 0.5, extent)
-    texture += np.float32(0.04) * smooth_field(draw, grid, 1.6, extent)
+    texture += np.float32(0.05) * smooth_field(draw, grid, 1.6, extent)
     image = anatomy.mix(white=0.80, grey=1.0, csf=draw.uniform(1.45, 1.75)) * texture
-    bright = draw.uniform(1.30, 1.60)
-    inner = bright + np.float32(0.08) * smooth_field(draw, grid, 0.9, extent)
+    bright = draw.uniform(1.30, 1.58)
+    inner = bright + np.float32(0.11) * smooth_field(draw, grid, 0.7, extent)
     _paint(image, lesion.share, inner * anatomy.brain)
     image += _rat_head(draw, grid, anatomy)
     z, y, x = grid.coordinates()
-    coil = np.exp(np.float32(draw.uniform(0.02, 0.05)) * y + np.float32(draw.normal(0, 0.012)) * x)
+    coil = np.exp(np.float32(draw.uniform(0.03, 0.07)) * y + np.float32(draw.normal(0, 0.015)) * x)
     coil = coil * np.exp(np.float32(-0.5 / draw.uniform(8, 11) ** 2) * np.square(z))
-    coil = coil * (1 + np.float32(0.05) * smooth_field(draw, grid, 5.0, extent))
+    coil = coil * (1 + np.float32(0.07) * smooth_field(draw, grid, 5.0, extent))
     image *= coil * np.float32(level)
     image = rician(random["noise"], image, draw.uniform(90, 190))
     return image[None], lesion.mask
@@ -106,13 +106,13 @@ def dwi(random: Streams, whole: Grid, load: LesionLoad | None) -> tuple[np.ndarr
     anatomy = brains.human(random["anatomy"], grid, pull)
     side = 1 if random["lesion"].random() < 0.5 else -1
     lesion = _lesion(random, grid, anatomy, load, side)
-    image = anatomy.mix(white=0.87, grey=1.06, csf=draw.uniform(0.25, 0.4))
+    image = anatomy.mix(white=0.87, grey=1.06, csf=draw.uniform(0.3, 0.5))
     image *= 1 + np.float32(0.05) * smooth_field(draw, grid, 11.0, extent)
     image *= 1 + np.float32(draw.uniform(0.03, 0.2)) * _shine_through(draw, grid, anatomy)
-    bright = draw.uniform(1.45, 2.2) + np.float32(0.12) * smooth_field(draw, grid, 7.0, extent)
+    bright = draw.uniform(1.35, 2.0) + np.float32(0.16) * smooth_field(draw, grid, 6.0, extent)
     _paint(image, lesion.share, bright * anatomy.brain)
     image *= _dropout_and_pile_up(draw, grid, artefacts)
-    image *= 1 + np.float32(0.05) * smooth_field(draw, grid, 60.0, extent)
+    image *= 1 + np.float32(0.08) * smooth_field(draw, grid, 50.0, extent)
     level = draw.uniform(265, 345)
     signal = _padded(image, box, whole.shape) * np.float32(level)
     signal *= 1 + np.float32(0.02) * (np.arange(whole.shape[0]) % 2)[:, None, None].astype(np.float32)
@@ -125,7 +125,9 @@ def _artefacts(draw: np.random.Generator) -> list[_Artefact]:
     """Frontal sinus and both ear canals, each of its own strength; some hardly show."""
     places = ((-10, 68, draw.normal(0, 8)), (-28, -8, 50), (-28, -8, -50))
     return [
-        _Artefact((z + draw.normal(0, 5), y + draw.normal(0, 6), x), draw.uniform(7, 13), draw.uniform(0.1, 1))
+        _Artefact(
+            (z + draw.normal(0, 5), y + draw.normal(0, 6), x), draw.uniform(7, 13), draw.uniform(0.1, 1)
+        )
         for z, y, x in places
     ]
 
@@ -138,8 +140,8 @@ def _dropout_and_pile_up(draw: np.random.Generator, grid: Grid, artefacts: list[
         z, y, x = artefact.centre
         behind = (z + 4, y - np.sign(y) * artefact.width_mm * 1.6, x * 0.93)
         factor *= 1 - np.float32(0.9 * artefact.strength) * blob(points, artefact.centre, artefact.width_mm)
-        pile = draw.uniform(0.3, 0.95) * artefact.strength
-        factor += np.float32(pile) * blob(points, behind, 0.45 * artefact.width_mm)
+        pile = draw.uniform(0.3, 1.1) * artefact.strength
+        factor += np.float32(pile) * blob(points, behind, 0.55 * artefact.width_mm)
     return factor
 
 
@@ -166,11 +168,11 @@ class _Map(NamedTuple):
 
 
 MAPS = {
-    "ADC": _Map(745, 790, 2150, 600, 735, 25, 44),
+    "ADC": _Map(745, 790, 2150, 585, 735, 25, 44),
     "MTT": _Map(535, 485, 480, 950, 760, 90, 55),
     "rCBF": _Map(320, 590, 380, 150, 300, 50, 45),
     "rCBV": _Map(215, 400, 300, 130, 330, 35, 36),
-    "Tmax": _Map(170, 150, 160, 850, 560, 35, 36),
+    "Tmax": _Map(170, 150, 160, 850, 660, 35, 36),
     "TTP": _Map(2030, 1985, 2000, 2680, 2430, 120, 72),
 }
 
@@ -181,13 +183,13 @@ def perfusion(random: Streams, whole: Grid, load: LesionLoad | None) -> tuple[np
     grid, box = whole.within(*HUMAN_BOX_MM)
     anatomy = brains.human(random["anatomy"], grid)
     side = 1 if random["lesion"].random() < 0.5 else -1
-    lesion = _lesion(random, grid, anatomy, load, side, halo=float(draw.uniform(1.1, 1.9)))
+    lesion = _lesion(random, grid, anatomy, load, side, halo=float(draw.uniform(1.2, 2.6)))
     support = anatomy.depth_mm > 1
     holes = (anatomy.csf > 0.9) & (smooth_field(draw, grid, 5.0, brains.HUMAN_EXTENT_MM) > 1.2)
-    depth = draw.uniform(0.7, 1.1)  # how severe the occlusion is
     channels = []
     for levels in MAPS.values():
-        image = _perfusion_map(draw, random["noise"], grid, anatomy, lesion, levels, depth)
+        severity = draw.uniform(0.65, 1.1)
+        image = _perfusion_map(draw, random["noise"], grid, anatomy, lesion, levels, severity)
         image[~support | holes] = 0
         channels.append(_padded(image, box, whole.shape))
     return np.stack(channels), _padded(lesion.mask & support, box, whole.shape)
@@ -200,13 +202,13 @@ def _perfusion_map(
     anatomy: brains.Anatomy,
     lesion: Lesion,
     levels: _Map,
-    depth: float,
+    severity: float,
 ) -> np.ndarray:
     image = anatomy.mix(levels.white, levels.grey, levels.csf)
     tissue = (levels.white + levels.grey) / 2
-    texture = 1 + np.float32(0.12) * smooth_field(draw, grid, 6.0, brains.HUMAN_EXTENT_MM)
+    texture = 1 + np.float32(0.18) * smooth_field(draw, grid, 6.0, brains.HUMAN_EXTENT_MM)
     for share, level in ((lesion.halo_share, levels.at_risk), (lesion.share, levels.core)):
-        wanted = max(tissue + (level - tissue) * depth, 0.2 * tissue)
+        wanted = max(tissue + (level - tissue) * severity, 0.2 * tissue)
         _paint(image, share, np.float32(wanted) * texture)
     image += np.float32(levels.blotches) * smooth_field(draw, grid, 7.0, brains.HUMAN_EXTENT_MM)
     image += np.float32(levels.noise) * noise.standard_normal(grid.shape, dtype=np.float32)

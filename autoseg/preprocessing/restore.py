@@ -20,7 +20,7 @@ from autoseg.preprocessing.case import CaseProperties
 from autoseg.preprocessing.crop import slices
 from autoseg.preprocessing.resample import Resampler, separate_axis
 
-SLAB_BYTES = 16 << 20
+SLAB_BYTES = 8 << 20
 """Scores of all classes in one slab; small enough to stay near the processor."""
 
 

@@ -164,12 +164,17 @@ def case_keys(fingerprint: Fingerprint, plan: Plan) -> dict[str, CaseKey]:
 
 def _work_through(tasks: Sequence[_Task], processes: int, report: PreprocessReport) -> list[Fault]:
     """Make the cases; what is wrong with some does not stop the others."""
+    from threadpoolctl import threadpool_limits
+
     faults = []
-    for i, found in each(_make, tasks, processes, name_of=lambda task: task.case.name, doing="preprocessing"):
-        if found:
-            faults += found
-        else:
-            report.done.append(tasks[i].case.name)
+    # the products of one case are too small for several threads, which would only wait for each other
+    with threadpool_limits(1):
+        results = each(_make, tasks, processes, name_of=lambda task: task.case.name, doing="preprocessing")
+        for i, found in results:
+            if found:
+                faults += found
+            else:
+                report.done.append(tasks[i].case.name)
     report.done.sort()
     return faults
 

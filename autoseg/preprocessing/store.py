@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg.errors import AutosegError
-from autoseg.files import hash_json, read_json, write_bytes, write_json
+from autoseg.files import hash_json, read_json, write_bytes, write_error, write_json
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.components import ClassComponents
 
@@ -211,10 +211,16 @@ class Store:
         write_json(self._record_path(name), record)
 
     def remove(self, name: str) -> None:
-        """Forget a case: its record first."""
+        """Forget a case: its record first.
+
+        Raises:
+            AutosegError: the folder cannot be written to.
+        """
         for path in (self._record_path(name), *(self._path(name, part) for part in PARTS)):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise write_error(path, error) from error
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of runs that were killed. Nobody else may be writing."""

@@ -69,6 +69,7 @@ class Cases:
         self.store, self.classes, self.channels = store, classes, channels
         self.limit = (available_gb() / 2 / share_with if limit_gb is None else limit_gb) * GIGABYTE
         self.used = 0
+        self._full = False
         self._arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._known: dict[str, Known] = {}
         self._lock = threading.Lock()
@@ -93,14 +94,19 @@ class Cases:
                     self._known[name] = Known(size, Foreground(stored.foreground, self.classes))
             size_bytes = int(np.prod(label.shape)) * (4 * self.channels + 2)
             if not self._reserve(size_bytes):
-                messages.warn(
-                    f"not all cases fit into {self.limit / GIGABYTE:.1f} GB of memory; "
-                    "the others are read from the store for every patch"
-                )
+                self._say_full()
                 return image, label
             loaded = np.asarray(image[...], np.float32), np.asarray(label[...])
         self._arrays[name] = loaded[0], _small(loaded[1])
         return self._arrays[name]
+
+    def _say_full(self) -> None:
+        if not self._full:
+            self._full = True
+            messages.warn(
+                f"not all cases fit into {self.limit / GIGABYTE:.1f} GB of memory; "
+                "the others are read from the store for every patch"
+            )
 
     def _reserve(self, size_bytes: int) -> bool:
         with self._lock:

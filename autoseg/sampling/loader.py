@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,7 +120,7 @@ class BatchSource:
         """
         return self.stage.iterations_per_epoch or math.ceil(len(self.names) / self.stage.batch_size)
 
-    def batches(self, epoch: int, start_iteration: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from ``start_iteration`` on. One epoch runs at a time; a new call ends the last.
 
         Raises:

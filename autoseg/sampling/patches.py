@@ -272,7 +272,7 @@ def _empty(shape: tuple[int, ...], dtype: Any, pinned: bool) -> np.ndarray:
 def present(label: np.ndarray) -> tuple[int, ...]:
     """The values that occur in a label, sorted; none may be below -1."""
     low, high = int(label.min()), int(label.max())
-    if low == high:
-        return (low,)
+    if high - low < 16:  # a few comparisons are faster than counting
+        return tuple(value for value in range(low, high + 1) if (label == value).any())
     counts = np.bincount(label.ravel().astype(np.intp) - OUTSIDE)
     return tuple(int(value) + OUTSIDE for value in np.flatnonzero(counts))

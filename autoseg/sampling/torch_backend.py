@@ -8,7 +8,7 @@ Notation: ``image`` is ``[c, z, y, x]`` or ``[c, y, x]``, ``label`` the same wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from autoseg.sampling.parameters import Parameters, PerChannel
 from autoseg.sampling.patches import Patch
 
 EPSILON = 1e-7
+TOGETHER = 6  # label values that are interpolated at once
 BLUR_REACH = 4.0  # the kernel ends after this many standard deviations, as scipy's gaussian_filter
 
 
@@ -78,30 +79,28 @@ def change_intensities(image: Tensor, parameters: Parameters) -> Tensor:
 def _resample(image: Tensor, label: Tensor, patch: Patch, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
     """The turned and scaled patch, linear; in-plane parameters keep every plane to itself.
 
-    The label is the value with the largest interpolated share, the lowest value on a tie.
+    The label is the value with the largest interpolated share, the lowest value on a tie. The lowest value's share is
+    what the others leave of 1; the others are interpolated together with the image, which costs little more than
+    the image alone, and the rest of a long list a few at a time, so that memory does not grow with it.
     """
-    if len(patch.size) == 3 and patch.parameters.in_plane:
-        grid = _grid(matrix[1:, 1:], patch.centre[1:], patch.size[1:], image)
-        return _sample(image, grid), _vote(label, patch.values, lambda one: _sample(one, grid))
-    grid = _grid(matrix, patch.centre, patch.size, image)
-    return _sample(image, grid), _vote(label, patch.values, lambda one: _sample(one[None], grid)[0])
-
-
-def _vote(label: Tensor, values: Sequence[int], sample: Callable[[Tensor], Tensor]) -> Tensor:
-    """Interpolate each value's indicator and keep the best so far: memory for two maps, however many values."""
-    if len(values) == 1:
-        size = sample(torch.zeros_like(label, dtype=torch.float32)).shape
-        return label.new_full(size, values[0])
-    if len(values) == 2:  # the two shares add up to 1
-        above = sample((label == values[1]).float()) > 0.5
-        return torch.where(above, values[1], values[0]).to(label.dtype)
-    best = sample((label == values[0]).float())
-    result = torch.full_like(best, values[0], dtype=label.dtype)
-    for value in values[1:]:
-        share = sample((label == value).float())
-        result.masked_fill_(share > best, value)
-        best = torch.maximum(best, share)
-    return result
+    flat = len(patch.size) == 3 and patch.parameters.in_plane
+    dims = slice(1, None) if flat else slice(None)
+    grid = _grid(matrix[dims, dims], patch.centre[dims], patch.size[dims], image)
+    first, *others = patch.values
+    indicators = [(label == value).float() for value in others[:TOGETHER]]
+    sampled = _sample(torch.stack([*image, *indicators]), grid)
+    image, shares = sampled[: len(image)], sampled[len(image) :]
+    best, left = torch.zeros_like(image[0]), torch.ones_like(image[0])
+    result = torch.full_like(best, first, dtype=label.dtype)
+    for begin in range(0, len(others), TOGETHER):
+        values = others[begin : begin + TOGETHER]
+        if begin:
+            shares = _sample(torch.stack([(label == value).float() for value in values]), grid)
+        for value, share in zip(values, shares, strict=True):
+            result.masked_fill_(share > best, value)
+            best = torch.maximum(best, share)
+            left -= share
+    return image.contiguous(), result.masked_fill_(left >= best, first)
 
 
 def _grid(matrix: np.ndarray, centre: Sequence[float], size: Sequence[int], like: Tensor) -> Tensor:
@@ -201,7 +200,9 @@ def low_resolution(volume: Tensor, share: float, *, in_plane: bool) -> Tensor:
     down = volume
     for axis, n in enumerate(volume.shape):
         m = n if in_plane and axis == 0 else max(round(n * share), 1)
-        nearest = (2 * torch.arange(m, device=volume.device) + 1) * n // (2 * m)  # in integers: no device rounds it
+        nearest = (
+            (2 * torch.arange(m, device=volume.device) + 1) * n // (2 * m)
+        )  # in integers: no device rounds it
         down = down.index_select(axis, nearest)
     mode = "trilinear" if volume.ndim == 3 else "bilinear"
     return F.interpolate(down[None, None], volume.shape, mode=mode, align_corners=False)[0, 0]

@@ -10,7 +10,6 @@ import fnmatch
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import nn
 
 from autoseg import weights
 from autoseg.errors import AutosegError
+from autoseg.inference.model import weight_file_name
 from autoseg.plan import Plan, Stage
 from autoseg.sampling.loader import Batch, BatchSource
 from autoseg.training import checkpoint, schedules
@@ -66,8 +66,8 @@ class StageContext:
         return self.plan.recipe.stages[self.index]
 
     def weights_path(self, stage: str, **kind: Any) -> Path:
-        """Where this member's weights of a stage go; ``kind`` as of :func:`weights.file_name`."""
-        return self.folder / "weights" / weights.file_name(stage, self.member, **kind)
+        """Where this member's weights of a stage go; ``kind`` as of :func:`weight_file_name`."""
+        return self.folder / "weights" / weight_file_name(stage, self.member, **kind)
 
 
 @dataclass
@@ -118,7 +118,7 @@ def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:
     if resume is None:
         _load_start(context, network)
     else:
-        weights.load_weights(network, resume.network, where=f"checkpoint of {context.folder.name}")
+        weights.load_network(network, resume.network, where=f"checkpoint of {context.folder.name}")
     for name, parameter in network.named_parameters():
         parameter.requires_grad = not any(fnmatch.fnmatch(name, pattern) for pattern in stage.frozen)
     network.to(context.device)
@@ -167,7 +167,7 @@ def _load_start(context: StageContext, network: nn.Module) -> None:
             expected=f"weights of an earlier stage that trains network '{stage.network}'",
             fix="correct the stage's start in the plan",
         )
-    weights.load_weights(network, weights.read_weights(path), where=str(path))
+    weights.load_network(network, weights.read(path).tensors, where=str(path))
 
 
 def _precision(
@@ -311,16 +311,16 @@ def mean_score(scores: dict[str, float | None]) -> float | None:
 
 
 def _keep(context: StageContext, running: _Running, **kind: Any) -> None:
-    """Keep the network's weights under a name of their own; ``kind`` as of :func:`weights.file_name`."""
-    info = weights.WeightsInfo(
+    """Keep the network's weights under a name of their own; ``kind`` as of :func:`weight_file_name`."""
+    weights.save(
+        context.weights_path(context.stage.name, **kind),
+        running.network,
         network=context.stage.network,
         stage=context.stage.name,
         member=context.member,
         epoch=running.position.epoch + 1,
         plan_hash=context.plan_hash,
-        autoseg_version=version("autoseg"),
     )
-    weights.save_weights(context.weights_path(context.stage.name, **kind), running.network, info)
 
 
 def _save(context: StageContext, running: _Running) -> None:

@@ -134,6 +134,14 @@ def test_the_vote_is_for_the_largest_share():
     np.testing.assert_array_equal(found[clear], expected[clear])
 
 
+def test_backends_agree_on_many_label_values():
+    image, _ = volume()
+    label = np.digitize(image[0], np.linspace(-2, 2, 15)).astype(np.int16) - 1
+    results = [apply(b, Parameters(rotation=(0.4, 0.1, 0.2), scale=1.2), image, label) for b in BACKENDS]
+    assert len(np.unique(label)) > 2 * torch_backend.TOGETHER
+    assert_agree(*results)
+
+
 def test_a_channel_is_zero_outside_its_mask(backend):
     image, label = volume()
     drawn = Parameters(noise_sigma=0.1, noise_seed=3, gamma=(0.8, 1.2), mirror=(2,))

@@ -282,3 +282,28 @@ def test_batches_on_cuda(make_source, make_stage, store, cuda):
             if sample.parameters.noise_sigma is None:
                 torch.testing.assert_close(batch.images[i].cpu(), other.images[i], atol=1e-3, rtol=0)
     source.close()
+
+
+def test_the_real_store_gives_the_same_batches_as_memory(make_source, make_stage, store, tmp_path):
+    """From disk, cached or patch by patch."""
+    from autoseg.preprocessing.case import CaseProperties, Preprocessed
+    from autoseg.preprocessing.store import CaseKey, Store
+
+    on_disk = Store(tmp_path)
+    for name, case in store.cases.items():
+        size = case.label.shape
+        properties = CaseProperties(
+            name=name,
+            geometry={},
+            crop_box=tuple((0, n) for n in size),
+            shape_before_resampling=size,
+            working_shape=size,
+            working_spacing_mm=(1, 1, 1),
+        )
+        key = CaseKey(content_hash=name, preprocessing={}, ignore=None)
+        on_disk.write(name, Preprocessed(case.image, case.label, properties, case.foreground), key)
+    expected = list(make_source().batches(0))
+    for cache_gb in (1.0, 0.0):
+        source = make_source(cache_gb=cache_gb)
+        source.cases.store = on_disk
+        assert all(map(same, expected, source.batches(0)))

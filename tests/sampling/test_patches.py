@@ -132,6 +132,7 @@ def test_present_values():
     assert patches.present(np.array([[3, -1], [0, 3]], np.int8)) == (-1, 0, 3)
     assert patches.present(np.full((2, 2), 127, np.int8)) == (127,)
     assert patches.present(np.array([127, -1], np.int8)) == (-1, 127)
+    assert patches.present(np.array([300, 2, 300], np.int16)) == (2, 300)
 
 
 def test_samples_survive_json():

@@ -49,7 +49,7 @@ def fold(root: Path) -> Path:
 
 
 def final(root: Path) -> dict[str, torch.Tensor]:
-    return weights.read_weights(fold(root) / "weights" / "member0.train.safetensors")
+    return weights.read(fold(root) / "weights" / "member0.train.safetensors").tensors
 
 
 def log(root: Path) -> list[dict]:

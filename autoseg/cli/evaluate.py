@@ -1,0 +1,99 @@
+"""autoseg_evaluate: score predicted masks against true ones, and draw the worst, the median and the best case."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.cli import common
+
+if TYPE_CHECKING:
+    from autoseg.evaluation.summary import Summary
+
+EXAMPLES = """  autoseg_evaluate -p masks -g Dataset011_RatT2/labelsTs
+  autoseg_evaluate -p masks -g labelsTs -i imagesTs -channel 1 -o scores
+  autoseg_evaluate -p rater2 -g rater1 -djfile dataset.json --chill"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.add_argument("-p", dest="predictions", required=True, metavar="FOLDER", help="predicted masks")
+    command.add_argument("-g", dest="truths", required=True, metavar="FOLDER", help="true masks")
+    command.add_argument(
+        "-o", dest="out", metavar="FOLDER", help="where the results go (default: with the predicted masks)"
+    )
+    command.add_argument(
+        "-i",
+        dest="images",
+        metavar="FOLDER",
+        help="images to draw on (default: imagesTs beside labelsTs, imagesTr beside labelsTr)",
+    )
+    command.add_argument("-channel", type=int, default=0, metavar="N", help="channel to draw on (default: 0)")
+    command.add_argument(
+        "-djfile",
+        dest="dataset_json",
+        metavar="FILE",
+        help="dataset.json (default: the one beside the true masks; without it, every value is a class)",
+    )
+    command.add_argument(
+        "-np", dest="processes", type=int, metavar="N", help="processes (default: all cores, at most 8)"
+    )
+    command.add_argument(
+        "--chill", action="store_true", help="leave out cases without prediction instead of refusing"
+    )
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    return common.run(_main, build_parser().parse_args(argv))
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    from autoseg.dataset.schema import read_dataset_json
+    from autoseg.errors import AutosegError
+    from autoseg.evaluation.evaluate import evaluate_folder, find_dataset_json
+    from autoseg.evaluation.summary import format_table
+    from autoseg.prepare import check_writable
+
+    predictions, truths = Path(arguments.predictions), Path(arguments.truths)
+    if arguments.images and not Path(arguments.images).is_dir():
+        raise AutosegError("the folder of images is missing", where=arguments.images, fix="check the path")
+    if arguments.dataset_json:
+        info = read_dataset_json(Path(arguments.dataset_json))
+    else:
+        info = find_dataset_json(predictions, truths)
+    out = Path(arguments.out) if arguments.out else predictions
+    if arguments.out or predictions.is_dir():
+        check_writable(out)
+    summary = evaluate_folder(
+        predictions,
+        truths,
+        info,
+        processes=arguments.processes or common.default_processes(),
+        chill=arguments.chill,
+    )
+    written = [*summary.write(out), *_overlays(summary, arguments, out)]
+    print(format_table(summary))
+    print(f"\n{len(summary.cases)} cases; intervals: {summary.interval}")
+    for path in written:
+        print(path)
+
+
+def _overlays(summary: Summary, arguments: argparse.Namespace, out: Path) -> list[Path]:
+    from autoseg import messages
+    from autoseg.evaluation import overlay
+
+    truths = Path(summary.truths)
+    images = Path(arguments.images) if arguments.images else overlay.find_images(truths)
+    if images is None:
+        overlay.remove_overlays(out)
+        messages.info(f"no overlays: there is no folder of images beside {truths}; give one with -i")
+        return []
+    return overlay.draw_overlays(summary, images, out, channel=arguments.channel)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
