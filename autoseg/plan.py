@@ -99,6 +99,7 @@ class Augmentation(Strict):
         name: ``nnunet`` or ``none``; trainers may bring others.
         backend: ``torch`` works in batches on the training device, ``batchgenerators`` in worker processes,
             ``auto`` takes torch on a GPU and batchgenerators on a CPU with workers.
+        mirror_axes: working axes that may be mirrored; take one out where left and right differ.
         arguments: changes to the transforms' probabilities and ranges.
     """
 
@@ -156,7 +157,8 @@ class Inference(Strict):
         patch_size: as of a stage; an empty list predicts the whole image at once.
         step: distance of neighbouring tiles as a share of the patch.
         gaussian: weigh the middle of a tile more than its border.
-        mirror_axes: working axes for test-time mirroring (all combinations).
+        mirror_axes: working axes (0, 1, 2 for z, y, x, also for a 2D network) for test-time mirroring, in all
+            combinations.
         batch_size: tiles at once.
     """
 

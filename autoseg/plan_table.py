@@ -187,9 +187,9 @@ def _prediction(plan: Plan) -> list[Row]:
 
 
 def _axis_names(axes: Iterable[int], patch: Sequence[int], plan: Plan) -> str:
-    """Working axes by their names in the file; a 2D patch lies in the last two."""
+    """Working axes by their names in the file; a 2D patch has the last two only."""
     first = 3 - len(patch) if patch else 0
-    names = [AXES[plan.preprocessing.transpose[axis + first]] for axis in axes if axis + first < 3]
+    names = [AXES[plan.preprocessing.transpose[axis]] for axis in axes if first <= axis < 3]
     return ", ".join(names) or "no axis"
 
 

@@ -459,7 +459,7 @@ def network_of(configuration: Configuration) -> Named:
 def recipe_of(configuration: Configuration) -> Recipe:
     """nnU-Net's fixed recipe around the patch and the batch that were found."""
     patch = list(configuration.patch_size)
-    axes = tuple(range(len(patch)))
+    axes = tuple(range(3 - len(patch), 3))  # working axes: a plane has y and x
     stage = Stage(
         name="train",
         patch_size=patch,

@@ -267,7 +267,7 @@ def test_a_second_training_of_the_same_fold_is_refused(model, capfd):
 
 
 def test_a_changed_raw_file_makes_the_store_stale(model, capfd):
-    rewrite(model, mask_path(model))
+    rewrite(model, mask_path(model), with_value(1))
     assert (
         plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--no_pp", "--set", *small.TINY]) == 0
     )

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import nn
 
 from autoseg import messages
@@ -216,11 +217,7 @@ class _TileRun:
 
     def _pad(self, image: torch.Tensor) -> torch.Tensor:
         """The image ``[c, z, y, x]`` in the middle of zeros of the tiling's shape."""
-        sizes = zip(self.tiling.shape, self.tiling.before, image.shape[1:], strict=True)
-        pads = [(before, padded - before - n) for padded, before, n in sizes]
-        if not any(itertools.chain(*pads)):
-            return image
-        return nn.functional.pad(image, list(itertools.chain(*reversed(pads))))
+        return pad_nd_image(image, self.tiling.shape)
 
     def _forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Logits ``[b, k, z, y, x]`` (float32) of tiles ``[b, c, z, y, x]``, the mean over all mirrorings."""

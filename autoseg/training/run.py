@@ -241,7 +241,7 @@ def _source_maker(
             rank=processes.rank,
             world_size=processes.size,
             inside_nonzero=[n.inside_nonzero for n in job.plan.preprocessing.normalisation],
-            label_values=[v for v in labels.known_values if v not in (0, labels.ignore)],
+            label_values=labels.values,
         )
 
     return make

@@ -42,6 +42,7 @@ class StageContext:
         source: makes the batches of the stage from a seed key.
         validate: measures the network on whole volumes: class to mean Dice, None where nothing is measured.
         folder: of the fold.
+        journal: where epochs are recorded; None in processes that do not lead.
         stop: set when the user wants to stop.
     """
 
@@ -54,7 +55,7 @@ class StageContext:
     source: Callable[[Stage, tuple[int, ...]], BatchSource]
     validate: Callable[[nn.Module], dict[str, float | None]]
     folder: Path
-    journal: Journal
+    journal: Journal | None
     device: torch.device
     world: World
     stop: StopRequest
@@ -105,7 +106,8 @@ def train_stage(context: StageContext, resume: Checkpoint | None = None) -> None
             _finish_epoch(context, running, source.iterations)
     finally:
         source.close()
-    context.journal.draw()
+    if context.journal is not None:
+        context.journal.draw()
 
 
 def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:

@@ -43,6 +43,7 @@ class Validator:
                 labels.n_outputs,
                 self.job.device,
                 mirror=False,
+                precision=self.job.plan.recipe.precision,
             )
             truth, predicted = labels.masks(case.label[...]), labels.masks(labels.decide(logits.numpy()))
             for label in labels.names:

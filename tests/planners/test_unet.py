@@ -57,7 +57,7 @@ def test_a_2d_plan_keeps_the_slices(make_fingerprint):
     found = plan(make_fingerprint(**THICK), Budget(), UNetOptions(configuration="2d"))
     assert found.preprocessing.spacing_mm == (None, 1, 1)
     assert found.recipe.stages[0].patch_size == found.recipe.inference.patch_size == [224, 192]
-    assert found.recipe.stages[0].augmentation.mirror_axes == found.recipe.inference.mirror_axes == (0, 1)
+    assert found.recipe.stages[0].augmentation.mirror_axes == found.recipe.inference.mirror_axes == (1, 2)
     assert found.recipe.stages[0].loss.arguments["batch_dice"] is True
     assert all(len(kernel) == 2 for kernel in found.networks["main"].arguments["kernel_sizes"])
 

@@ -206,7 +206,7 @@ def test_two_processes_train_like_one(root, whole):
         "-m",
         "torch.distributed.run",
         "--nproc_per_node=2",
-        "--master_port=0",
+        "--standalone",
         str(script),
     ]
     done = subprocess.run([*command, "1", "0", "-device", "cpu"], capture_output=True, text=True, timeout=300)
