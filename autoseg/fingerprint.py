@@ -6,37 +6,15 @@ cases alone, so that a case that has not changed need not be read again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from autoseg.dataset.layout import RawDataset
 
 FINGERPRINT_VERSION = 1
 
 FOREGROUND_PERCENTS = (
-    *(0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.5),
-    *(15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0, 85.0),
-    *(
-        87.5,
-        90.0,
-        91.0,
-        92.0,
-        93.0,
-        94.0,
-        95.0,
-        96.0,
-        97.0,
-        98.0,
-        98.5,
-        99.0,
-        99.25,
-        99.5,
-        99.75,
-        99.9,
-        100.0,
-    ),
+    *(0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, *map(float, range(2, 11)), 12.5, *map(float, range(15, 86, 5))),
+    *(87.5, *map(float, range(90, 99)), 98.5, 99.0, 99.25, 99.5, 99.75, 99.9, 100.0),
 )
 """The percentiles that a case keeps of its foreground; the dataset's are computed from them."""
 
@@ -164,22 +142,3 @@ class Fingerprint(Record):
     content_hash: str
     cases: list[CaseFingerprint]
     summary: Summary
-
-
-def extract_fingerprint(
-    raw: RawDataset, processes: int = 1, previous: Fingerprint | None = None
-) -> Fingerprint:
-    """Check every file of a dataset and measure it, in one pass.
-
-    Args:
-        raw: the dataset.
-        processes: how many cases are read at a time, each in a process of its own; 1 stays in this one.
-        previous: an earlier fingerprint; records of cases whose files have not changed are taken from it.
-
-    Raises:
-        FaultsError: with all faults of all cases.
-        AutosegError: a worker process died; it names the cases that were being read.
-    """
-    from autoseg.dataset.examine import examine
-
-    return examine(raw, processes, previous)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
+from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.layout import RawDataset, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, hash_json, read_json, read_model, write_error, write_json
-from autoseg.fingerprint import Fingerprint, extract_fingerprint
+from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, apply_overrides
 from autoseg.planning import Budget, make_plan
 from autoseg.project import Prepared

@@ -6,16 +6,18 @@ rm -rf "$where"
 mkdir -p "$where"
 export autoseg_raw="$where/raw" autoseg_preprocessed="$where/preprocessed" autoseg_results="$where/results"
 
-say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+say() { printf '\n$ %s\n' "$*"; "$@"; }
 
 # 24 phantoms to train on, 6 that the model never sees
 say autoseg_make_phantom rat_t2 -n 24 --test 6 -o "$autoseg_raw" --seed 1 --scale 0.25 -id 900
 data="$autoseg_raw/Dataset900_PhantomRatT2"
 
-# what the dataset is, what the plan is and why; a short schedule for two CPU cores
+# what the dataset is, what the plan is and why; a narrow network and a short schedule for two CPU cores
 say autoseg_plan_and_preprocess -d 900 -pl unet --set \
-    stages.train.epochs=12 stages.train.iterations_per_epoch=20 stages.train.batch_size=4 \
-    'networks.main.arguments.features_per_stage=[8,16,32,64,64]' recipe.validation.every=3
+    'networks.main.arguments.features_per_stage=[8,16,32,64,64]' \
+    stages.train.epochs=45 stages.train.iterations_per_epoch=20 \
+    stages.train.optimiser.name=adam 'stages.train.optimiser.arguments={"lr":0.003}' \
+    validation.every=5
 say autoseg_train 900 0 -device cpu
 say autoseg_predict -i "$data/imagesTs" -o "$where/masks" -d 900 -device cpu
 say autoseg_evaluate -p "$where/masks" -g "$data/labelsTs" -i "$data/imagesTs"

@@ -13,12 +13,13 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.dataset import examine
+from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import Loaded
 from autoseg.dataset.layout import load_raw
 from autoseg.dataset.schema import DatasetJson
 from autoseg.files import read_model, write_json
-from autoseg.fingerprint import Fingerprint, Intensities, extract_fingerprint
+from autoseg.fingerprint import Fingerprint, Intensities
 
 SHAPE = (10, 20, 30)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

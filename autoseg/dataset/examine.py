@@ -50,8 +50,20 @@ class _Task:
     known: CaseFingerprint | None
 
 
-def examine(raw: RawDataset, processes: int, previous: Fingerprint | None = None) -> Fingerprint:
-    """See :func:`autoseg.fingerprint.extract_fingerprint`, which is this."""
+def extract_fingerprint(
+    raw: RawDataset, processes: int = 1, previous: Fingerprint | None = None
+) -> Fingerprint:
+    """Check every file of a dataset and measure it, in one pass.
+
+    Args:
+        raw: the dataset.
+        processes: how many cases are read at a time, each in a process of its own; 1 stays in this one.
+        previous: an earlier fingerprint; records of cases whose files have not changed are taken from it.
+
+    Raises:
+        FaultsError: with all faults of all cases.
+        AutosegError: a worker process died; it names the cases that were being read.
+    """
     faults = check_layout(raw)
     known = _reusable(raw.info, previous)
     tasks = [_Task(case, raw.info, known.get(case.name)) for case in raw.cases]

@@ -13,9 +13,10 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg import messages
+from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.layout import load_raw
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.fingerprint import Fingerprint, extract_fingerprint
+from autoseg.fingerprint import Fingerprint
 from autoseg.parallel import each
 
 SHAPE = (6, 10, 12)
