@@ -12,12 +12,13 @@ say() { printf '\n$ %s\n' "$*"; "$@"; }
 say autoseg_make_phantom rat_t2 -n 24 --test 6 -o "$autoseg_raw" --seed 1 --scale 0.25 -id 900
 data="$autoseg_raw/Dataset900_PhantomRatT2"
 
-# what the dataset is, what the plan is and why; a narrow network and a short schedule for two CPU cores
+# What the dataset is, what the plan is and why. Changed for two CPU cores: a narrow network, a short schedule with Adam, which
+# gets off the ground in it, and Dice over the batch, which learns from animals without a lesion as well.
 say autoseg_plan_and_preprocess -d 900 -pl unet --set \
     'networks.main.arguments.features_per_stage=[8,16,32,64,64]' \
-    stages.train.epochs=45 stages.train.iterations_per_epoch=20 \
-    stages.train.optimiser.name=adam 'stages.train.optimiser.arguments={"lr":0.003}' \
-    validation.every=5
+    stages.train.epochs=36 stages.train.iterations_per_epoch=20 \
+    stages.train.optimiser.name=adam 'stages.train.optimiser.arguments={"lr":0.004}' \
+    stages.train.loss.arguments.batch_dice=true validation.every=6
 say autoseg_train 900 0 -device cpu
 say autoseg_predict -i "$data/imagesTs" -o "$where/masks" -d 900 -device cpu
 say autoseg_evaluate -p "$where/masks" -g "$data/labelsTs" -i "$data/imagesTs"

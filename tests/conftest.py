@@ -47,3 +47,20 @@ def model_folder():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def measured(shared: Path):
+    """A function that gives the fingerprint of a shared dataset, measured from its files once."""
+    from functools import cache
+
+    from autoseg.dataset.examine import extract_fingerprint
+    from autoseg.dataset.layout import load_raw
+
+    @cache
+    def measure(name: str):
+        if not (shared / "data" / name).is_dir():
+            pytest.skip(f"{name} not found")
+        return extract_fingerprint(load_raw(shared / "data" / name), processes=2)
+
+    return measure

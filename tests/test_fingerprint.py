@@ -310,21 +310,6 @@ DATASETS = (
 
 
 @pytest.fixture(scope="session")
-def measured(shared: Path) -> Callable[[str], Fingerprint]:
-    """The fingerprint of a shared data set, measured once."""
-    known: dict[str, Fingerprint] = {}
-
-    def measure(name: str) -> Fingerprint:
-        if not (shared / "data" / name).is_dir():
-            pytest.skip(f"{name} not found")
-        if name not in known:
-            known[name] = extract_fingerprint(load_raw(shared / "data" / name), processes=2)
-        return known[name]
-
-    return measure
-
-
-@pytest.fixture(scope="session")
 def nnunet(shared: Path) -> dict[str, Any]:
     """What nnU-Net 2.8.1 measured."""
     content = json.loads((shared / "conformance" / "nnunet_plans.json").read_text())

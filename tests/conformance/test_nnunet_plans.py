@@ -78,6 +78,20 @@ def test_equal_to_nnunets_own_plans(shared, make_fingerprint, dataset, plans):
     assert whole.networks["main"].arguments["strides"] == full["strides"]
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_equal_from_the_files_themselves(shared, measured, dataset):
+    """Our own fingerprint of the raw files leads to the same plans, with every preset."""
+    expected = json.loads((shared / "conformance/nnunet_plans.json").read_text())[dataset]["plans"]
+    for plans, preset in PRESETS.items():
+        decisions = decide(measured(dataset), Budget(), UNetOptions(preset=preset))
+        assert list(decisions.geometry.transpose) == expected[plans]["transpose_forward"]
+        for name, configuration in expected[plans]["configurations"].items():
+            found = as_nnunet(decisions, name)
+            assert found.pop("spacing") == pytest.approx(configuration["spacing"], rel=1e-6)
+            assert found == {key: value for key, value in configuration.items() if key != "spacing"}
+
+
 CHECK_VALUES = [
     # patch, outputs, stages, plain, residual encoder
     ((128, 128, 128), 2, 6, 450_699_264, 555_323_392),
