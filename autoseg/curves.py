@@ -46,6 +46,7 @@ def plot(log_path: Path, png_path: Path) -> None:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure((10, 6.2), layout=None)
     FigureCanvasAgg(figure)
@@ -56,7 +57,8 @@ def plot(log_path: Path, png_path: Path) -> None:
     _rate(axes[1, 0], entries)
     _time(axes[1, 1], entries)
     for axis in axes.flat:
-        axis.margins(x=0.01)
+        axis.margins(x=0.03)
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.grid(alpha=0.25)
         _boundaries(axis, entries, named=axis is axes[0, 0])
     for axis in axes[1]:
@@ -108,7 +110,7 @@ def _dice(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
         _line(axis, entries, [score.get(name) for score in scores], COLOURS[i % len(COLOURS)], name)
     axis.set_ylim(-0.02, 1.02)
     if names:
-        axis.legend(fontsize=8, loc="lower right", framealpha=0.7)
+        axis.legend(fontsize=8, loc="best", framealpha=0.7)
     else:
         axis.text(0.5, 0.5, "not measured yet", transform=axis.transAxes, ha="center", color="0.5")
 
@@ -116,7 +118,8 @@ def _dice(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
 def _rate(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
     axis.set_title("learning rate", fontsize=10, loc="left", pad=14)
     _line(axis, entries, _column(entries, "lr"), COLOURS[0])
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    axis.set_ylim(bottom=0)
 
 
 def _time(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:

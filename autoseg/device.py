@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 
+def half_precision() -> torch.dtype:
+    """What mixed precision on this machine's CUDA card computes in: bfloat16 where the card has it, else float16.
+
+    Cards before compute capability 8.0 only emulate bfloat16, which is slower than float32.
+    """
+    import torch
+
+    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_it else torch.float16
+
+
 def choose_device(name: str | None = None) -> torch.device:
     """The device that was asked for, or the best one at hand (CUDA, else the CPU).
 

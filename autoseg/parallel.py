@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
 
 from autoseg.errors import AutosegError
@@ -60,7 +61,7 @@ def _in_processes(
 ) -> Iterator[tuple[int, Result]]:
     waiting = iter(enumerate(tasks))
     running: dict[Future[Result], int] = {}
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             while True:
                 with _one_thread_each():  # processes start at the first submits and inherit the limits
@@ -76,6 +77,18 @@ def _in_processes(
             raise _died(at_work, processes) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Start of a worker process: it ends when its parent was killed, instead of waiting for work for ever."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextlib.contextmanager

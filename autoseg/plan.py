@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError, nearest_names
@@ -129,7 +129,7 @@ class Stage(Strict):
     name: str
     network: str = "main"
     start: str = "scratch"
-    patch_size: list[int] = Field(min_length=2, max_length=3)
+    patch_size: list[PositiveInt] = Field(min_length=2, max_length=3)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     iterations_per_epoch: int | None = Field(None, ge=1)
@@ -162,7 +162,7 @@ class Inference(Strict):
         batch_size: tiles at once.
     """
 
-    patch_size: list[int] = Field(max_length=3)
+    patch_size: list[PositiveInt] = Field(max_length=3)
     step: float = Field(0.5, gt=0, le=1)
     gaussian: bool = True
     mirror_axes: tuple[int, ...] = (0, 1, 2)
@@ -204,7 +204,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _stages_are_linked(self) -> Recipe:
-        seen: list[str] = []
+        seen: dict[str, str] = {}
         for stage in self.stages:
             if stage.name in seen or stage.name in ("scratch", "previous"):
                 raise ValueError(
@@ -214,9 +214,16 @@ class Recipe(Strict):
                 raise ValueError(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage"
                 )
-            if stage.start == "previous" and not seen:
-                raise ValueError(f"the first stage {stage.name!r} has no previous stage to start from")
-            seen.append(stage.name)
+            if stage.start == "previous" and stage.network not in seen.values():
+                raise ValueError(
+                    f"stage {stage.name!r} has no previous stage of network {stage.network!r} to start from"
+                )
+            if (other := seen.get(stage.start, stage.network)) != stage.network:
+                raise ValueError(
+                    f"stage {stage.name!r} of network {stage.network!r} starts from {stage.start!r}, "
+                    f"which trains network {other!r}"
+                )
+            seen[stage.name] = stage.network
         if not any(stage.keep for stage in self.stages):
             raise ValueError("at least one stage must be kept for the prediction")
         return self
@@ -324,20 +331,21 @@ def _set(content: Any, path: str, value: Any) -> None:
         parts = ["recipe", *parts]
     place = content
     for depth, part in enumerate(parts):
-        key = _key(place, part, path, open_end=parts[depth - 1] == "arguments")
-        if depth == len(parts) - 1:
+        last = depth == len(parts) - 1
+        key = _key(place, part, path, may_be_new=last and depth > 0 and parts[depth - 1] == "arguments")
+        if last:
             place[key] = value
         else:
             place = place[key]
 
 
-def _key(place: Any, part: str, path: str, *, open_end: bool) -> str | int:
+def _key(place: Any, part: str, path: str, *, may_be_new: bool) -> str | int:
     """The key or index that ``part`` means in ``place``."""
     if isinstance(place, list) and part.lstrip("-").isdigit() and -len(place) <= int(part) < len(place):
         return int(part)
     if isinstance(place, list) and part in (names := [v.get("name") for v in place if isinstance(v, dict)]):
         return names.index(part)
-    if isinstance(place, dict) and (part in place or open_end):
+    if isinstance(place, dict) and (part in place or may_be_new):
         return part
     if isinstance(place, dict):
         known = list(place) if "recipe" not in place else [*place, *place["recipe"]]

@@ -43,7 +43,7 @@ def load(group: str, name: str) -> Any:
         )
     try:
         return found[name].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever it is, a broken package must not hide the others
         raise AutosegError(
             f"the {kind} '{name}' does not load",
             where=found[name].value,

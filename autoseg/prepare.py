@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.layout import RawDataset, load_raw
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, hash_json, read_json, read_model, write_error, write_json
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, apply_overrides
 from autoseg.planning import Budget, make_plan
-from autoseg.project import Prepared
+from autoseg.project import Prepared, open_prepared
 
 if TYPE_CHECKING:
     from autoseg.preprocessing.run import PreprocessReport
@@ -87,15 +87,18 @@ def decide(
     """Make the plan, or take the one that is there, and write it.
 
     Args:
-        keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``).
+        keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``); without a name that of the planner,
+            or the only one.
 
     Raises:
-        AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep.
+        AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep, or one that does not
+            fit the dataset any more.
     """
     if keep:
-        name = plan_name or planner
-        plan = read_model(folder / name / "plan.json", Plan)
-        plan = apply_overrides(plan, {"fingerprint_hash": fingerprint.content_hash, **overrides})
+        wanted = plan_name or (None if planner == "auto" else planner)
+        name = open_prepared(folder.parent, folder.name, wanted).plan_name
+        plan = _kept(folder / name / "plan.json", fingerprint)
+        plan = apply_overrides(plan, overrides) if overrides else plan
     else:
         plan = make_plan(fingerprint, planner, budget, overrides)
         name = plan_name or plan.planner
@@ -104,6 +107,22 @@ def decide(
         messages.info(f"the plan '{name}' is replaced")
     write_json(prepared.plan_path, plan)
     return prepared
+
+
+def _kept(path: Path, fingerprint: Fingerprint) -> Plan:
+    """A plan that stays although the cases may have changed; channels and classes must be those of the dataset."""
+    plan = read_model(path, Plan)
+    for what in ("channel_names", "labels", "regions_class_order"):
+        planned, there = getattr(plan, what), getattr(fingerprint, what)
+        if planned != there:
+            raise StaleError(
+                f"the plan was made for other {what.replace('_', ' ')}",
+                where=str(path),
+                found=str(planned),
+                expected=f"{there}, as in dataset.json",
+                fix="plan again without --keep_plan",
+            )
+    return plan.model_copy(update={"fingerprint_hash": fingerprint.content_hash})
 
 
 def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:

@@ -7,6 +7,8 @@ holds its encoder) are stored once, under the first of the names in alphabetical
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -98,10 +100,23 @@ def save(
     """
     info = WeightsInfo(network, stage, member, epoch, plan_hash, version("autoseg"))
     with atomic_path(path) as temporary:
-        save_file(
-            distinct_tensors(source), temporary, {key: str(value) for key, value in asdict(info).items()}
-        )
+        facts = {key: str(value) for key, value in asdict(info).items()}
+        write_tensors(temporary, distinct_tensors(source), facts)
         _sort_header(temporary)
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; within :func:`autoseg.files.atomic_path`, which explains the errors.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to; safetensors has an error of its own for these.
+    """
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        if (code := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def _sort_header(path: Path) -> None:

@@ -246,7 +246,8 @@ def _lesion_notes(d: Decisions) -> list[Reason]:
         "changed anything above"
     )
     amount = f"{median / 1000:.2g} ml" if median >= 10 else f"{median:.2g} mm3"
-    size = f"median {amount} = {median / voxel_mm3:.0f} voxels of the working grid"
+    voxels = median / voxel_mm3
+    size = f"median {amount} = {voxels:.{0 if voxels >= 10 else 1}f} voxels of the working grid"
     return [
         Reason(what="note: lesions", value=f"{lesions_mm3.size} lesions, {size}", why=why),
         *_sub_voxel_note(lesions_mm3, voxel_mm3),
@@ -284,8 +285,9 @@ def _balance_note(d: Decisions, lesions_mm3: np.ndarray) -> list[Reason]:
     share = float(lesions_mm3[: lesions_mm3.size // 2].sum() / lesions_mm3.sum())
     if lesions_mm3.size < 2 * with_lesions or share >= SMALL_HALF_SHARE:
         return []
+    held = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
     why = (
-        f"the smaller half of the lesions holds {share:.1%} of the lesion volume, and nnU-Net centres patches on them "
+        f"the smaller half of the lesions holds {held} of the lesion volume, and nnU-Net centres patches on them "
         "as rarely; if finding small lesions matters, try --set stages.train.sampling.balance=component"
     )
     return [Reason(what="note: sampling", value="small lesions are seldom drawn", why=why)]

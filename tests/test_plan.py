@@ -71,6 +71,7 @@ def test_an_unknown_path_gives_the_nearest_names():
         ("stages.0.network", "other", "trains network 'other'"),
         ("stages.0.start", "previous", "no previous stage"),
         ("stages.0.snapshots", [9], "snapshots must lie within 1 to 3"),
+        ("stages.0.patch_size", [0, 8, 8], "greater than 0"),
     ],
 )
 def test_a_value_that_does_not_fit_is_explained(path, value, words):
@@ -94,3 +95,24 @@ def test_the_patch_of_the_prediction_follows_that_of_the_stage():
     assert changed.recipe.inference.patch_size == [4, 4, 4]
     both = apply_overrides(plan(), {"stages.0.patch_size": [4, 4, 4], "inference.patch_size": [6, 6, 6]})
     assert both.recipe.inference.patch_size == [6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [("netwoks.main.arguments", "netwoks"), ("networks.main.arguments.new.deep", "new")],
+)
+def test_only_the_last_part_of_a_path_into_arguments_may_be_new(path, unknown):
+    with pytest.raises(AutosegError, match=f"there is no '{unknown}'"):
+        apply_overrides(plan(), {path: 1})
+
+
+@pytest.mark.parametrize(
+    ("start", "words"), [("previous", "no previous stage"), ("train", "trains network 'main'")]
+)
+def test_a_stage_starts_from_a_stage_of_the_same_network(start, words):
+    networks = {"main": Named(name="unet"), "second": Named(name="unet")}
+    stages = [stage(), stage("other", network="second", start=start)]
+    with pytest.raises(ValueError, match=words):
+        plan(networks=networks, recipe=Recipe(stages=stages, inference=Inference(patch_size=[])))
+    stages = [stage(), stage("other", network="second"), stage("last", start="previous")]
+    plan(networks=networks, recipe=Recipe(stages=stages, inference=Inference(patch_size=[])))

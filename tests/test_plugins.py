@@ -1,5 +1,7 @@
 """Plug-ins are found by entry point; a miss is explained."""
 
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from autoseg import plugins
@@ -25,3 +27,12 @@ def test_an_unknown_plugin_gives_the_nearest_names():
         plugins.load(plugins.PLANNERS, "unnet")
     with pytest.raises(AutosegError, match=r"(?s)there is no trainer 'une'.*did you mean unet"):
         plugins.load(plugins.TRAINERS, "une")
+
+
+def test_a_package_that_is_broken_in_any_way_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_planner.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("broken", "broken_planner:PLANNER", plugins.PLANNERS)
+    monkeypatch.setattr(plugins, "_found", lambda group: {"broken": entry})
+    with pytest.raises(AutosegError, match=r"(?s)'broken' does not load.*ZeroDivisionError"):
+        plugins.load(plugins.PLANNERS, "broken")

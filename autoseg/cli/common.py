@@ -38,7 +38,8 @@ def _repeat_warnings() -> None:
     if counts:
         print(f"\n{sum(counts.values())} warnings:", file=sys.stderr)
         for message, count in counts.items():
-            print(f"  {count} x {message}", file=sys.stderr)
+            head, _, details = message.partition("\n")
+            print(f"  {count} x {head}{' (details above)' if details else ''}", file=sys.stderr)
 
 
 def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:

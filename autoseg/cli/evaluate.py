@@ -77,7 +77,8 @@ def _main(arguments: argparse.Namespace) -> None:
     )
     written = [*summary.write(out), *_overlays(summary, arguments, out)]
     print(format_table(summary))
-    print(f"\n{len(summary.cases)} cases; intervals: {summary.interval}")
+    n = len(summary.cases)
+    print(f"\n{n} cases; intervals: {summary.interval}" if n > 1 else "\n1 case, so there are no intervals")
     for path in written:
         print(path)
 

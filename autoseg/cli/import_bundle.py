@@ -33,7 +33,8 @@ def _main(arguments: argparse.Namespace) -> None:
     results = paths.root("results", arguments.results)
     folder = import_bundle(Path(arguments.bundle), results, overwrite=arguments.overwrite)
     print(f"imported: {folder}")
-    print(f"next: autoseg_predict -i IMAGES -o MASKS -d {folder.parent.name} -name {folder.name}")
+    elsewhere = f" --results {arguments.results}" if arguments.results else ""
+    print(f"next: autoseg_predict -i IMAGES -o MASKS -d {folder.parent.name} -name {folder.name}{elsewhere}")
 
 
 if __name__ == "__main__":

@@ -87,8 +87,13 @@ def _main(arguments: argparse.Namespace) -> None:
         if not arguments.no_pp:
             report = prepare.preprocess(raw, prepared, processes)
             print(report.summary())
-        print(f"\nplan: {prepared.plan_path}")
-        print(f"next: autoseg_train {raw_folder.name} 0 -p {prepared.plan_name}")
+            print()
+        print(f"plan: {prepared.plan_path}")
+        if arguments.no_pp:  # a training would find nothing to read
+            named = f"-d {raw_folder.name} -p {prepared.plan_name}"
+            print(f"next: autoseg_plan_and_preprocess {named} --keep_plan")
+        else:
+            print(f"next: autoseg_train {raw_folder.name} 0 -p {prepared.plan_name}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ Several GPUs: torchrun --nproc_per_node=2 -m autoseg.cli.train DATASET FOLD
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from autoseg.cli import common
+
+if TYPE_CHECKING:
+    from autoseg.training.job import FoldJob
 
 EXAMPLES = """  autoseg_train 11 0
   autoseg_train RatT2 0 --c
@@ -30,15 +34,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-name", dest="model_name", metavar="NAME", help="name of the model (default: TRAINER__PLAN)"
     )
-    command.add_argument("--c", dest="resume", action="store_true", help="continue an interrupted training")
-    command.add_argument("--overwrite", action="store_true", help="train a fold again that has a result")
+    again = command.add_mutually_exclusive_group()
+    again.add_argument("--c", dest="resume", action="store_true", help="continue an interrupted training")
+    again.add_argument("--overwrite", action="store_true", help="train a fold again that has a result")
     command.add_argument("-device", metavar="DEVICE", help="cuda, cpu or mps (default: cuda if there is one)")
     command.add_argument(
         "-workers",
         type=int,
-        default=None,
+        default=0,
         metavar="N",
-        help="processes that augment on the CPU (default: see the docs)",
+        help="processes that augment on the CPU (default: 0, augment on the training device)",
     )
     common.add_set(command)
     common.add_folders(command, "raw", "preprocessed", "results")
@@ -86,7 +91,7 @@ def _main(arguments: argparse.Namespace) -> int:
         model=model,
         raw=raw,
         device=device,
-        workers=arguments.workers or 0,
+        workers=arguments.workers,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
     )
@@ -110,9 +115,10 @@ def _fold(text: str) -> int | str:
     )
 
 
-def _report(job, record) -> None:  # noqa: ANN001
+def _report(job: FoldJob, record: dict[str, Any]) -> None:
+    """Where the result lies, and what comes next."""
     print(f"\nfold {job.fold} finished in {record['seconds']:.0f} s: {job.folder}")
-    print(f"next: autoseg_predict -i IMAGES -o MASKS -d {job.prepared.dataset} -f {job.fold}")
+    print(f"next: autoseg_predict -i IMAGES -o MASKS -m {job.model}")
 
 
 if __name__ == "__main__":

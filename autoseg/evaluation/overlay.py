@@ -79,7 +79,8 @@ def draw_overlays(summary: Summary, images: Path, out: Path, *, channel: int = 0
     """
     remove_overlays(out)
     written = []
-    for rank, case in choose_cases(summary).items():
+    chosen = choose_cases(summary)
+    for rank, case in chosen.items():
         try:
             picture = read_picture(summary, case, images, channel)
         except AutosegError as error:
@@ -87,7 +88,7 @@ def draw_overlays(summary: Summary, images: Path, out: Path, *, channel: int = 0
             continue
         path = out / f"overlay_{rank}.png"
         with atomic_path(path) as temporary:
-            draw(picture, rank).savefig(temporary, dpi=110, facecolor="black")
+            draw(picture, rank if len(chosen) > 1 else "only").savefig(temporary, dpi=110, facecolor="black")
         written.append(path)
     return written
 
@@ -273,12 +274,12 @@ def choose_window(image: np.ndarray, masks: np.ndarray) -> tuple[slice, slice]:
 
 
 def _grey_range(image: np.ndarray) -> tuple[float, float]:
-    """Intensities that become black and white: 1st and 99.7th percentile of what is not background."""
+    """Intensities that become black and white: 1st and 99.95th percentile of what is not background."""
     sample = image[:, ::2, ::2]
     inside = sample[sample != sample.flat[0]]
     if not inside.size:
         return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(inside, [1, 99.7]))
+    low, high = (float(v) for v in np.percentile(inside, [1, 99.95]))
     return (low, high) if high > low else (low, low + 1.0)
 
 

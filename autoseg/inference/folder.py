@@ -155,7 +155,8 @@ class _FolderRun:
             todo.append(case)
             if why:
                 messages.info(f"{case.name}: predicted again, because {why}")
-        messages.info(f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left")
+        if self.report.kept:
+            messages.info(f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left")
         return todo
 
     def _file_names(self, case: Case) -> list[str]:
@@ -213,7 +214,7 @@ class _FolderRun:
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)
         volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
-        messages.info(f"{case.name}: {volume_ml:.2f} ml segmented, {seconds:.1f} s")
+        messages.info(f"{case.name}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
 
     def _note_failure(self, loaded: _Loaded) -> None:
         """Put a case that could not be read on record."""

@@ -21,6 +21,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import nn
 
 from autoseg import messages
+from autoseg.device import half_precision
 from autoseg.errors import AutosegError
 from autoseg.plan import Inference
 
@@ -270,5 +271,4 @@ def _mixed_precision(device: torch.device, precision: str) -> contextlib.Abstrac
     """Autocast on CUDA; nothing elsewhere, where half precision is slower or less exact."""
     if device.type != "cuda" or precision == "float32":
         return contextlib.nullcontext()
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.autocast("cuda", dtype=dtype)
+    return torch.autocast("cuda", dtype=half_precision())

@@ -63,7 +63,7 @@ class PreprocessReport:
         n, largest = sum(part.n_lost for part in parts), max(part.lost_voxels[-1] for part in parts)
         volume = sum(part.lost_ml for part in parts)
         lines = [
-            f"{n} lesion components of {len(self.lost)} cases have no voxel left on the working grid "
+            f"{n} lesion components of {len(self.lost)} cases{self._counting()} have no voxel left on the working grid "
             f"(the largest had {largest} voxels; {volume:.3g} ml in all)"
         ]
         for name, found in list(self.lost.items())[:SHOWN]:
@@ -72,6 +72,10 @@ class PreprocessReport:
         if len(self.lost) > SHOWN:
             lines.append(f"    and {len(self.lost) - SHOWN} more cases; each is in its record in the store")
         return "\n".join(lines)
+
+    def _counting(self) -> str:
+        """Touching classes are one lesion in the plan's table; resampling may lose each by itself."""
+        return ", counted class by class," if len(self.class_names) > 2 else ""
 
     def _told(self, part: ClassComponents) -> str:
         label = self.class_names.get(part.label, f"label {part.label}")

@@ -17,6 +17,7 @@ from autoseg.errors import AutosegError
 from autoseg.sampling.patches import Foreground
 
 GIGABYTE = 1e9
+NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
 
 
@@ -146,8 +147,8 @@ def of_case(name: str, doing: str, fix: str = "") -> Iterator[None]:
     except AutosegError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError):
-            fix = "use fewer workers, a smaller cache or a smaller patch"
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            fix = "use fewer workers, or a smaller --set stages.STAGE.patch_size or .batch_size"
         raise AutosegError(
             f"a patch could not be {doing}",
             where=f"case {name}",

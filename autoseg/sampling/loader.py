@@ -248,14 +248,17 @@ class BatchSource:
 
     def _finish(self, prepared: _Prepared) -> _Prepared:
         """Augment in this process, on the CPU."""
-        results = []
-        for patch in prepared.patches:
-            with of_case(patch.case, "augmented", "report this with the text above"):
-                if self.backend == "torch":
-                    results.append(torch_backend.augment(patch, self.inside_nonzero))
-                else:
-                    results.append(_as_tensors(batchgenerators_backend.augment(patch, self.inside_nonzero)))
+        augment = self._augment_in_torch if self.backend == "torch" else self._augment_in_numpy
+        results = [augment(patch) for patch in prepared.patches]
         return _Prepared(prepared.samples, finished=self._stack(results))
+
+    def _augment_in_torch(self, patch: Patch, device: torch.device | str = "cpu") -> Finished:
+        with of_case(patch.case, "augmented", "report this with the text above"):
+            return torch_backend.augment(patch, self.inside_nonzero, device)
+
+    def _augment_in_numpy(self, patch: Patch) -> Finished:
+        with of_case(patch.case, "augmented", "report this with the text above"):
+            return _as_tensors(batchgenerators_backend.augment(patch, self.inside_nonzero))
 
     def _stack(self, results: Sequence[Finished]) -> Finished:
         """One batch ``[b, c, *patch]`` and ``[b, *patch]``; page-locked when it goes to CUDA."""
@@ -270,9 +273,7 @@ class BatchSource:
         if prepared.finished is None and not self._augments_on_device:
             prepared = self._finish(prepared)
         if prepared.finished is None:
-            return self._stack(
-                [torch_backend.augment(patch, self.inside_nonzero, self.device) for patch in prepared.patches]
-            )
+            return self._stack([self._augment_in_torch(patch, self.device) for patch in prepared.patches])
         images, target = prepared.finished
         return images.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
 from autoseg.errors import AutosegError
+from autoseg.parallel import end_with_parent
 
 Item = TypeVar("Item")
 
@@ -139,19 +138,12 @@ class WorkerPool:
             where=f"case {', '.join(cases)}",
             found="a process that ended without an error of its own; most often the system stopped it for memory",
             expected=f"{self.workers} living workers",
-            fix="use fewer workers (0 works without processes), or --set stages.0.augmentation.backend=torch",
+            fix="use fewer workers and continue: --c -workers N; 0 works without processes",
         )
 
 
 def _begin(prepare: Callable[[], None]) -> None:
     """Start of a worker: Ctrl-C is the parent's business, and it does not outlive the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     prepare()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

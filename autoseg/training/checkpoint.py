@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from autoseg import weights
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 
@@ -41,15 +41,10 @@ class Position:
     wait_seconds: float = 0.0
     best: float = -1.0
 
-    @property
-    def order(self) -> tuple[int, int, int, int]:
-        """For comparing positions."""
-        return self.member, self.stage, self.epoch, self.iteration
-
 
 @dataclass
 class Checkpoint:
-    """What is saved. ``plan_hash`` tells whether it belongs to the plan at hand."""
+    """What is saved. ``plan_hash`` and ``cases_hash`` tell whether it belongs to the plan and the cases at hand."""
 
     position: Position
     plan_hash: str
@@ -57,6 +52,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     scaler: dict[str, Any] = field(default_factory=dict)
     rng_state: torch.Tensor | None = None
+    cases_hash: str = ""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -76,13 +72,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "version": CHECKPOINT_VERSION,
         "position": json.dumps(asdict(checkpoint.position)),
         "plan_hash": checkpoint.plan_hash,
+        "cases_hash": checkpoint.cases_hash,
         "optimiser_groups": json.dumps(checkpoint.optimiser["param_groups"]),
         "optimiser_plain": json.dumps(plain),
         "scaler": json.dumps(checkpoint.scaler),
     }
     with atomic_path(path) as temporary:
-        save_file(
-            {name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary, metadata
+        weights.write_tensors(
+            temporary, {n: v.detach().contiguous().cpu() for n, v in tensors.items()}, metadata
         )
 
 
@@ -130,6 +127,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
     return Checkpoint(
         position=Position(**json.loads(metadata["position"])),
         plan_hash=metadata["plan_hash"],
+        cases_hash=metadata["cases_hash"],
         network={n.removeprefix("network/"): v for n, v in tensors.items() if n.startswith("network/")},
         optimiser={"state": state, "param_groups": json.loads(metadata["optimiser_groups"])},
         scaler=json.loads(metadata["scaler"]),

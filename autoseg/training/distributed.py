@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from autoseg.errors import AutosegError
+
+# The others wait while rank 0 validates; NCCL would give up after 10 minutes. torchrun ends them when one dies.
+PATIENCE = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,24 @@ class World:
         """Wait for all."""
         if self.size > 1:
             dist.barrier()
+
+    def lead(self, work: Callable[[], None], device: torch.device) -> None:
+        """Let the process that leads work while the others wait; when it cannot, all stop.
+
+        Raises:
+            AutosegError: what went wrong there; in the other processes, that something did.
+        """
+        error: AutosegError | None = None
+        if self.leads:
+            try:
+                work()
+            except AutosegError as caught:
+                error = caught
+        if self.any(error is not None, device):
+            raise error or AutosegError(
+                f"process {self.rank} of {self.size} ends because process 0 cannot start",
+                fix="read the message of process 0",
+            )
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether any process says so."""
@@ -88,7 +110,7 @@ def world(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:

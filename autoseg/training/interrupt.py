@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """The user stopped the training; everything is saved.
+class Interrupted(BaseException):
+    """The user stopped the training; everything is saved. As KeyboardInterrupt no Exception, and not to be swallowed.
 
     Args:
         number: of the signal.
@@ -22,27 +23,53 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Set when the user wants to stop; looked at between two iterations."""
+    """Set when the user wants to stop; looked at between two iterations.
+
+    Attributes:
+        requested: whether the user does.
+        signal: the one that said so.
+        at_once: a further signal raises :class:`Interrupted` wherever the program is.
+    """
 
     def __init__(self) -> None:
         self.signal = int(signal.SIGTERM)
         self.requested = False
+        self.at_once = False
 
     def set(self, number: int) -> None:
         """Ask for a stop."""
         self.signal = number
         self.requested = True
 
+    def check(self) -> None:
+        """Raise :class:`Interrupted` when a stop was asked for."""
+        if self.requested:
+            raise Interrupted(self.signal)
+
+    def from_now_on_at_once(self) -> None:
+        """From here on nothing is left to save: stop now if that was asked for, and at once when it is."""
+        self.at_once = True
+        self.check()
+
+    def comes_within(self, seconds: float) -> bool:
+        """Whether a stop is asked for, now or within this time."""
+        deadline = time.monotonic() + seconds
+        while not self.requested and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.requested
+
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block Ctrl-C and SIGTERM only set the request; a second Ctrl-C stops at once."""
+    """Within the block Ctrl-C and SIGTERM set the request; a second Ctrl-C stops at once, without saving."""
     stop = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set(number)
+        if stop.at_once:
+            raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

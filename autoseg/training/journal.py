@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg import messages
-from autoseg.files import write_text
+from autoseg.files import write_error, write_text
 
 
 class Journal:
@@ -24,10 +24,12 @@ class Journal:
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
 
     def entries(self) -> list[dict[str, Any]]:
-        """All epochs that are recorded."""
+        """All epochs that are recorded; a line that a killed process left half written is not one."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines() if line]
+        return [
+            entry for line in self.path.read_text(encoding="utf-8").splitlines() if (entry := _parsed(line))
+        ]
 
     def forget_from(self, member: int, stage: int, epoch: int) -> None:
         """Drop what was recorded at or after this position: those epochs are about to be done again."""
@@ -44,8 +46,11 @@ class Journal:
                 measured ``validation_dice`` (class to mean over cases) with ``validation_cases``.
             epochs: of the stage.
         """
-        with open(self.path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise write_error(self.path, error) from error
         messages.info(epoch_line(entry, epochs))
         if self._board is not None:
             self._to_board(entry)
@@ -71,6 +76,13 @@ class Journal:
         for name, value in (entry.get("validation_dice") or {}).items():
             if value is not None:
                 self._board.add_scalar(f"{prefix}/validation_dice/{name}", value, entry["epoch"])
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 def epoch_line(entry: dict[str, Any], epochs: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import torch
 from autoseg import messages, plugins
 from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.errors import AutosegError
-from autoseg.files import exclusive, hash_json, read_json, write_json
+from autoseg.files import exclusive, hash_json, write_json
 from autoseg.plan import Stage
 from autoseg.sampling.loader import BatchSource
-from autoseg.training import checkpoint
-from autoseg.training.checkpoint import Checkpoint
+from autoseg.training.checkpoint import Checkpoint, Position
+from autoseg.training.checks import cases_hash, check_job, load_checkpoint
 from autoseg.training.distributed import World, world
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
@@ -38,36 +39,31 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
         AutosegError: a fold that has a result already, stale preprocessed data, a training that cannot go on.
         Interrupted: the user stopped it; ``resume`` continues exactly.
     """
-    with world(job.device) as processes:
-        if not processes.leads:
-            return _train(job, processes)
-        with exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"):
-            with messages.LogFile(job.folder / "train.log"):
-                return _train(job, processes)
-
-
-def _train(job: FoldJob, processes: World) -> dict[str, Any]:
     started = time.time()
-    if processes.leads:
-        _refuse_to_overwrite(job)
-    processes.barrier()
+    with contextlib.ExitStack() as held:
+        processes = held.enter_context(world(job.device))
+        processes.lead(lambda: _begin(job, held), job.device)
+        fold = split(job)
+        resume = load_checkpoint(job, fold) if job.resume else None
+        with stop_on_signals() as stop:
+            _train_members(job, fold, processes, stop, resume)
+            stop.from_now_on_at_once()
+            return _finish(job, fold, started) if processes.leads else {}
+
+
+def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
+    """What the leading process does before all train; until everything is checked nothing is removed or replaced."""
     fold = split(job)
-    _refuse_stale(job, [*fold.train, *fold.validation])
-    resume = checkpoint.load(job.folder / "checkpoint" / "latest.safetensors") if job.resume else None
-    plan_hash = hash_json(job.plan)
-    if resume is not None and resume.plan_hash != plan_hash:
-        raise AutosegError(
-            "the checkpoint was trained by another plan",
-            where=str(job.folder),
-            found=f"plan {resume.plan_hash[:12]}",
-            expected=f"plan {plan_hash[:12]}",
-            fix="repeat the --set options that the training was started with, or start again with --overwrite",
-        )
-    if processes.leads:
-        _write_model_files(job)
-    with stop_on_signals() as stop:
-        _train_members(job, fold, plan_hash, processes, stop, resume)
-    return _finish(job, fold, started) if processes.leads else {}
+    held.enter_context(exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"))
+    held.enter_context(messages.LogFile(job.folder / "train.log"))
+    check_job(job, fold)
+    if job.overwrite:
+        _remove_result(job.folder)
+    for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
+    write_json(job.model / "plan.json", job.plan)
+    write_json(job.model / "dataset.json", job.prepared.info)
+    write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
 
 
 def split(job: FoldJob) -> Fold:
@@ -93,30 +89,6 @@ def split(job: FoldJob) -> Fold:
     return folds[int(job.fold)]
 
 
-def _refuse_to_overwrite(job: FoldJob) -> None:
-    """A fold with a result or a checkpoint is only touched when the user says how."""
-    finished = (job.folder / "fold.json").exists()
-    begun = (job.folder / "checkpoint" / "latest.safetensors").exists()
-    if job.resume and finished:
-        raise AutosegError(
-            f"fold {job.fold} is finished",
-            where=str(job.folder),
-            fix="predict with it, or train it again with --overwrite",
-        )
-    if job.overwrite or job.resume or not (finished or begun):
-        if job.overwrite:
-            _remove_result(job.folder)
-        return
-    raise AutosegError(
-        f"fold {job.fold} has a result already"
-        if finished
-        else f"fold {job.fold} was begun and not finished",
-        where=str(job.folder),
-        expected="a fold without a result",
-        fix="--overwrite trains it again" if finished else "--c continues it, --overwrite starts again",
-    )
-
-
 def _remove_result(folder: Path) -> None:
     """Forget a fold's result; the log of messages stays."""
     import shutil
@@ -127,62 +99,8 @@ def _remove_result(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
-    """The store must hold these cases as the plan wants them."""
-    from autoseg.preprocessing.run import stale_cases
-
-    stale = stale_cases(job.prepared.store, job.prepared.fingerprint, job.plan, names)
-    if stale:
-        shown = "; ".join(f"{name}: {why}" for name, why in list(stale.items())[:5])
-        raise AutosegError(
-            f"{len(stale)} of {len(names)} preprocessed cases are missing or stale",
-            where=job.prepared.dataset,
-            found=shown,
-            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} again; it redoes only what changed",
-        )
-
-
-def _write_model_files(job: FoldJob) -> None:
-    """plan.json and dataset.json of the model; all folds of a model share one plan."""
-    path = job.model / "plan.json"
-    if path.exists() and hash_json(read_json(path)) != hash_json(job.plan) and _other_folds(job):
-        changed = _differences(read_json(path), job.plan.model_dump(mode="json"))
-        raise AutosegError(
-            "the model's other folds were trained by another plan",
-            where=str(job.model),
-            found=f"folds {', '.join(_other_folds(job))}; different: {', '.join(changed[:6])}",
-            expected="one plan for all folds",
-            fix="give this variant a name of its own with -name, or train all folds again",
-        )
-    write_json(path, job.plan)
-    write_json(job.model / "dataset.json", job.prepared.info)
-    write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
-
-
-def _other_folds(job: FoldJob) -> list[str]:
-    return sorted(
-        p.name.removeprefix("fold_")
-        for p in job.model.glob("fold_*")
-        if p != job.folder and (p / "weights").exists()
-    )
-
-
-def _differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two plain structures differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return [
-            found
-            for key in sorted(set(one) | set(other))
-            for found in _differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [found for i, (a, b) in pairs for found in _differences(a, b, f"{path}.{i}")]
-    return [] if one == other else [path]
-
-
 def _train_members(
-    job: FoldJob, fold: Fold, plan_hash: str, processes: World, stop: StopRequest, resume: Checkpoint | None
+    job: FoldJob, fold: Fold, processes: World, stop: StopRequest, resume: Checkpoint | None
 ) -> None:
     """All stages of all members, from the checkpoint's position on."""
     trainer: Trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
@@ -191,10 +109,11 @@ def _train_members(
     if processes.leads:
         if first:
             journal.forget_from(first.member, first.stage, first.epoch)
-            messages.info(f"continuing at epoch {first.epoch + 1}, iteration {first.iteration + 1}")
+            messages.info(_where(job, first))
         else:
             journal.forget_from(0, 0, 0)
-    validate = Validator(job, fold)
+            messages.info(_what_begins(job, fold))
+    validate = Validator(job, fold, stop)
     try:
         for member in range(job.plan.recipe.members):
             for index in range(len(job.plan.recipe.stages)):
@@ -204,7 +123,8 @@ def _train_members(
                 here = first is not None and (member, index) == (first.member, first.stage)
                 context = StageContext(
                     plan=job.plan,
-                    plan_hash=plan_hash,
+                    plan_hash=hash_json(job.plan),
+                    cases_hash=cases_hash(fold),
                     trainer=trainer,
                     member=member,
                     index=index,
@@ -222,6 +142,27 @@ def _train_members(
     finally:
         if journal is not None:
             journal.close()
+
+
+def _what_begins(job: FoldJob, fold: Fold) -> str:
+    """One line, so that a wrong fold, plan or device is seen before hours have passed."""
+    stages = job.plan.recipe.stages
+    length = " + ".join(str(stage.epochs) for stage in stages)
+    return (
+        f"fold {job.fold}: {len(fold.train)} cases to train on, {len(fold.validation)} to validate; "
+        f"plan {job.prepared.plan_name}, {length} epochs, on {_device_name(job.device)}"
+    )
+
+
+def _where(job: FoldJob, position: Position) -> str:
+    """Where a continued training goes on, in words."""
+    stage = job.plan.recipe.stages[position.stage]
+    if position.epoch >= stage.epochs:
+        return f"stage {stage.name} of member {position.member} is done; continuing after it"
+    return (
+        f"continuing member {position.member}, stage {stage.name} "
+        f"at epoch {position.epoch + 1}, iteration {position.iteration + 1}"
+    )
 
 
 def _source_maker(

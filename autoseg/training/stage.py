@@ -6,23 +6,25 @@ Notation: ``b`` batch, ``c`` channels, ``k`` outputs; images ``[b, c, *patch]``,
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
 from autoseg import weights
+from autoseg.device import half_precision
 from autoseg.errors import AutosegError
-from autoseg.inference.model import weight_file_name
+from autoseg.inference.model import PREDICTING_NETWORK, weight_file_name
 from autoseg.plan import Plan, Stage
+from autoseg.sampling.cases import NO_MEMORY
 from autoseg.sampling.loader import Batch, BatchSource
 from autoseg.training import checkpoint, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
+from autoseg.training.checks import trained_parameters
 from autoseg.training.distributed import World
 from autoseg.training.interrupt import Interrupted, StopRequest
 from autoseg.training.journal import Journal
@@ -30,6 +32,7 @@ from autoseg.training.seeds import derive
 from autoseg.training.trainer import Loss, Trainer
 
 CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
+SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
 
 
 @dataclass
@@ -40,7 +43,9 @@ class StageContext:
         member, index: which run of which stage, counted from 0.
         seed_key: the root of this stage's random numbers.
         source: makes the batches of the stage from a seed key.
-        validate: measures the network on whole volumes: class to mean Dice, None where nothing is measured.
+        cases_hash: of the training cases.
+        validate: measures the network that predicts on whole volumes: class to mean Dice, None where nothing is
+            measured. Raises Interrupted when the user stops it.
         folder: of the fold.
         journal: where epochs are recorded; None in processes that do not lead.
         stop: set when the user wants to stop.
@@ -48,6 +53,7 @@ class StageContext:
 
     plan: Plan
     plan_hash: str
+    cases_hash: str
     trainer: Trainer
     member: int
     index: int
@@ -121,12 +127,8 @@ def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:
         _load_start(context, network)
     else:
         weights.load_network(network, resume.network, where=f"checkpoint of {context.folder.name}")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = not any(fnmatch.fnmatch(name, pattern) for pattern in stage.frozen)
     network.to(context.device)
-    optimiser = context.trainer.build_optimiser(
-        stage.optimiser, [p for p in network.parameters() if p.requires_grad]
-    )
+    optimiser = context.trainer.build_optimiser(stage.optimiser, trained_parameters(network, stage))
     autocast, scaler = _precision(context)
     if resume is not None:
         optimiser.load_state_dict(resume.optimiser)
@@ -177,7 +179,7 @@ def _precision(
 ) -> tuple[Callable[[], contextlib.AbstractContextManager], torch.amp.GradScaler]:
     """Mixed precision on CUDA: bfloat16 where the card has it, else float16 with a scaler; float32 elsewhere."""
     mixed = context.device.type == "cuda" and context.plan.recipe.precision == "auto"
-    dtype = torch.bfloat16 if mixed and torch.cuda.is_bf16_supported() else torch.float16
+    dtype = half_precision() if mixed else torch.float16
     scaler = torch.amp.GradScaler(context.device.type, enabled=mixed and dtype is torch.float16)
     if not mixed:
         return contextlib.nullcontext, scaler
@@ -193,7 +195,7 @@ def _train_epoch(context: StageContext, running: _Running, source: BatchSource) 
     started = time.perf_counter()
     before = position.seconds
     with contextlib.closing(source.batches(position.epoch, position.iteration)) as batches:
-        for batch in batches:
+        while (batch := _next(context, running, batches)) is not None:
             with _explained(context, batch):
                 _step(context, running, batch, position.epoch + position.iteration / source.iterations)
             position.iteration += 1
@@ -202,10 +204,29 @@ def _train_epoch(context: StageContext, running: _Running, source: BatchSource) 
                 _collect_losses(context, running)
             if context.world.any(context.stop.requested, context.device):
                 position.seconds = before + time.perf_counter() - started
-                _collect_losses(context, running)
-                _save(context, running)
-                raise Interrupted(context.stop.signal)
+                _leave(context, running)
     position.seconds = before + time.perf_counter() - started
+
+
+def _next(context: StageContext, running: _Running, batches: Iterator[Batch]) -> Batch | None:
+    """The next batch, None at the end of the epoch.
+
+    A signal to the whole group of processes also ends the workers; then the user stopped the training, and no
+    worker died by itself.
+    """
+    try:
+        return next(batches, None)
+    except AutosegError:
+        if context.world.size == 1 and context.stop.comes_within(SIGNAL_SECONDS):
+            _leave(context, running)
+        raise
+
+
+def _leave(context: StageContext, running: _Running) -> NoReturn:
+    """Save where the training is, between two iterations or before a validation, and stop."""
+    _collect_losses(context, running)
+    _save(context, running)
+    raise Interrupted(context.stop.signal)
 
 
 def _step(context: StageContext, running: _Running, batch: Batch, progress: float) -> None:
@@ -235,8 +256,8 @@ def _collect_losses(context: StageContext, running: _Running) -> None:
                 where=f"stage {context.stage.name}, cases {', '.join(cases)}",
                 found=f"learning rate {rate:.3g}, precision {context.plan.recipe.precision}",
                 expected="a finite loss",
-                fix=f"look at these cases; lower --set stages.{context.stage.name}.optimiser.arguments.lr=..., "
-                "or use --set precision=float32; then continue the last whole epoch with --c",
+                fix=f"look at these cases; start again with --overwrite and a lower "
+                f"--set stages.{context.stage.name}.optimiser.arguments.lr=..., or with --set precision=float32",
             )
         running.position.loss_sum += number
     running.pending.clear()
@@ -247,9 +268,9 @@ def _explained(context: StageContext, batch: Batch) -> Iterator[None]:
     """Memory that runs out is reported with the setting to change."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in text:
+    except (MemoryError, RuntimeError) as error:
+        text = str(error) or type(error).__name__
+        if not isinstance(error, MemoryError) and not any(words in text for words in NO_MEMORY):
             raise
         stage = context.stage
         raise AutosegError(
@@ -257,8 +278,8 @@ def _explained(context: StageContext, batch: Batch) -> Iterator[None]:
             where=f"stage {stage.name}, cases {', '.join(batch.cases)}",
             found=f"patch {' x '.join(map(str, stage.patch_size))}, batch {stage.batch_size}: {text.splitlines()[0]}",
             expected="a patch and batch that fit",
-            fix="plan again with a smaller -gpu_memory_target, "
-            f"or lower --set stages.{stage.name}.batch_size or .patch_size; the last whole epoch is saved",
+            fix="plan again with a smaller -gpu_memory_target, or start again with --overwrite and a smaller "
+            f"--set stages.{stage.name}.batch_size or .patch_size; --c continues with the same settings",
         ) from error
 
 
@@ -298,11 +319,18 @@ def _finish_epoch(context: StageContext, running: _Running, iterations: int) -> 
 
 
 def _validate(context: StageContext, running: _Running, last: bool) -> dict[str, float | None]:
-    """The validation Dice where it is due; the other processes wait."""
+    """The validation Dice where it is due; the other processes wait. A stop there saves the epoch before it."""
     due = last or (running.position.epoch + 1) % context.plan.recipe.validation.every == 0
-    scores = context.validate(running.network) if due and context.world.leads else {}
-    if due:
-        context.world.barrier()
+    if not due or context.stage.network != PREDICTING_NETWORK:
+        return {}
+    scores, stopped = {}, False
+    if context.world.leads:
+        try:
+            scores = context.validate(running.network)
+        except Interrupted:
+            stopped = True
+    if context.world.any(stopped, context.device):
+        _leave(context, running)
     return scores
 
 
@@ -333,6 +361,7 @@ def _save(context: StageContext, running: _Running) -> None:
             Checkpoint(
                 position=running.position,
                 plan_hash=context.plan_hash,
+                cases_hash=context.cases_hash,
                 network=weights.distinct_tensors(running.network),
                 optimiser=running.optimiser.state_dict(),
                 scaler=running.scaler.state_dict(),

@@ -17,22 +17,28 @@ from autoseg.evaluation.summary import format_table
 from autoseg.inference.folder import predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits
+from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
 
 
 class Validator:
     """Dice on whole volumes of a fixed subset of the fold's validation cases, on the working grid.
 
-    The subset is spread over the range of lesion volumes, so that small and large lesions are both seen.
+    The subset is spread over the range of lesion volumes, so that small and large lesions are both seen. Voxels with
+    the ignore label are not scored.
     """
 
-    def __init__(self, job: FoldJob, fold: Fold) -> None:
-        self.job = job
+    def __init__(self, job: FoldJob, fold: Fold, stop: StopRequest) -> None:
+        self.job, self.stop = job, stop
         count = job.plan.recipe.validation.cases
         self.cases = spread(job, fold.validation or fold.train, count)
 
     def __call__(self, network: nn.Module) -> dict[str, float | None]:
-        """Class to mean Dice over the cases (a class absent from truth and prediction scores 1)."""
+        """Class to mean Dice over the cases (a class absent from truth and prediction scores 1).
+
+        Raises:
+            Interrupted: the user asked for a stop meanwhile.
+        """
         labels, scores = self.job.plan.label_set, {name: [] for name in self.job.plan.label_set.names}
         for name in self.cases:
             case = self.job.prepared.store.read(name)
@@ -43,9 +49,13 @@ class Validator:
                 labels.n_outputs,
                 self.job.device,
                 mirror=False,
+                progress=lambda *_: self.stop.check(),
                 precision=self.job.plan.recipe.precision,
             )
-            truth, predicted = labels.masks(case.label[...]), labels.masks(labels.decide(logits.numpy()))
+            label, decided = case.label[...], labels.decide(logits.numpy())
+            if labels.ignore is not None:
+                decided[label == labels.ignore] = 0
+            truth, predicted = labels.masks(label), labels.masks(decided)
             for label in labels.names:
                 scores[label].append(dice(predicted[label], truth[label]))
         return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}

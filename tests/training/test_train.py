@@ -2,86 +2,20 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-import small
 import torch
+from runs import final, fold, log, same, stop_after
 
-from autoseg import weights
-from autoseg.cli import plan_and_preprocess, train
+from autoseg.cli import train
 from autoseg.training import stage as stage_module
 from autoseg.training.interrupt import StopRequest
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Path:
-    """A prepared dataset."""
-    root = tmp_path_factory.mktemp("prepared")
-    small.dataset(root / "raw", n=5, n_test=1)
-    with pytest.MonkeyPatch.context() as patch:
-        set_folders(patch, root)
-        assert plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY]) == 0
-    return root
-
-
-def set_folders(patch, root: Path) -> None:
-    for kind in ("raw", "preprocessed", "results"):
-        patch.setenv(f"autoseg_{kind}", str(root / kind))
-
-
-@pytest.fixture
-def root(prepared, tmp_path, monkeypatch) -> Path:
-    shutil.copytree(prepared, tmp_path / "work")
-    set_folders(monkeypatch, tmp_path / "work")
-    return tmp_path / "work"
-
-
-def fold(root: Path) -> Path:
-    return root / "results" / small.NAME / "unet__unet" / "fold_0"
-
-
-def final(root: Path) -> dict[str, torch.Tensor]:
-    return weights.read(fold(root) / "weights" / "member0.train.safetensors").tensors
-
-
-def log(root: Path) -> list[dict]:
-    return [json.loads(line) for line in (fold(root) / "log.jsonl").read_text().splitlines()]
-
-
-def same(one, two) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-
-
-def stop_after(monkeypatch, iterations: int) -> None:
-    """Ask for a stop after this many iterations, as a signal would."""
-    step, done = stage_module._step, []
-
-    def counted(context, running, batch, progress):
-        step(context, running, batch, progress)
-        done.append(1)
-        if len(done) == iterations:
-            context.stop.set(signal.SIGTERM)
-
-    monkeypatch.setattr(stage_module, "_step", counted)
-
-
-@pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory) -> Path:
-    """An uninterrupted training."""
-    root = tmp_path_factory.mktemp("whole") / "work"
-    shutil.copytree(prepared, root)
-    with pytest.MonkeyPatch.context() as patch:
-        set_folders(patch, root)
-        assert train.main(["1", "0", "-device", "cpu"]) == 0
-    return root
 
 
 def test_a_training_leaves_everything_it_promises(whole):

@@ -1,0 +1,246 @@
+"""What must hold before a training touches anything: a fold that may be trained, fresh data, a recipe that builds.
+
+What can be found wrong here must not be found wrong after days, or after an earlier result was removed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from autoseg import plugins, postprocessing
+from autoseg.dataset.folds import Fold
+from autoseg.dataset.layout import load_raw
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.files import hash_json, read_json
+from autoseg.inference import fusion
+from autoseg.plan import Plan, Stage
+from autoseg.sampling import parameters, patches
+from autoseg.training import checkpoint
+from autoseg.training.checkpoint import Checkpoint
+from autoseg.training.job import FoldJob
+from autoseg.training.trainer import Trainer
+
+PREPARED = (
+    "dataset",
+    "fingerprint_hash",
+    "channel_names",
+    "labels",
+    "regions_class_order",
+    "preprocessing",
+)
+"""Parts of the plan that the store was made by."""
+
+
+def check_job(job: FoldJob, fold: Fold) -> None:
+    """Everything that can be known before the first iteration; nothing is written.
+
+    Raises:
+        AutosegError: the fold has a result and nobody said what to do with it; data that are missing or stale; a plan
+            of which some part cannot be built; other folds of the model that follow another plan.
+    """
+    refuse_to_overwrite(job)
+    _refuse_other_preparation(job)
+    _refuse_stale(job, [*fold.train, *fold.validation])
+    _refuse_missing_truth(job, fold)
+    if job.resume:
+        load_checkpoint(job, fold)
+    _refuse_other_plan(job)
+    check_recipe(job.plan, plugins.load(plugins.TRAINERS, job.plan.trainer))
+
+
+def refuse_to_overwrite(job: FoldJob) -> None:
+    """A fold with a result or a checkpoint is only touched when the user says how."""
+    finished = (job.folder / "fold.json").exists()
+    begun = (job.folder / "checkpoint" / "latest.safetensors").exists()
+    if job.resume and finished:
+        raise AutosegError(
+            f"fold {job.fold} is finished",
+            where=str(job.folder),
+            fix="predict with it, or train it again with --overwrite",
+        )
+    if job.overwrite or job.resume or not (finished or begun):
+        return
+    raise AutosegError(
+        f"fold {job.fold} has a result already"
+        if finished
+        else f"fold {job.fold} was begun and not finished",
+        where=str(job.folder),
+        expected="a fold without a result",
+        fix="--overwrite trains it again" if finished else "--c continues it, --overwrite starts again",
+    )
+
+
+def _refuse_other_preparation(job: FoldJob) -> None:
+    """The store was made by the prepared plan; a training cannot change that part of it."""
+    ours, theirs = (
+        plan.model_dump(mode="json", include=set(PREPARED)) for plan in (job.plan, job.prepared.plan)
+    )
+    if ours != theirs:
+        raise AutosegError(
+            "the data are prepared already, and a training cannot change how",
+            where=job.prepared.dataset,
+            found=f"changed: {', '.join(differences(theirs, ours)[:6])}",
+            fix=f"give these options to autoseg_plan_and_preprocess -d {job.prepared.dataset} -p NEW_NAME, "
+            "then train with -p NEW_NAME",
+        )
+
+
+def _refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
+    """The store must hold these cases as the plan wants them."""
+    from autoseg.preprocessing.run import stale_cases
+
+    stale = stale_cases(job.prepared.store, job.prepared.fingerprint, job.plan, names)
+    if stale:
+        shown = "; ".join(f"{name}: {why}" for name, why in list(stale.items())[:5])
+        raise AutosegError(
+            f"{len(stale)} of {len(names)} preprocessed cases are missing or stale",
+            where=job.prepared.dataset,
+            found=shown,
+            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} again; it redoes only what changed",
+        )
+
+
+def _refuse_missing_truth(job: FoldJob, fold: Fold) -> None:
+    """The final validation predicts the raw images of these cases and scores them on the raw masks."""
+    if not fold.validation:
+        return
+    missing = sorted(set(fold.validation) - {case.name for case in load_raw(job.raw).cases})
+    if missing:
+        raise AutosegError(
+            "raw data of validation cases are missing",
+            where=str(job.raw),
+            found=f"no {', '.join(missing[:5])}",
+            expected="images and masks of the cases that are scored after the training",
+            fix="put them back, or name the folder of raw data with --raw",
+        )
+
+
+def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
+    """The checkpoint of the fold, if it belongs to this plan and these cases.
+
+    Raises:
+        AutosegError: it is missing, damaged, or of another plan or other cases.
+    """
+    found = checkpoint.load(job.folder / "checkpoint" / "latest.safetensors")
+    plan_hash = hash_json(job.plan)
+    if found.plan_hash != plan_hash:
+        raise AutosegError(
+            "the checkpoint was trained by another plan",
+            where=str(job.folder),
+            found=f"plan {found.plan_hash[:12]}",
+            expected=f"plan {plan_hash[:12]}",
+            fix="repeat the --set options that the training was started with, or start again with --overwrite",
+        )
+    if found.cases_hash != cases_hash(fold):
+        raise AutosegError(
+            "the checkpoint was trained on other cases than the fold has now",
+            where=str(job.folder),
+            expected=f"the {len(fold.train)} training cases of fold {job.fold} in {job.prepared.splits_path}",
+            fix="put the splits.json of the start back, or start again with --overwrite",
+        )
+    return found
+
+
+def cases_hash(fold: Fold) -> str:
+    """Of the names of the training cases."""
+    return hash_json(list(fold.train))
+
+
+def _refuse_other_plan(job: FoldJob) -> None:
+    """All folds of a model share one plan."""
+    path, others = job.model / "plan.json", _other_folds(job)
+    if path.exists() and others and hash_json(read_json(path)) != hash_json(job.plan):
+        changed = differences(read_json(path), job.plan.model_dump(mode="json"))
+        raise AutosegError(
+            "the model's other folds were trained by another plan",
+            where=str(job.model),
+            found=f"folds {', '.join(others)}; different: {', '.join(changed[:6])}",
+            expected="one plan for all folds",
+            fix="give this variant a name of its own with -name, or train all folds again",
+        )
+
+
+def _other_folds(job: FoldJob) -> list[str]:
+    return sorted(
+        path.name.removeprefix("fold_")
+        for path in job.model.glob("fold_*")
+        if path != job.folder and ((path / "weights").exists() or (path / "checkpoint").exists())
+    )
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two plain structures differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for key in sorted(set(one) | set(other))
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [found for i, (a, b) in pairs for found in differences(a, b, f"{path}.{i}")]
+    return [] if one == other else [path]
+
+
+def check_recipe(plan: Plan, trainer: Trainer) -> None:
+    """Build every part of the recipe once: a mistyped name in the last stage would show only after days.
+
+    Raises:
+        AutosegError: a part that is not known or whose arguments do not fit.
+    """
+    networks: dict[str, nn.Module] = {}
+    for stage in plan.recipe.stages:
+        if stage.network not in networks:
+            networks = {stage.network: _network(plan, trainer, stage)}  # one at a time: they may be large
+        _check_stage(plan, trainer, stage, networks[stage.network])
+    if plan.recipe.fusion.name not in trainer.fusions:
+        fusion.REGISTRY.get(plan.recipe.fusion.name)
+    for step in plan.recipe.postprocessing:
+        if step.name not in trainer.postprocessing:
+            postprocessing.REGISTRY.get(step.name)
+
+
+def _network(plan: Plan, trainer: Trainer, stage: Stage) -> nn.Module:
+    return trainer.build_network(plan.networks[stage.network], plan.in_channels, plan.label_set.n_outputs)
+
+
+def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module) -> None:
+    trained = trained_parameters(network, stage)
+    trainer.build_optimiser(stage.optimiser, trained)
+    trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
+    trainer.build_loss(stage.loss, plan.label_set)
+    patches.build_sampler(stage.sampling)
+    parameters.build(stage.augmentation, stage.patch_size)
+
+
+def trained_parameters(network: nn.Module, stage: Stage) -> list[nn.Parameter]:
+    """Freeze what the stage freezes; the parameters that are left to train.
+
+    Raises:
+        AutosegError: a pattern that fits no parameter, or nothing is left.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in stage.frozen:
+        if not fnmatch.filter(names, pattern):
+            raise AutosegError(
+                f"stage '{stage.name}' freezes '{pattern}', which fits no parameter",
+                found=f"parameters such as {', '.join(names[:3])}",
+                fix=nearest_names(pattern, names),
+            )
+    trained = []
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = not any(fnmatch.fnmatchcase(name, pattern) for pattern in stage.frozen)
+        if parameter.requires_grad:
+            trained.append(parameter)
+    if not trained:
+        raise AutosegError(
+            f"stage '{stage.name}' freezes every parameter",
+            found=f"frozen: {', '.join(stage.frozen)}",
+            expected="something to train",
+            fix="correct the stage's frozen patterns",
+        )
+    return trained
