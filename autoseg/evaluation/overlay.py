@@ -31,7 +31,7 @@ CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0
 """Okabe and Ito's colours, which the colour-blind tell apart."""
 
 MOST_SLICES = 12
-LEAST_SHARE = 0.55
+LEAST_SHARE = 0.8
 """The view is never smaller than this share of the head, so that one sees where in it a lesion lies."""
 RANKS = ("worst", "median", "best")
 

@@ -156,7 +156,9 @@ class _FolderRun:
             if why:
                 messages.info(f"{case.name}: predicted again, because {why}")
         if self.report.kept:
-            messages.info(f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left")
+            messages.info(
+                f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left"
+            )
         return todo
 
     def _file_names(self, case: Case) -> list[str]:
