@@ -56,7 +56,8 @@ class Prepared:
                 where=str(self.plan_path),
                 found=f"fingerprint {plan.fingerprint_hash[:12]}",
                 expected=f"fingerprint {self.fingerprint.content_hash[:12]}",
-                fix=f"run {PLAN_COMMAND} -d {self.dataset} again; it redoes only what changed",
+                fix=f"run {PLAN_COMMAND} -d {self.dataset} -p {self.plan_name} again, with the --set options that you "
+                "want; it redoes only what changed",
             )
         return plan
 

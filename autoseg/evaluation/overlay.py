@@ -31,8 +31,8 @@ CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0
 """Okabe and Ito's colours, which the colour-blind tell apart."""
 
 MOST_SLICES = 12
-LEAST_SHARE = 0.8
-"""The view is never smaller than this share of the head, so that one sees where in it a lesion lies."""
+LEAST_SHARE = 1.0
+"""The view is never smaller than this share of the head; 1, so that one sees where in it a lesion lies."""
 RANKS = ("worst", "median", "best")
 
 
@@ -255,8 +255,7 @@ def choose_window(image: np.ndarray, masks: np.ndarray) -> tuple[slice, slice]:
     Args:
         image, masks: ``[slices, rows, columns]``; masks is true where truth or prediction is.
     """
-    low, _ = _grey_range(image)
-    head, lesion = union_box(image > low)[1:], union_box(masks)[1:]
+    head, lesion = _head(image), union_box(masks)[1:]
     window = []
     for outer, inner, n in zip(head, lesion, image.shape[1:], strict=True):
         if outer.stop <= outer.start:
@@ -271,6 +270,18 @@ def choose_window(image: np.ndarray, masks: np.ndarray) -> tuple[slice, slice]:
         stop = max(start + size, inner.stop)
         window.append(slice(max(0, math.floor(start) - 1), min(n, math.ceil(stop) + 1)))
     return window[0], window[1]
+
+
+def _head(image: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the head, also where noise fills the air around it; empty slices without a head."""
+    low, high = _grey_range(image)
+    bright = image > low + 0.15 * (high - low)
+    found = []
+    for axis in (1, 2):
+        counts = np.count_nonzero(bright, axis=tuple(i for i in range(3) if i != axis))
+        where = np.flatnonzero(counts > 0.02 * counts.max())
+        found.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
+    return found[0], found[1]
 
 
 def _grey_range(image: np.ndarray) -> tuple[float, float]:

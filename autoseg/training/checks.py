@@ -100,7 +100,8 @@ def _refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
             f"{len(stale)} of {len(names)} preprocessed cases are missing or stale",
             where=job.prepared.dataset,
             found=shown,
-            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} again; it redoes only what changed",
+            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} -p {job.prepared.plan_name} --keep_plan; "
+            "it redoes only what changed",
         )
 
 
