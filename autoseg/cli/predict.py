@@ -99,8 +99,8 @@ def _main(arguments: argparse.Namespace) -> None:
         mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
         predictor = Predictor(model, device=arguments.device, mirror=mirror, step=arguments.step_size)
         messages.info(
-            f"{len(cases)} cases, model {source.name}, folds {', '.join(model.folds)}, "
-            f"{predictor.n_members} networks, on {predictor.device}"
+            f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
+            f"{_count(predictor.n_members, 'network')}, on {predictor.device}"
         )
         report = predict_cases(
             predictor,
@@ -110,7 +110,8 @@ def _main(arguments: argparse.Namespace) -> None:
             save_probabilities=arguments.save_probabilities,
             overwrite=arguments.overwrite,
         )
-    print(f"{len(report.predicted)} cases predicted, {len(report.kept)} kept: {arguments.output}")
+    kept = f", {len(report.kept)} kept" if report.kept else ""
+    print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
 
 
 def _use_all_cores() -> None:
@@ -119,6 +120,10 @@ def _use_all_cores() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 if __name__ == "__main__":
