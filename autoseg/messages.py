@@ -36,6 +36,13 @@ def forget_warnings() -> None:
     _warnings.clear()
 
 
+def duration(seconds: float) -> str:
+    """A time for reading: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def show_messages(stream_level: int = logging.INFO) -> None:
     """Send messages to the terminal (stderr). Called by the commands, not by the library."""
     LOGGER.setLevel(logging.DEBUG)

@@ -144,7 +144,11 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
         if stage.iterations_per_epoch is None
         else f"{stage.iterations_per_epoch} batches"
     )
-    sampling = f"{stage.sampling.foreground_share:.0%} of a batch on lesions, by {stage.sampling.balance}"
+    share, batch = stage.sampling.foreground_share, stage.batch_size
+    forced = (
+        f"{batch - round(batch * (1 - share))} of {batch} patches" if batch > 1 else f"{share:.0%} of patches"
+    )
+    sampling = f"{forced} on lesions, by {stage.sampling.balance} (share {share:g})"
     if stage.sampling.name != "foreground_share":
         sampling = _named(Named(name=stage.sampling.name, arguments=stage.sampling.arguments))
     clip = f", gradient clipped at {stage.gradient_clip:g}" if stage.gradient_clip else ""

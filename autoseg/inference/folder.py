@@ -323,9 +323,9 @@ class _Estimate:
     def _say(self, seconds: float) -> None:
         """The estimate from the time that the first tiles took."""
         device = self._predictor.device
-        text = f"about {duration(seconds)} for a case of this size on {device}"
+        text = f"about {messages.duration(seconds)} for a case of this size on {device}"
         if self._n_cases > 1:
-            text += f", {duration(seconds * self._n_cases)} for {self._n_cases} such cases"
+            text += f", {messages.duration(seconds * self._n_cases)} for {self._n_cases} such cases"
         n = self._predictor.n_mirrored
         if device.type == "cpu" and n > 1:
             on = self._predictor.options.mirror
@@ -335,10 +335,3 @@ class _Estimate:
                 else (f" (mirroring is off; --enable_tta would take {n} times as long)")
             )
         messages.info(text)
-
-
-def duration(seconds: float) -> str:
-    """A time for reading: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Journal:
         self.path = folder / "log.jsonl"
         self.curves = folder / "curves.png"
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
+        self._ends: deque[float] = deque([time.monotonic()], maxlen=11)
 
     def entries(self) -> list[dict[str, Any]]:
         """All epochs that are recorded; a line that a killed process left half written is not one."""
@@ -51,7 +54,9 @@ class Journal:
                 handle.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise write_error(self.path, error) from error
-        messages.info(epoch_line(entry, epochs))
+        self._ends.append(time.monotonic())
+        a_epoch = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        messages.info(epoch_line(entry, epochs, seconds_left=a_epoch * (epochs - 1 - entry["epoch"])))
         if self._board is not None:
             self._to_board(entry)
 
@@ -85,8 +90,8 @@ def _parsed(line: str) -> dict[str, Any] | None:
         return None
 
 
-def epoch_line(entry: dict[str, Any], epochs: int) -> str:
-    """The line that the user sees."""
+def epoch_line(entry: dict[str, Any], epochs: int, seconds_left: float = 0.0) -> str:
+    """The line that the user sees; ``seconds_left`` until the end of the stage, validations included."""
     width = len(str(epochs))
     parts = [
         f"member {entry['member']}" if entry.get("members", 1) > 1 else "",
@@ -97,6 +102,7 @@ def epoch_line(entry: dict[str, Any], epochs: int) -> str:
         f"lr {entry['lr']:.3g}",
         f"{entry['seconds']:.1f} s",
         f"waiting {100 * entry['wait_share']:.0f} %",
+        f"{messages.duration(seconds_left)} left" if seconds_left else "",
     ]
     return "  ".join(part for part in parts if part)
 

@@ -14,7 +14,7 @@ from autoseg.cli import predict as command
 from autoseg.dataset.layout import list_images
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.inference import folder as folders
-from autoseg.inference.folder import duration, predict_cases
+from autoseg.inference.folder import predict_cases
 from autoseg.inference.predictor import Predictor
 
 SHAPE = (5, 14, 12)
@@ -263,7 +263,7 @@ def test_the_estimate_comes_first_and_says_what_mirroring_would_cost(work, caplo
     ("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
 )
 def test_duration(seconds, text):
-    assert duration(seconds) == text
+    assert messages.duration(seconds) == text
 
 
 # ------------------------------------------------------------------------------------------------- the command
