@@ -36,6 +36,8 @@ def ask_all(fingerprint: Fingerprint) -> dict[str, Match]:
             messages.warn(
                 f"auto leaves out the planner '{name}': {error.fault.problem} ({error.fault.found})"
             )
+        except Exception as error:  # a third party's fault must not cost the user the other methods
+            messages.warn(f"auto leaves out the planner '{name}': {type(error).__name__}: {error}")
     return dict(sorted(found.items(), key=lambda item: (-item[1].score, item[0])))
 
 

@@ -18,7 +18,7 @@ from autoseg.files import exclusive, hash_json, write_json
 from autoseg.plan import Stage
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.checkpoint import Checkpoint, Position
-from autoseg.training.checks import cases_hash, check_job, load_checkpoint
+from autoseg.training.checks import cases_hash, check_job, load_checkpoint, refuse_to_overwrite
 from autoseg.training.distributed import World, world
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
@@ -54,9 +54,10 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
 def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     """What the leading process does before all train; until everything is checked nothing is removed or replaced."""
     fold = split(job)
+    check_job(job, fold)
     held.enter_context(exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"))
     held.enter_context(messages.LogFile(job.folder / "train.log"))
-    check_job(job, fold)
+    refuse_to_overwrite(job)  # once more: another process may have trained it in between
     if job.overwrite:
         _remove_result(job.folder)
     for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote

@@ -89,3 +89,16 @@ def test_nothing_fits(fingerprint, install):
 def test_auto_as_installed(fingerprint):
     """The real entry points: at least unet answers."""
     assert make_plan(fingerprint, "auto", Budget(), {}).planner in plugins.names(plugins.PLANNERS)
+
+
+def test_a_planner_whose_match_fails_is_left_out(fingerprint, install):
+    def broken(_):
+        raise ZeroDivisionError("division by zero")
+
+    messages.forget_warnings()
+    install(unet=unet.PLANNER, other=Planner("other", "a test", broken, unet.plan))
+    assert make_plan(fingerprint, "auto", Budget()).planner == "unet"
+    assert (
+        "auto leaves out the planner 'other': ZeroDivisionError: division by zero"
+        in messages.warning_counts()
+    )
