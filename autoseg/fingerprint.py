@@ -69,6 +69,7 @@ class CaseFingerprint(Record):
         foreground: intensities per channel in the foreground; empty without foreground.
         foreground_percentiles: per channel, at :data:`FOREGROUND_PERCENTS`; empty without foreground.
         channel_hashes: per channel, over shape and pixels; equal ones are duplicates.
+        background: per channel, the value of the image's eight corners where they agree, else None.
     """
 
     name: str
@@ -86,6 +87,7 @@ class CaseFingerprint(Record):
     classes: dict[str, LesionLoad]
     foreground_percentiles: list[list[float]] = Field(default_factory=list)
     channel_hashes: list[str] = Field(default_factory=list)
+    background: list[float | None] = Field(default_factory=list)
 
 
 class Quantiles(Record):

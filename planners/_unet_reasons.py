@@ -20,7 +20,7 @@ SMALL_HALF_SHARE = 0.1
 
 
 def reasons(d: Decisions) -> list[Reason]:
-    """One reason for each decision, then notes about the lesions."""
+    """One reason for each decision, then notes about the background and the lesions."""
     return [
         _configuration(d),
         _preset(d),
@@ -39,6 +39,7 @@ def reasons(d: Decisions) -> list[Reason]:
         _memory(d),
         _loss(d),
         *_fixed_recipe(),
+        *_background_note(d),
         *_lesion_notes(d),
     ]
 
@@ -226,6 +227,22 @@ def _fixed_recipe() -> list[Reason]:
         ),
         Reason(what="recipe.inference", value="tiles at half a patch, mirrored on all axes", why=fixed),
     ]
+
+
+def _background_note(d: Decisions) -> list[Reason]:
+    """Air that is a constant other than 0, as after subtracting the mean: the rules take it for tissue."""
+    cases = d.fingerprint.cases
+    filled = [case for case in cases if any(value for value in case.background)]
+    if 2 * len(filled) < len(cases):
+        return []
+    values = [value for case in filled for value in case.background if value]
+    text = f"air is not 0 in {len(filled)} of {len(cases)} cases"
+    messages.warn(f"{text}: nothing is cropped there, and the normalisation counts air as tissue")
+    why = (
+        f"all corners of an image have one value, from {min(values):.3g} to {max(values):.3g}; nothing is "
+        "cropped there, and the normalisation counts air as tissue; set the air to 0 in the files if that is not meant"
+    )
+    return [Reason(what="note: background", value=text, why=why)]
 
 
 def _lesion_notes(d: Decisions) -> list[Reason]:

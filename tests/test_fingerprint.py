@@ -361,3 +361,13 @@ def test_brats_is_z_scored_with_a_background_that_is_not_zero(measured: Callable
 @pytest.mark.shared
 def test_every_sixth_rat_is_a_sham(measured: Callable) -> None:
     assert measured("Dataset011_RatT2").summary.empty_share == pytest.approx(1 / 6)
+
+
+def test_the_background_is_the_value_of_all_corners():
+    from autoseg.dataset.examine import _corner_value
+
+    image = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    assert _corner_value(image) is None
+    image[np.ix_([0, -1], [0, -1], [0, -1])] = -3.5
+    assert _corner_value(image) == -3.5
+    assert _corner_value(np.full((1, 5, 6), 2, np.float32)) == 2

@@ -156,7 +156,17 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         },
         foreground_percentiles=percentiles,
         channel_hashes=case.channel_hashes,
+        background=[_corner_value(channel) for channel in case.image],
     )
+
+
+def _corner_value(channel: np.ndarray) -> float | None:
+    """The value of all eight corners of ``[z, y, x]``; None where they differ."""
+    corners = channel[
+        :: max(1, channel.shape[0] - 1), :: max(1, channel.shape[1] - 1), :: max(1, channel.shape[2] - 1)
+    ]
+    first = corners.flat[0]
+    return float(first) if (corners == first).all() else None
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:

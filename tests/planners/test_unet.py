@@ -228,3 +228,14 @@ def test_options_are_typed(make_fingerprint):
 
 def test_it_fits_any_dataset_a_little(make_fingerprint):
     assert PLANNER.match(make_fingerprint(**T1)).score == 0.2
+
+
+@pytest.mark.parametrize(
+    ("background", "noted"), [([-3.5, 0.0], True), ([0.0, 0.0], False), ([None, None], False), ([], False)]
+)
+def test_air_that_is_not_zero_is_noted(make_fingerprint, background, noted):
+    fingerprint = make_fingerprint([(1, 1, 1)], [(60, 80, 70)] * 4, channels=["T1", "T2"])
+    for case in fingerprint.cases:
+        case.background = background
+    notes = [r for r in plan(fingerprint, Budget(), UNetOptions()).reasons if r.what == "note: background"]
+    assert [n.value for n in notes] == (["air is not 0 in 4 of 4 cases"] if noted else [])
