@@ -97,7 +97,7 @@ class Augmentation(Strict):
 
     Attributes:
         name: ``nnunet`` or ``none``; trainers may bring others.
-        backend: ``torch`` works in batches on the training device, ``batchgenerators`` in worker processes,
+        backend: ``torch`` works on the training device, ``batchgenerators`` in worker processes,
             ``auto`` takes torch on a GPU and batchgenerators on a CPU with workers.
         mirror_axes: working axes that may be mirrored; take one out where left and right differ.
         arguments: changes to the transforms' probabilities and ranges.

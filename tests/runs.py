@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import small
@@ -32,6 +34,23 @@ def copied(patch, root: Path, to: Path) -> Path:
     shutil.copytree(root, to)
     set_folders(patch, to)
     return to
+
+
+def torchrun(root: Path, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """A training in two processes on the CPU."""
+    script = root / "run.py"
+    script.write_text("import sys\nfrom autoseg.cli import train\nsys.exit(train.main(sys.argv[1:]))\n")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--standalone",
+        str(script),
+    ]
+    return subprocess.run(
+        [*command, *arguments, "-device", "cpu"], capture_output=True, text=True, timeout=timeout
+    )
 
 
 def fold(root: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import small
 
 from autoseg.cli import import_bundle as importer
@@ -26,10 +27,7 @@ def good(tmp_path_factory) -> Path:
 @pytest.fixture
 def root(good, tmp_path, monkeypatch) -> Path:
     """A copy of it that a test may spoil, with the three folders set."""
-    shutil.copytree(good, tmp_path / "work")
-    for kind in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"autoseg_{kind}", str(tmp_path / "work" / kind))
-    return tmp_path / "work"
+    return runs.copied(monkeypatch, good, tmp_path / "work")
 
 
 def data(root: Path) -> Path:
@@ -200,8 +198,7 @@ def trained(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     small.dataset(root / "raw", n=4, channels=2, n_test=1)
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("raw", "preprocessed", "results"):
-            patch.setenv(f"autoseg_{kind}", str(root / kind))
+        runs.set_folders(patch, root)
         assert plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY]) == 0
         assert train.main(["1", "0", "-device", "cpu"]) == 0
     return root
@@ -210,14 +207,7 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture
 def model(trained, tmp_path, monkeypatch) -> Path:
     """A copy of it that a test may spoil."""
-    shutil.copytree(trained, tmp_path / "work")
-    for kind in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"autoseg_{kind}", str(tmp_path / "work" / kind))
-    return tmp_path / "work"
-
-
-def fold_folder(root: Path) -> Path:
-    return root / "results" / small.NAME / "unet__unet" / "fold_0"
+    return runs.copied(monkeypatch, trained, tmp_path / "work")
 
 
 def hashes(folder: Path) -> dict[str, bytes]:
@@ -229,11 +219,11 @@ def hashes(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_finished_fold_is_not_overwritten(model, capfd):
-    before = hashes(fold_folder(model))
+    before = hashes(runs.fold(model))
     assert train.main(["1", "0", "-device", "cpu"]) == 1
     text = capfd.readouterr().err
     assert "fold 0 has a result already" in text and "--overwrite" in text
-    assert hashes(fold_folder(model)) == before
+    assert hashes(runs.fold(model)) == before
 
 
 def test_an_unknown_trainer(model, capfd):
@@ -249,21 +239,21 @@ def test_an_unknown_fold(model, capfd):
 
 
 def test_a_corrupt_checkpoint_is_explained_and_kept(model, capfd):
-    (fold_folder(model) / "fold.json").unlink()
-    truncate(fold_folder(model) / "checkpoint" / "latest.safetensors")
-    before = hashes(fold_folder(model))
+    (runs.fold(model) / "fold.json").unlink()
+    truncate(runs.fold(model) / "checkpoint" / "latest.safetensors")
+    before = hashes(runs.fold(model))
     assert train.main(["1", "0", "--c", "-device", "cpu"]) == 1
     assert "the checkpoint is damaged" in capfd.readouterr().err
-    assert hashes(fold_folder(model)) == before
+    assert hashes(runs.fold(model)) == before
 
 
 def test_a_second_training_of_the_same_fold_is_refused(model, capfd):
     from autoseg.files import exclusive
 
-    with exclusive(fold_folder(model) / ".lock", doing="testing"):
+    with exclusive(runs.fold(model) / ".lock", doing="testing"):
         assert train.main(["1", "0", "--overwrite", "-device", "cpu"]) == 1
     assert "another process is training fold 0" in capfd.readouterr().err
-    assert (fold_folder(model) / "fold.json").exists()
+    assert (runs.fold(model) / "fold.json").exists()
 
 
 def test_a_changed_raw_file_makes_the_store_stale(model, capfd):
@@ -287,7 +277,7 @@ def test_predicting_with_the_wrong_number_of_channels(model, capfd, tmp_path):
 
 
 def test_predicting_with_a_bundle_of_another_version(model, capfd, tmp_path):
-    folder = fold_folder(model).parent
+    folder = runs.fold(model).parent
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps({**plan, "version": 99}))
     images = data(model) / "imagesTs"

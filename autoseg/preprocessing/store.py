@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg.errors import AutosegError
-from autoseg.files import hash_json, read_json, write_bytes, write_error, write_json
+from autoseg.files import read_json, write_bytes, write_error, write_json
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.components import ClassComponents
 
@@ -70,7 +70,6 @@ class CaseRecord(BaseModel):
 
     store_version: int = STORE_VERSION
     key: CaseKey
-    key_hash: str
     properties: CaseProperties
     arrays: dict[str, ArrayRecord]
     components: list[ClassComponents] = []
@@ -203,7 +202,6 @@ class Store:
             )
         record = CaseRecord(
             key=key,
-            key_hash=hash_json(key),
             properties=case.properties,
             arrays=written,
             components=case.components,

@@ -52,10 +52,10 @@ class Validator:
                 progress=lambda *_: self.stop.check(),
                 precision=self.job.plan.recipe.precision,
             )
-            label, decided = case.label[...], labels.decide(logits.numpy())
+            stored, decided = case.label[...], labels.decide(logits.numpy())
             if labels.ignore is not None:
-                decided[label == labels.ignore] = 0
-            truth, predicted = labels.masks(label), labels.masks(decided)
+                decided[stored == labels.ignore] = 0
+            truth, predicted = labels.masks(stored), labels.masks(decided)
             for label in labels.names:
                 scores[label].append(dice(predicted[label], truth[label]))
         return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}

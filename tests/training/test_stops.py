@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -121,18 +119,8 @@ def test_a_full_disk_is_explained_where_epochs_are_recorded(tmp_path):
 
 def test_a_refusal_under_torchrun_is_said_once_and_not_as_a_crash(trained):
     """Both processes leave with a message; none waits for the other."""
-    script = trained / "run.py"
-    script.write_text("import sys\nfrom autoseg.cli import train\nsys.exit(train.main(sys.argv[1:]))\n")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        str(script),
-    ]
     started = time.monotonic()
-    done = subprocess.run([*command, "1", "0", "-device", "cpu"], capture_output=True, text=True, timeout=120)
+    done = runs.torchrun(trained, "1", "0", timeout=120)
     assert done.returncode == 1 and time.monotonic() - started < 100
     assert done.stderr.count("fold 0 has a result already") == 1
     assert "[rank1]: Traceback" not in done.stderr

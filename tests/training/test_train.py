@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import runs
 import torch
 from runs import final, fold, log, same, stop_after
 
@@ -133,17 +134,7 @@ def test_sigterm_saves_and_leaves_with_its_code(root):
 
 def test_two_processes_train_like_one(root, whole):
     """torchrun on the CPU: the samples are the same, so the weights differ by rounding only."""
-    script = root / "run.py"
-    script.write_text("import sys\nfrom autoseg.cli import train\nsys.exit(train.main(sys.argv[1:]))\n")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        str(script),
-    ]
-    done = subprocess.run([*command, "1", "0", "-device", "cpu"], capture_output=True, text=True, timeout=300)
+    done = runs.torchrun(root, "1", "0", timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = final(whole), final(root)
     assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
