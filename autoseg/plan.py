@@ -117,7 +117,8 @@ class Stage(Strict):
         network: key of ``Plan.networks``.
         start: ``scratch``; ``previous`` (the last weights of the stage before with the same network); or the name of
             an earlier stage.
-        patch_size: in voxels of the working grid; two numbers for a 2D network, which sees planes of the first axis.
+        patch_size: in voxels of the working grid; two numbers for a 2D network, which sees planes of the first axis. An
+            empty list trains on whole images, whatever their sizes, one in a batch.
         batch_size: in all, over all devices.
         iterations_per_epoch: None means one pass over the training cases.
         gradient_clip: largest norm of the gradient; None for no clipping.
@@ -129,7 +130,7 @@ class Stage(Strict):
     name: str
     network: str = "main"
     start: str = "scratch"
-    patch_size: list[PositiveInt] = Field(min_length=2, max_length=3)
+    patch_size: list[PositiveInt] = Field(max_length=3)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     iterations_per_epoch: int | None = Field(None, ge=1)
@@ -142,6 +143,16 @@ class Stage(Strict):
     frozen: list[str] = Field(default_factory=list)
     snapshots: list[int] = Field(default_factory=list)
     keep: bool = True
+
+    @model_validator(mode="after")
+    def _patch_fits_the_batch(self) -> Stage:
+        if len(self.patch_size) == 1:
+            raise ValueError(
+                f"patch_size has two numbers, three, or none for whole images, found {self.patch_size}"
+            )
+        if not self.patch_size and self.batch_size != 1:
+            raise ValueError(f"whole images come one in a batch, found batch_size {self.batch_size}")
+        return self
 
     @model_validator(mode="after")
     def _snapshots_within(self) -> Stage:

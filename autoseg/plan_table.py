@@ -149,18 +149,19 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
         f"{batch - round(batch * (1 - share))} of {batch} patches" if batch > 1 else f"{share:.0%} of patches"
     )
     sampling = f"{forced} on lesions, by {stage.sampling.balance} (share {share:g})"
-    if stage.sampling.name != "foreground_share":
+    if not stage.patch_size:
+        sampling = "every image as a whole"
+    elif stage.sampling.name != "foreground_share":
         sampling = _named(Named(name=stage.sampling.name, arguments=stage.sampling.arguments))
     clip = f", gradient clipped at {stage.gradient_clip:g}" if stage.gradient_clip else ""
-    mirrored = f", mirrored on {_axis_names(stage.augmentation.mirror_axes, stage.patch_size, plan)}"
     rows = [
-        Row("patch", f"{_times(stage.patch_size)} voxels", f"{path}.patch_size"),
+        Row("patch", _patch(stage.patch_size), f"{path}.patch_size"),
         Row("batch", str(stage.batch_size), f"{path}.batch_size"),
         Row("length", f"{stage.epochs} epochs of {steps}", f"{path}.epochs"),
         Row("loss", _named(stage.loss), f"{path}.loss"),
         Row("optimiser", f"{_named(stage.optimiser)}, {_named(stage.schedule)}{clip}", f"{path}.optimiser"),
         Row("sampling", sampling, f"{path}.sampling"),
-        Row("augmentation", f"{stage.augmentation.name}{mirrored}", f"{path}.augmentation"),
+        Row("augmentation", _augmentation(stage, plan), f"{path}.augmentation"),
     ]
     optional = [
         (stage.start != "scratch", "start", f"weights of {stage.start}", "start"),
@@ -173,6 +174,17 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
         ),
     ]
     return rows + [Row(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
+
+
+def _augmentation(stage: Stage, plan: Plan) -> str:
+    if stage.augmentation.name == "none":
+        return "none"
+    axes = _axis_names(stage.augmentation.mirror_axes, stage.patch_size, plan)
+    return f"{stage.augmentation.name}, mirrored on {axes}"
+
+
+def _patch(size: Sequence[int]) -> str:
+    return f"{_times(size)} voxels" if size else "the whole image"
 
 
 def _prediction(plan: Plan) -> list[Row]:

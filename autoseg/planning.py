@@ -15,7 +15,7 @@ from autoseg import plugins
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 from autoseg.fingerprint import Fingerprint
-from autoseg.plan import Plan, apply_overrides
+from autoseg.plan import Plan, Recipe, apply_overrides
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,26 @@ def make_plan(
         planner_name: an installed planner; ``auto`` takes the one that fits best.
         budget: memory of the training device.
         overrides: dotted path to value; paths that start with ``planner.`` go to the planner before it plans,
-            all others change its plan.
+            all others change its plan. An option of the planner that is no field of a plan may leave ``planner.`` out.
 
     Raises:
         AutosegError: unknown planner or path; a value that does not fit.
     """
-    overrides = dict(overrides or {})
-    prefix = "planner."
-    options = {k.removeprefix(prefix): overrides.pop(k) for k in list(overrides) if k.startswith(prefix)}
     planner: Planner = plugins.load(plugins.PLANNERS, planner_name)
+    prefix = "planner."
+    short = set(planner.options.model_fields) - set(Plan.model_fields) - set(Recipe.model_fields)
+    options, changes = {}, {}
+    for path, value in (overrides or {}).items():
+        if path.startswith(prefix) or path in short:
+            options[path.removeprefix(prefix)] = value
+        else:
+            changes[path] = value
     if planner_name != "auto":
         _refuse_unknown_options(planner, options)
     plan = planner.plan(
         fingerprint, budget, validate(options, planner.options, where=f"options of {planner.name}")
     )
-    return apply_overrides(plan, overrides) if overrides else plan
+    return apply_overrides(plan, changes) if changes else plan
 
 
 def _refuse_unknown_options(planner: Planner, options: dict[str, Any]) -> None:

@@ -71,6 +71,8 @@ def test_an_unknown_path_gives_the_nearest_names():
         ("stages.0.network", "other", "trains network 'other'"),
         ("stages.0.start", "previous", "no previous stage"),
         ("stages.0.snapshots", [9], "snapshots must lie within 1 to 3"),
+        ("stages.0.patch_size", [9], "two numbers, three, or none for whole images"),
+        ("stages.0.patch_size", [], "whole images come one in a batch, found batch_size 2"),
         ("stages.0.patch_size", [0, 8, 8], "greater than 0"),
     ],
 )

@@ -101,12 +101,13 @@ class BatchSource:
         self.device, self.workers = torch.device(device), workers
         self.rank, self.world_size = rank, world_size
         self.inside_nonzero = tuple(inside_nonzero)
-        self.dims = len(stage.patch_size)
+        self.dims = len(stage.patch_size) or 3
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
-        self.augmentation = parameters.build(stage.augmentation, stage.patch_size)
         self.sampler = patches.build_sampler(stage.sampling)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
         self.cases = Cases(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
+        size = stage.patch_size or self.cases.known(self.names[0]).size
+        self.augmentation = parameters.build(stage.augmentation, size)
         self._order = lru_cache(maxsize=2)(self._draw_order)
         self._pool: WorkerPool | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -150,7 +151,7 @@ class BatchSource:
         forced = self.sampler.forced(rng, index % batch_size, batch_size)
         known = self.cases.known(case)
         voxel = self.sampler.voxel(rng, known.foreground) if forced else None
-        z, y, x = [1] * (3 - self.dims) + list(self.stage.patch_size)
+        z, y, x = [1] * (3 - self.dims) + list(self.stage.patch_size or known.size)
         matrix = patches.affine_of(drawn, self.dims)
         start = patches.crop_start(rng, known.size, (z, y, x), voxel, matrix)
         return Sample(epoch, index, case, forced, voxel, start, (z, y, x), drawn)

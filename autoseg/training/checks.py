@@ -215,7 +215,7 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
     trainer.build_loss(stage.loss, plan.label_set)
     patches.build_sampler(stage.sampling)
-    parameters.build(stage.augmentation, stage.patch_size)
+    parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))
 
 
 def trained_parameters(network: nn.Module, stage: Stage) -> list[nn.Parameter]:

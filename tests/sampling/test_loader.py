@@ -307,3 +307,25 @@ def test_the_real_store_gives_the_same_batches_as_memory(make_source, make_stage
         source = make_source(cache_gb=cache_gb)
         source.cases.store = on_disk
         assert all(map(same, expected, source.batches(0)))
+
+
+def whole_images(make_stage, **changes):
+    settings = {"patch_size": [], "batch_size": 1, "iterations_per_epoch": None, **changes}
+    return make_stage(**{"augmentation": {"name": "none"}, **settings})
+
+
+def test_whole_images_come_as_they_are_each_once(make_source, make_stage, store):
+    batches = list(make_source(stage=whole_images(make_stage)).batches(0))
+    assert sorted(batch.cases[0] for batch in batches) == sorted(NAMES)
+    for batch in batches:
+        case = store.cases[batch.cases[0]]
+        np.testing.assert_array_equal(batch.images[0].numpy(), case.image)
+        np.testing.assert_array_equal(batch.target[0].numpy(), np.maximum(case.label, 0))
+
+
+def test_whole_images_can_be_augmented(make_source, make_stage, store):
+    stage = whole_images(make_stage, augmentation={"name": "nnunet", "arguments": {"rotation_p": 1.0}})
+    for batch in make_source(stage=stage).batches(0):
+        case = store.cases[batch.cases[0]]
+        assert batch.images.shape[1:] == case.image.shape
+        assert not np.array_equal(batch.images[0].numpy(), case.image)
