@@ -29,6 +29,9 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        return 0
     finally:
         _repeat_warnings()
 
@@ -36,7 +39,8 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
 def _repeat_warnings() -> None:
     counts = messages.warning_counts()
     if counts:
-        print(f"\n{sum(counts.values())} warnings:", file=sys.stderr)
+        total = sum(counts.values())
+        print(f"\n{total} warning{'s' * (total > 1)}:", file=sys.stderr)
         for message, count in counts.items():
             head, _, details = message.partition("\n")
             print(f"  {count} x {head}{' (details above)' if details else ''}", file=sys.stderr)

@@ -6,8 +6,9 @@ import multiprocessing
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,8 @@ from autoseg.parallel import end_with_parent
 Item = TypeVar("Item")
 
 POLL_SECONDS = 0.1
+NOTICE_SECONDS = 3.0
+"""Within this time Python's pool notices the death of a worker by itself, unless it hangs."""
 
 
 class Prefetcher(Generic[Item]):
@@ -117,11 +120,38 @@ class WorkerPool:
             AutosegError: a worker died; the cases that were being worked on are named.
         """
         try:
+            self._wait(future)
             value = future.result()
         except BrokenProcessPool as error:
             raise self._died() from error
         self._in_flight.pop(future, None)
         return value
+
+    def _wait(self, future: Future[Any]) -> None:
+        """Until the call has ended, or a worker has and Python's own pool did not notice.
+
+        A worker that is killed while it sends a result leaves half a message, and its lock, behind: the pool would wait
+        for the other half for ever.
+        """
+        silent_since = None
+        while not wait([future], timeout=POLL_SECONDS).done:
+            if not self._a_worker_is_dead:
+                silent_since = None
+            elif silent_since is None:
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since > NOTICE_SECONDS:
+                self._break()
+                raise self._died()
+
+    @property
+    def _a_worker_is_dead(self) -> bool:
+        return any(process.exitcode is not None for process in list((self._pool._processes or {}).values()))
+
+    def _break(self) -> None:
+        """End all workers, and the pool's thread: with no writer left, it finds the end of the pipe."""
+        for process in list((self._pool._processes or {}).values()):
+            process.kill()
+        self._pool._result_queue._writer.close()
 
     def close(self) -> None:
         """Stop the workers without waiting for what was not begun."""

@@ -329,3 +329,29 @@ def test_whole_images_can_be_augmented(make_source, make_stage, store):
         case = store.cases[batch.cases[0]]
         assert batch.images.shape[1:] == case.image.shape
         assert not np.array_equal(batch.images[0].numpy(), case.image)
+
+
+def half_a_message():
+    """In a worker: take the lock of the results, send the beginning of one, and be killed."""
+    import gc
+    from multiprocessing.queues import SimpleQueue
+
+    (results,) = (queue for queue in gc.get_objects() if isinstance(queue, SimpleQueue))
+    results._wlock.acquire()
+    os.write(results._writer.fileno(), b"\x00\x00")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_while_it_sends_is_noticed(monkeypatch):
+    from autoseg.sampling import prefetch
+
+    monkeypatch.setattr(prefetch, "NOTICE_SECONDS", 0.3)
+    pool = prefetch.WorkerPool(1, _nothing)
+    future = pool.submit("case7", half_a_message)
+    with pytest.raises(AutosegError, match="case case7: a worker process died"):
+        pool.result(future)
+    pool.close()
+
+
+def _nothing():
+    """What a worker prepares."""
