@@ -12,8 +12,8 @@ import pytest
 import runs
 import small
 
+from autoseg.cli import evaluate, plan_and_preprocess, predict, train
 from autoseg.cli import import_bundle as importer
-from autoseg.cli import plan_and_preprocess, predict, train
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +295,111 @@ def test_a_zip_that_climbs_out_is_refused(model, capfd, tmp_path):
     assert importer.main([str(tmp_path / "evil.zip")]) == 1
     assert "../evil.txt" in capfd.readouterr().err
     assert not (tmp_path / "evil.txt").exists() and not (model / "evil.txt").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- scoring
+
+
+@pytest.fixture
+def masks(root, tmp_path) -> Path:
+    """Predictions of the training cases: the true masks."""
+    return Path(shutil.copytree(data(root) / "labelsTr", tmp_path / "masks"))
+
+
+def remove_masks(masks: Path) -> None:
+    for path in masks.iterdir():
+        path.unlink()
+
+
+def leave_probabilities(masks: Path) -> None:
+    remove_masks(masks)
+    np.savez(masks / "case_001.npz", probabilities=np.zeros((2, 10, 24, 24), np.float16))
+
+
+def predicted(masks: Path, change=lambda a: a, **geometry) -> None:
+    small.write(masks / "case_001.nii.gz", change(small.case(1)[1]), **geometry)
+
+
+def table(masks: Path, text: str) -> list[str]:
+    """The arguments for a groups file with this content."""
+    path = masks.with_name("groups.csv")
+    path.write_text(text)
+    return ["--groups", str(path)]
+
+
+SCORING_ROWS = {
+    "prediction missing": (
+        lambda m: (m / "case_001.nii.gz").unlink(),
+        ["case_001", "prediction is missing", "--chill"],
+    ),
+    "other names": (
+        lambda m: [p.rename(p.with_name("x" + p.name)) for p in m.iterdir()] and None,
+        ["no prediction has the name of a case", "xcase_000"],
+    ),
+    "twice": (lambda m: small.write(m / "case_001.nii", small.case(1)[1]), ["case_001", "there twice"]),
+    "shape": (
+        lambda m: predicted(m, lambda a: a[:-1]),
+        ["case_001", "prediction's shape", "9 x 24 x 24", "10 x 24 x 24", "resample"],
+    ),
+    "spacing": (lambda m: predicted(m, spacing=(2.0, 1.0, 1.2)), ["case_001", "prediction's spacing", "1.2"]),
+    "direction": (lambda m: predicted(m, direction=TILTED), ["case_001", "prediction's direction"]),
+    "unknown label": (
+        lambda m: predicted(m, with_value(7)),
+        ["case_001", "not in dataset.json", "7 in 1 voxels"],
+    ),
+    "probabilities as mask": (
+        lambda m: predicted(m, lambda a: a.astype(np.float32) * 0.75),
+        ["case_001", "not whole numbers", "0.75", "not probabilities"],
+    ),
+    "NaN in a mask": (lambda m: predicted(m, with_value(np.nan, np.float32)), ["case_001", "nan"]),
+    "damaged": (lambda m: truncate(m / "case_001.nii.gz"), ["case_001.nii.gz", "truncated"]),
+    "only probabilities": (leave_probabilities, ["holds no mask", "case_001.npz", "(.npz) are not scored"]),
+    "empty folder": (remove_masks, ["holds no mask", "an empty folder"]),
+    "no folder": (shutil.rmtree, ["the folder of predicted masks is missing"]),
+    "groups of other cases": (lambda m: table(m, "case,stage\nrat_1,late\n"), ["groups.csv", "rat_1"]),
+    "groups without columns": (lambda m: table(m, "case\ncase_001\n"), ["groups.csv", "no column to split"]),
+    "regions of no label": (
+        lambda m: ["--preset", "brats"],
+        ["regions do not fit the labels", "2, 3, 4", "1 lesion", "--regions whole=1"],
+    ),
+    "everything left out": (
+        lambda m: ["--without", "overlap", "volume", "lesion", "distance"],
+        ["nothing is left of the preset autoseg"],
+    ),
+    "unknown preset": (
+        lambda m: ["--preset", "isles2022"],
+        ["no preset 'isles2022'", "did you mean isles22"],
+    ),
+    "stratum of no metric": (lambda m: ["--strata", "size=q4"], ["strata size=q4", "no such quantity"]),
+}
+
+
+@pytest.mark.parametrize("row", SCORING_ROWS)
+def test_bad_input_for_scores_is_refused_and_nothing_is_written(row, root, masks, capfd):
+    spoil, words = SCORING_ROWS[row]
+    arguments = spoil(masks) or []
+    before = sorted(masks.rglob("*"))
+    assert evaluate.main(["-p", str(masks), "-g", str(data(root) / "labelsTr"), "-np", "1", *arguments]) == 1
+    text = capfd.readouterr().err
+    assert "error:" in text
+    assert not [word for word in words if word not in text], text
+    assert sorted(masks.rglob("*")) == before
+
+
+def test_what_is_said_and_passed_over_while_scoring(root, masks, capfd):
+    small.write(masks / "case_099.nii.gz", small.case(1)[1])
+    np.savez(masks / "case_001.npz", probabilities=np.zeros((3, 10, 24, 24), np.float16))
+    arguments = table(masks, "case,stage\n" + "".join(f"case_00{i},s{i % 2}\n" for i in range(3)))
+    assert evaluate.main(["-p", str(masks), "-g", str(data(root) / "labelsTr"), "-np", "1", *arguments]) == 0
+    text = capfd.readouterr().err
+    for words in (
+        "1 prediction without truth not scored: case_099",
+        "probabilities of 1 case not used: case_001.npz: float16 (3, 10, 24, 24)",
+        "not in groups.csv: case_003 (1 of 4 scored cases",
+        "3 warnings:",
+    ):
+        assert words in text
+    content = json.loads((masks / "summary.json").read_text())
+    assert content["ignored"] == ["case_099"] and len(content["warnings"]) == 3
+    assert [case["name"] for case in content["cases"]] == [f"case_00{i}" for i in range(4)]
+    assert not (masks / "thresholds.csv").exists()

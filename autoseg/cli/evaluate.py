@@ -6,13 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.cli import common
+from autoseg.cli import common, scoring
 
 if TYPE_CHECKING:
     from autoseg.evaluation.summary import Summary
 
 EXAMPLES = """  autoseg_evaluate -p masks -g Dataset011_RatT2/labelsTs
   autoseg_evaluate -p masks -g labelsTs -i imagesTs -channel 1 -o scores
+  autoseg_evaluate -p masks -g labelsTs --preset isles22 --groups patients.csv --strata voxels_truth=q4
+  autoseg_evaluate -p masks -g labelsTs --preset brats --regions whole=1,2,3 core=1,3 enhancing=3
   autoseg_evaluate -p rater2 -g rater1 -djfile dataset.json --chill"""
 
 
@@ -43,19 +45,22 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--chill", action="store_true", help="leave out cases without prediction instead of refusing"
     )
+    scoring.add_scoring(command)
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return common.run(_main, build_parser().parse_args(argv))
+    arguments = build_parser().parse_args(argv)
+    arguments.command = scoring.typed("autoseg_evaluate", argv)
+    return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> None:
     from autoseg.dataset.schema import read_dataset_json
     from autoseg.errors import AutosegError
     from autoseg.evaluation.evaluate import evaluate_folder, find_dataset_json
-    from autoseg.evaluation.summary import format_table
+    from autoseg.evaluation.tables import format_table
     from autoseg.prepare import check_writable
 
     predictions, truths = Path(arguments.predictions), Path(arguments.truths)
@@ -74,7 +79,8 @@ def _main(arguments: argparse.Namespace) -> None:
         info,
         processes=arguments.processes or common.default_processes(),
         chill=arguments.chill,
-    )
+        **scoring.scoring_options(arguments),
+    ).model_copy(update={"command": arguments.command})
     written = [*summary.write(out), *_overlays(summary, arguments, out)]
     print(format_table(summary))
     n = len(summary.cases)

@@ -18,8 +18,9 @@ from autoseg import messages
 from autoseg.dataset.imageio import Geometry, as_labels, differences, read_image
 from autoseg.dataset.schema import FILE_ENDINGS, LabelSet
 from autoseg.errors import AutosegError
-from autoseg.evaluation.metrics import union_box
+from autoseg.evaluation.pair import union_box
 from autoseg.evaluation.summary import CaseScores, Summary
+from autoseg.evaluation.tables import number
 from autoseg.files import atomic_path
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Picture:
         sides: letters of the patient's sides at the left, right, top and bottom.
         plane: axial, coronal or sagittal.
         channel: which channel the image is.
+        preset: that the scores are of.
     """
 
     case: CaseScores
@@ -124,6 +126,7 @@ class Picture:
     sides: tuple[str, str, str, str]
     plane: str
     channel: int
+    preset: str = ""
 
 
 def read_picture(summary: Summary, case: CaseScores, images: Path, channel: int) -> Picture:
@@ -165,6 +168,7 @@ def read_picture(summary: Summary, case: CaseScores, images: Path, channel: int)
         sides=view.sides,
         plane=view.plane,
         channel=channel,
+        preset=summary.preset.name,
     )
 
 
@@ -428,7 +432,7 @@ def _titles(figure: Figure, picture: Picture, rank: str, height: float) -> None:
     from matplotlib.lines import Line2D
 
     lines = [
-        f"{name}: Dice {scores['dice']:.3f}, truth {scores['volume_truth_ml']:.4g} ml, "
+        f"{name}: Dice {number(scores['dice'], '1')}, truth {scores['volume_truth_ml']:.4g} ml, "
         f"prediction {scores['volume_prediction_ml']:.4g} ml"
         for name, scores in picture.case.classes.items()
     ]
@@ -453,6 +457,7 @@ def _titles(figure: Figure, picture: Picture, rank: str, height: float) -> None:
         bbox_to_anchor=(0.0, 0.0),
     )
     note = f"{picture.plane} slices, channel {picture.channel}"
+    note += f", preset {picture.preset}" if picture.preset else ""
     figure.text(0.99, 0.1 / height, note, color="white", fontsize=8, ha="right", parse_math=False)
 
 

@@ -1,31 +1,42 @@
 """summary.json and summary.csv: the scores of every case and class, and their means with intervals.
 
-``None`` (null in JSON, an empty cell in CSV) is an undefined score; see :data:`autoseg.evaluation.metrics.METRICS`.
+``None`` (null in JSON, an empty cell in CSV) is an undefined score; :class:`MetricRow` says where a metric is.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from autoseg.evaluation import statistics
-from autoseg.evaluation.metrics import METRICS
-from autoseg.files import write_json, write_text
+from autoseg.errors import AutosegError
+from autoseg.evaluation import tables, thresholds
+from autoseg.files import read_json, validate, write_json, write_text
 
-JSON_NAME, CSV_NAME = "summary.json", "summary.csv"
+JSON_NAME, CSV_NAME, THRESHOLDS_NAME = "summary.json", "summary.csv", thresholds.FILE_NAME
+VERSION = 2
 Scores = dict[str, int | float | None]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class PresetRow(_Strict):
+    """Which preset the numbers are of, see :class:`autoseg.evaluation.presets.Preset`.
+
+    Attributes:
+        table: the metrics that are shown first.
+    """
+
+    name: str
+    title: str
+    source: str = ""
+    notes: list[str] = []
+    table: list[str] = []
 
 
 class MetricRow(_Strict):
@@ -36,7 +47,10 @@ class MetricRow(_Strict):
     """
 
     unit: str
+    group: str
     definition: str
+    better: Literal["higher", "lower", "zero"] | None = None
+    source: str = ""
     empty_prediction: float | Literal["defined"] | None
     empty_truth: float | Literal["defined"] | None
     both_empty: float | Literal["defined"] | None
@@ -48,17 +62,27 @@ class CaseScores(_Strict):
     Attributes:
         prediction_sha256, truth_sha256: of the files.
         classes: class to metric to value.
+        groups: column to value, of ``--groups``.
+        thresholds: class to (tp, fp, fn) at each of :data:`autoseg.evaluation.thresholds.THRESHOLDS`, where
+            probabilities were at hand; written to thresholds.csv, not to summary.json.
     """
 
     name: str
     prediction_sha256: str
     truth_sha256: str
     classes: dict[str, Scores]
+    groups: dict[str, str] = {}
+    thresholds: dict[str, list[tuple[int, int, int]]] = Field(default={}, exclude=True)
+
+    @property
+    def counts(self) -> dict[str, thresholds.Counts]:
+        """Class to its counts at thresholds."""
+        return {label: thresholds.Counts(*np.array(rows).T) for label, rows in self.thresholds.items()}
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the classes."""
-        return float(np.mean([scores["dice"] for scores in self.classes.values()]))
+        """Mean over the classes; 0 for one whose Dice a preset leaves undefined."""
+        return float(np.mean([scores["dice"] or 0.0 for scores in self.classes.values()]))
 
     @property
     def is_empty(self) -> bool:
@@ -70,21 +94,50 @@ class Mean(_Strict):
     """The mean of one metric over cases.
 
     Attributes:
-        mean: over the cases where the score is defined; None when there is none.
-        low, high: bootstrap interval of the mean; None for fewer than two cases.
+        mean, sd, median: over the cases where the score is defined; sd with n - 1; None when there are no cases
+            (sd: fewer than two).
+        low, high: 95 % interval of the mean, see :attr:`Summary.interval`; None for fewer than two cases.
         n: cases where the score is defined.
         undefined: cases where it is not.
     """
 
     mean: float | None
+    sd: float | None
+    median: float | None
     low: float | None
     high: float | None
     n: int
     undefined: int
 
 
+class CohortValue(_Strict):
+    """One number of all cases together, such as Dice of the pooled voxels.
+
+    Attributes:
+        low, high: 95 % bootstrap interval over cases where it makes sense.
+        n: cases that count.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str
+    definition: str
+    n: int
+
+
+class Agreement(_Strict):
+    """Bland-Altman of volumes: prediction minus truth, ml, over all cases of the class."""
+
+    mean_ml: float
+    sd_ml: float
+    low_limit_ml: float
+    high_limit_ml: float
+    n: int
+
+
 class ClassSummary(_Strict):
-    """One class over all cases.
+    """One class.
 
     Attributes:
         cases: how many there are.
@@ -93,6 +146,8 @@ class ClassSummary(_Strict):
         missed: of the cases with truth, how many have no prediction.
         all: metric to mean over all cases.
         truth_present: the same over the cases with truth.
+        cohort: numbers of all cases together.
+        volume_agreement: None for fewer than two cases.
     """
 
     cases: int
@@ -101,101 +156,122 @@ class ClassSummary(_Strict):
     missed: int
     all: dict[str, Mean]
     truth_present: dict[str, Mean]
+    cohort: dict[str, CohortValue]
+    volume_agreement: Agreement | None
+
+
+class Level(_Strict):
+    """The cases of one level of a stratum, for one class.
+
+    Attributes:
+        name: such as ``8 to 40 voxels`` or ``chronic``.
+    """
+
+    name: str
+    cases: list[str]
+    metrics: dict[str, Mean]
+
+
+class Stratification(_Strict):
+    """Cases split by a column of the groups file or by a quantity of each case.
+
+    Attributes:
+        name: column, or metric such as ``voxels_truth``.
+        rule: in words, such as ``column of groups.csv`` or ``quartiles of voxels_truth``.
+        classes: class to levels.
+    """
+
+    name: str
+    rule: str
+    classes: dict[str, list[Level]]
 
 
 class Summary(_Strict):
     """summary.json.
 
     Attributes:
+        command: as it was typed; empty from Python.
         predictions, truths: the folders.
+        preset: that the numbers are of.
         labels: as of dataset.json.
         labels_from: where they come from.
         ignored: predictions that have no truth and were not scored.
         unpredicted: truths without prediction that were left out because the user allowed it.
+        warnings: what was said about these folders while they were scored.
         interval: how the intervals were made.
         metrics: what each metric means.
         classes: the means.
+        strata: the means of parts of the cases.
         cases: the scores of each case, sorted by name.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     autoseg_version: str
+    command: str = ""
     predictions: str
     truths: str
+    preset: PresetRow
     labels: dict[str, int | list[int]]
     labels_from: str
     ignored: list[str] = []
     unpredicted: list[str] = []
+    warnings: list[str] = []
     interval: str
     metrics: dict[str, MetricRow]
     classes: dict[str, ClassSummary]
+    strata: list[Stratification] = []
     cases: list[CaseScores]
 
     def means(self) -> dict[str, Scores]:
         """Class to the mean of the main metrics over all cases, rounded for reading."""
         names = ("dice", "hd95_mm", "lesion_f1", "volume_difference_ml")
         return {
-            label: {name: _rounded(entry.all[name].mean) for name in names}
+            label: {name: _rounded(entry.all[name].mean) for name in names if name in entry.all}
             for label, entry in self.classes.items()
         }
 
-    def write(self, folder: Path | str) -> tuple[Path, Path]:
-        """Write summary.json and summary.csv into a folder and return their paths.
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write summary.json and summary.csv, and thresholds.csv where there were probabilities.
+
+        A thresholds.csv of an earlier run is removed, because it would not belong to the new scores.
+
+        Returns:
+            The paths.
 
         Raises:
             AutosegError: the folder cannot be written to.
         """
-        json_path, csv_path = Path(folder) / JSON_NAME, Path(folder) / CSV_NAME
-        table = format_csv(self)
-        write_json(json_path, self)
-        write_text(csv_path, table)
-        return json_path, csv_path
+        folder, table = Path(folder), tables.format_csv(self)
+        written = [folder / JSON_NAME, folder / CSV_NAME]
+        write_json(written[0], self)
+        write_text(written[1], table)
+        counts = {case.name: case.counts for case in self.cases if case.thresholds}
+        if counts:
+            written.append(folder / THRESHOLDS_NAME)
+            thresholds.write_thresholds(written[-1], counts)
+        else:
+            (folder / THRESHOLDS_NAME).unlink(missing_ok=True)
+        return written
 
 
-def summarise(
-    cases: Iterable[CaseScores],
-    *,
-    predictions: Path,
-    truths: Path,
-    labels: dict[str, int | list[int]],
-    labels_from: str,
-    ignored: Sequence[str] = (),
-    unpredicted: Sequence[str] = (),
-) -> Summary:
-    """Means and intervals out of the scores of the cases (at least one)."""
-    cases = sorted(cases, key=lambda case: case.name)
-    return Summary(
-        autoseg_version=version("autoseg"),
-        predictions=str(predictions),
-        truths=str(truths),
-        labels=labels,
-        labels_from=labels_from,
-        ignored=list(ignored),
-        unpredicted=list(unpredicted),
-        interval=f"{100 * statistics.CONFIDENCE:g} % percentile bootstrap over cases, "
-        f"{statistics.RESAMPLES} resamples, seed {statistics.SEED}",
-        metrics=metric_rows(),
-        classes={label: _class_summary([c.classes[label] for c in cases]) for label in cases[0].classes},
-        cases=cases,
-    )
+def read_summary(folder: Path | str) -> Summary:
+    """Read summary.json of a folder.
 
-
-def metric_rows() -> dict[str, MetricRow]:
-    """The table of metrics as it is written into files."""
-    rows = {}
-    for name, metric in METRICS.items():
-        empties = metric.empties
-        values = ("defined",) * 3
-        if empties is not None:
-            values = tuple(map(defined, (empties.prediction, empties.truth, empties.both)))
-        rows[name] = MetricRow(
-            unit=metric.unit,
-            definition=metric.definition,
-            empty_prediction=values[0],
-            empty_truth=values[1],
-            both_empty=values[2],
+    Raises:
+        AutosegError: it is missing, damaged or of another version.
+    """
+    path = Path(folder) / JSON_NAME
+    content = read_json(path, made_by="autoseg_evaluate")
+    found = content.get("version") if isinstance(content, dict) else None
+    if found != VERSION:
+        raise AutosegError(
+            "the scores are of another version of the format",
+            where=str(path),
+            found=f"version {found}",
+            expected=f"version {VERSION}",
+            fix="run autoseg_evaluate again",
         )
-    return rows
+    return validate(content, Summary, where=str(path))
 
 
 def defined(value: float) -> float | None:
@@ -205,91 +281,3 @@ def defined(value: float) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def _class_summary(scores: Sequence[Scores]) -> ClassSummary:
-    present = [s for s in scores if s["voxels_truth"]]
-    absent = [s for s in scores if not s["voxels_truth"]]
-    return ClassSummary(
-        cases=len(scores),
-        empty_truth=len(absent),
-        false_alarms=sum(bool(s["voxels_prediction"]) for s in absent),
-        missed=sum(not s["voxels_prediction"] for s in present),
-        all={name: _mean([s[name] for s in scores]) for name in METRICS},
-        truth_present={name: _mean([s[name] for s in present]) for name in METRICS},
-    )
-
-
-def _mean(values: Sequence[float | None]) -> Mean:
-    known = np.array([value for value in values if value is not None], float)
-    low, high = statistics.bootstrap_interval(known)
-    return Mean(
-        mean=float(known.mean()) if len(known) else None,
-        low=defined(low),
-        high=defined(high),
-        n=len(known),
-        undefined=len(values) - len(known),
-    )
-
-
-# --------------------------------------------------------------------------------------------------- for reading
-
-
-def format_csv(summary: Summary) -> str:
-    """One row for each case and class, one column for each metric."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["case", "class", *METRICS])
-    for case in summary.cases:
-        for label, scores in case.classes.items():
-            rows.writerow([case.name, label, *("" if v is None else _cell(v) for v in scores.values())])
-    return out.getvalue()
-
-
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.10g}"
-
-
-def format_table(summary: Summary) -> str:
-    """The means as a short table for the terminal; columns on empty truths only where there are some."""
-    rows = [_row(label, entry) for label, entry in summary.classes.items()]
-    if not any(entry.empty_truth for entry in summary.classes.values()):
-        for row in rows:
-            for column in (TRUTH_PRESENT, FALSE_ALARMS):
-                del row[column]
-    widths = {title: max(len(title), *(len(row[title]) for row in rows)) for title in rows[0]}
-    lines = [dict(zip(widths, widths, strict=True)), {title: "-" * width for title, width in widths.items()}]
-    return "\n".join(
-        "  ".join(cell.ljust(widths[title]) for title, cell in line.items()).rstrip()
-        for line in [*lines, *rows]
-    )
-
-
-TRUTH_PRESENT, FALSE_ALARMS = "Dice where truth is present", "false alarms"
-
-
-def _row(label: str, entry: ClassSummary) -> dict[str, str]:
-    """Title of the column to what the table shows for one class; (n) is the number of cases that count."""
-    present, means = entry.cases - entry.empty_truth, entry.all
-    return {
-        "class": label,
-        "mean Dice [95 % interval] (n)": _interval_text(means["dice"]),
-        TRUTH_PRESENT: _interval_text(entry.truth_present["dice"]),
-        "HD95 mm (n)": f"{_number(means['hd95_mm'].mean, '.2f')} ({means['hd95_mm'].n})",
-        "lesion F1": _number(means["lesion_f1"].mean, ".3f"),
-        "truth ml": _number(means["volume_truth_ml"].mean, ".4g"),
-        "predicted ml": _number(means["volume_prediction_ml"].mean, ".4g"),
-        "missed": f"{entry.missed} of {present}",
-        FALSE_ALARMS: f"{entry.false_alarms} of {entry.empty_truth}",
-    }
-
-
-def _interval_text(mean: Mean) -> str:
-    if mean.mean is None:
-        return f"- ({mean.n})"
-    interval = "" if mean.low is None else f" [{mean.low:.3f}, {mean.high:.3f}]"
-    return f"{mean.mean:.3f}{interval} ({mean.n})"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -30,6 +30,22 @@ from autoseg.inference.predictor import Predictor
 from autoseg.inference.record import CaseRecord, PredictionRecord
 from autoseg.preprocessing.case import Preprocessed
 
+PROBABILITIES_ENDING = ".npz"
+
+
+@dataclass(frozen=True)
+class ExtraFile:
+    """One more file of each case, made from its probabilities before they are let go.
+
+    Attributes:
+        ending: the file is ``CASE`` and this.
+        write: ``write(path, case, probabilities)`` writes it atomically; probabilities are float32 ``[k, z, y, x]``
+            on the original grid. It is called in the writing thread.
+    """
+
+    ending: str
+    write: Callable[[Path, Case, np.ndarray], None]
+
 
 @dataclass
 class FolderReport:
@@ -48,6 +64,7 @@ def predict_cases(
     continue_prediction: bool = False,
     save_probabilities: bool = False,
     overwrite: bool = False,
+    extra: ExtraFile | None = None,
 ) -> FolderReport:
     """Predict cases into a folder: ``CASE.nii.gz`` (the model's file ending) and prediction.json.
 
@@ -58,6 +75,7 @@ def predict_cases(
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
         overwrite: replace masks in a folder that is not a folder of predictions.
+        extra: one more file of each case, on record like its mask.
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
@@ -75,7 +93,7 @@ def predict_cases(
             cases=before.cases if before else {},
         )
         records.write_record(output, record)
-        run = _FolderRun(predictor, output, record, save_probabilities)
+        run = _FolderRun(predictor, output, record, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
 
 
@@ -118,6 +136,7 @@ class _FolderRun:
     output: Path
     record: PredictionRecord
     save_probabilities: bool
+    extra: ExtraFile | None = None
     report: FolderReport = field(default_factory=FolderReport)
     faults: list[Fault] = field(default_factory=list)
 
@@ -162,8 +181,11 @@ class _FolderRun:
         return todo
 
     def _file_names(self, case: Case) -> list[str]:
-        mask = case.name + self.predictor.model.info.file_ending
-        return [mask, f"{case.name}.npz"] if self.save_probabilities else [mask]
+        """Of all files of a case, the mask first."""
+        endings = [self.predictor.model.info.file_ending]
+        endings += [PROBABILITIES_ENDING] if self.save_probabilities else []
+        endings += [self.extra.ending] if self.extra else []
+        return [case.name + ending for ending in endings]
 
     def _load(self, case: Case) -> _Loaded:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
@@ -195,13 +217,18 @@ class _FolderRun:
     def _restore_and_write(self, loaded: _Loaded, fused: Fusion) -> None:
         case, geometry = loaded.case, Geometry.from_dict(loaded.preprocessed.properties.geometry)
         result = self.predictor.finish(
-            fused, geometry.spacing_mm, image=loaded.raw, probabilities=self.save_probabilities
+            fused,
+            geometry.spacing_mm,
+            image=loaded.raw,
+            probabilities=self.save_probabilities or self.extra is not None,
         )
         names = self._file_names(case)
         write_mask(self.output / names[0], result.mask, geometry)
         if self.save_probabilities:
             with atomic_path(self.output / names[1]) as temporary:
                 np.savez_compressed(temporary, probabilities=result.probabilities.astype(np.float16))
+        if self.extra is not None:
+            self.extra.write(self.output / names[-1], case, result.probabilities)
         earlier = self.record.cases.get(case.name)
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")

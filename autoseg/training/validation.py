@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from autoseg import messages
 from autoseg.dataset.folds import Fold
-from autoseg.dataset.layout import load_raw
+from autoseg.dataset.layout import Case, load_raw
 from autoseg.evaluation.evaluate import evaluate_folder
 from autoseg.evaluation.metrics import dice
-from autoseg.evaluation.summary import format_table
-from autoseg.inference.folder import predict_cases
+from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
+from autoseg.evaluation.tables import format_table
+from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits
 from autoseg.training.interrupt import StopRequest
@@ -73,13 +76,21 @@ def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:
 
 
 def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
-    """Predict the fold's validation cases as a user would and score them on their original grids."""
+    """Predict the fold's validation cases as a user would and score them on their original grids.
+
+    Of the probabilities only what the precision-recall curve needs is kept, ``CASE.thresholds.json``.
+    """
     raw = load_raw(job.raw)
     cases = [case for case in raw.cases if case.name in set(fold.validation)]
     folder = job.folder / "validation"
     messages.info(f"predicting the {len(cases)} validation cases of fold {job.fold}")
     predictor = Predictor(job.model, folds=[job.fold], device=job.device)
-    predict_cases(predictor, cases, folder, continue_prediction=True)
+
+    def write(path: Path, case: Case, probabilities: np.ndarray) -> None:
+        write_counts(path, probabilities, case.mask, job.plan.label_set)
+
+    counts = ExtraFile(COUNTS_ENDING, write)
+    predict_cases(predictor, cases, folder, continue_prediction=True, extra=counts)
     summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=fold.validation)
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")

@@ -12,12 +12,15 @@ import SimpleITK as sitk
 import autoseg
 from autoseg import messages
 from autoseg.cli import evaluate as command
+from autoseg.cli import scoring as options
 from autoseg.dataset.schema import DatasetJson
 from autoseg.errors import AutosegError, FaultsError
+from autoseg.evaluation import scoring
 from autoseg.evaluation.evaluate import evaluate_arrays, evaluate_folder
-from autoseg.evaluation.metrics import METRICS
-from autoseg.evaluation.summary import Summary, format_table
-from autoseg.files import read_model
+from autoseg.evaluation.measures import NEEDED, Measures
+from autoseg.evaluation.metric import GROUPS
+from autoseg.evaluation.presets import PRESETS, Preset, find_preset
+from autoseg.evaluation.summary import read_summary
 
 SPACING = (4.0, 1.0, 0.5)  # one voxel has 0.002 ml
 SHAPE = (6, 12, 14)
@@ -110,20 +113,27 @@ def test_scores_and_means(folders):
 def test_files_say_the_same(folders):
     summary = evaluated(folders)
     json_path, csv_path = summary.write(folders / "out")
-    assert read_model(json_path, Summary) == summary
+    assert json_path == folders / "out" / "summary.json" and read_summary(folders / "out") == summary
     rows = list(csv.DictReader(csv_path.open()))
     assert [(row["case"], row["class"]) for row in rows] == [
         (name, label) for name in "abcd" for label in ("core", "oedema")
     ]
-    assert list(rows[0])[2:] == list(METRICS)
+    assert list(rows[0]) == ["case", "class", "preset", *summary.metrics]
     assert rows[4]["hd95_mm"] == "" and rows[4]["fn"] == "8" and float(rows[2]["dice"]) == 0.5
-    table = format_table(summary)
-    assert "0.625 [" in table and "1 of 3" in table and "0 of 1" in table
+    assert {row["preset"] for row in rows} == {"autoseg"} and summary.preset.name == "autoseg"
 
 
 def test_processes_do_not_change_the_result(folders, monkeypatch):
-    monkeypatch.setattr("autoseg.evaluation.evaluate.LARGE_VOXELS", 0)
-    assert evaluated(folders, processes=2) == evaluated(folders)
+    expected = evaluated(folders)
+    monkeypatch.setattr(scoring, "START_S", -1)
+    counted = []
+    each = scoring.each
+    monkeypatch.setattr(
+        scoring,
+        "each",
+        lambda f, tasks, processes, **more: counted.append(processes) or each(f, tasks, processes, **more),
+    )
+    assert evaluated(folders, processes=2) == expected and counted == [1, 2]
 
 
 def test_regions_overlap(folders):
@@ -171,6 +181,99 @@ def test_chill_leaves_out_what_is_not_predicted(folders):
     summary = evaluated(folders, chill=True)
     assert [case.name for case in summary.cases] == ["a", "b", "d"] and summary.unpredicted == ["c"]
     assert list(messages.warning_counts()) == ["1 truth without prediction left out: c"]
+
+
+# ------------------------------------------------------------------------------- presets, regions, parts of the cases
+
+
+def test_the_names_in_the_help_are_those_that_there_are():
+    assert tuple(PRESETS) == options.PRESETS and options.GROUPS == GROUPS
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_scores_and_shows_its_table(name, folders):
+    regions = {"whole": (1, 2), "core": (1,)} if PRESETS[name].regions else None
+    summary = evaluated(folders, preset=name, regions=regions)
+    assert summary.preset.name == name and summary.preset.table == list(PRESETS[name].table)
+    assert set(NEEDED) | {metric.name for metric in PRESETS[name].metrics} <= set(summary.metrics)
+    for case in summary.cases:
+        assert all(list(scores) == list(summary.metrics) for scores in case.classes.values())
+    assert len(summary.strata) == len(PRESETS[name].strata)
+
+
+def test_a_preset_of_the_callers_own(folders, monkeypatch):
+    """Its functions cannot be sent to processes, so there are none."""
+    monkeypatch.setattr(scoring, "START_S", -1)
+    dice = next(metric for metric in find_preset("autoseg").metrics if metric.name == "dice")
+    mine = Preset("mine", "of my own", (dice,), ("dice",), interval="bca", resamples=100)
+    summary = evaluated(folders, preset=mine, processes=2)
+    assert summary.preset.name == "mine" and "BCa" in summary.interval and "100 resamples" in summary.interval
+    assert list(summary.metrics)[0] == "dice" and set(summary.metrics) == set(NEEDED)
+
+
+def test_groups_of_metrics_are_left_out_and_tolerances_added(folders):
+    summary = evaluated(folders, preset="full", without=["distance", "surface", "shape"], nsd_mm=[5, 0.5])
+    groups = {row.group for row in summary.metrics.values()}
+    assert groups == {"overlap", "volume", "lesion", "surface"}
+    assert {"nsd_5mm", "nsd_0.5mm"} == {m for m, row in summary.metrics.items() if row.group == "surface"}
+    assert summary.preset.table[-2:] == ["nsd_5mm", "nsd_0.5mm"] and "hd95_mm" not in summary.preset.table
+    case_b = summary.cases[1].classes["core"]
+    assert case_b["nsd_0.5mm"] < case_b["nsd_5mm"] == 1
+
+
+def test_what_is_always_needed_follows_the_presets_definition():
+    kept = {metric.name: metric for metric in Measures("edd_muscle", without=("overlap",)).metrics}
+    assert math.isnan(kept["dice"].when_empty("truth")) and "detected" in kept
+
+
+def test_regions_in_place_of_classes(folders):
+    summary = evaluated(folders, regions={"whole": (1, 2), "rest": (2,)})
+    assert list(summary.classes) == ["whole", "rest"] and summary.labels_from == "regions of dataset.json"
+    assert summary.labels == {"background": 0, "whole": [1, 2], "rest": [2]}
+    assert summary.cases[0].classes["whole"]["voxels_truth"] == 16
+
+
+def test_regions_of_a_preset_without_dataset_json(folders):
+    summary = evaluate_folder(folders / "masks", folders / "labelsTs", preset="brats")
+    case_a = summary.cases[0].classes
+    assert {name: scores["voxels_truth"] for name, scores in case_a.items()} == {
+        "whole": 16,
+        "core": 8,
+        "enhancing": 0,
+    }
+
+
+def test_ignored_voxels_stay_ignored_in_regions(tmp_path):
+    write(tmp_path / "labelsTs/a.nii.gz", mask((1, 0, 0, 0), (3, 3, 3, 3)))
+    write(tmp_path / "masks/a.nii.gz", mask((2, 0, 0, 0), (1, 3, 3, 3)))
+    labels = {"background": 0, "core": 1, "oedema": 2, "ignore": 3}
+    scores = evaluated(tmp_path, labels, regions={"whole": (1, 2)}).cases[0].classes["whole"]
+    assert (scores["dice"], scores["fp"]) == (1, 0)
+
+
+def test_strata_and_groups(folders):
+    (folders / "patients.csv").write_text("case,stage\na,acute\nb,chronic\nc,acute\n")
+    summary = evaluated(
+        folders, groups=folders / "patients.csv", strata=["volume_truth_ml=0.01", "accuracy=q2"]
+    )
+    size, accuracy, stage = summary.strata
+    assert size.rule == "volume_truth_ml cut at 0.01"
+    assert [(level.name, level.cases) for level in size.classes["core"]] == [
+        ("no lesion", ["d"]),
+        ("0.01 ml and more", ["a", "b", "c"]),
+    ]
+    assert [level.cases for level in size.classes["oedema"]] == [["b", "c", "d"], ["a"]]
+    assert accuracy.name == "accuracy" and "accuracy" in summary.metrics
+    assert {level.name: level.cases for level in stage.classes["core"]} == {
+        "acute": ["a", "c"],
+        "chronic": ["b"],
+        "not given": ["d"],
+    }
+    assert stage.classes["core"][0].metrics["dice"].mean == 0.5
+    assert [case.groups for case in summary.cases] == [
+        {"stage": g} for g in ("acute", "chronic", "acute")
+    ] + [{}]
+    assert len(summary.warnings) == 1 and "not in patients.csv: d" in summary.warnings[0]
 
 
 # ------------------------------------------------------------------------------------------------- bad folders
@@ -283,6 +386,39 @@ def test_everything_empty_and_no_dataset_json(tmp_path):
         evaluate_folder(tmp_path / "masks", tmp_path / "labelsTs")
 
 
+@pytest.mark.parametrize(
+    "arguments, texts",
+    [
+        (["--preset", "isles23"], ["there is no preset 'isles23'", "did you mean isles"]),
+        (
+            ["--preset", "brats"],
+            ["whole, core, enhancing: the regions do not fit", "3, 4", "--regions whole=1,2"],
+        ),
+        (["--regions", "whole=1,5"], ["label values that it does not have: 5", "1 core, 2 oedema"]),
+        (["--regions", "whole"], ["--regions whole: this is not a region", "core=1,3,4"]),
+        (["--regions", "a=1", "a=2"], ["a region is given twice"]),
+        (["--without", *GROUPS], ["nothing is left of the preset autoseg"]),
+        (["--without", "distances"], ["no group of metrics 'distances'", "did you mean distance"]),
+        (["--nsd_mm", "-1"], ["the tolerance does not fit", "-1"]),
+        (["--strata", "voxels=q4"], ["strata voxels=q4: there is no such quantity"]),
+        (["--groups", "none.csv"], ["none.csv: the groups file is missing"]),
+    ],
+)
+def test_options_that_do_not_fit(arguments, texts, folders, capsys):
+    refused(folders, capsys, *texts, arguments=arguments)
+
+
+def test_regions_that_do_not_fit_are_offered_those_of_dataset_json(folders):
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    with pytest.raises(AutosegError, match="--regions whole=1,2 core=2"):
+        evaluate_folder(
+            folders / "masks",
+            folders / "labelsTs",
+            DatasetJson(**info(labels, regions_class_order=[1, 2])),
+            preset="brats",
+        )
+
+
 def test_images_that_are_not_there(folders, capsys):
     refused(folders, capsys, "the folder of images is missing", arguments=["-i", str(folders / "none")])
 
@@ -301,6 +437,9 @@ def test_command_end_to_end(folders, capsys):
     printed = capsys.readouterr()
     assert f"labels from {folders / 'dataset.json'}" in printed.err
     assert "core" in printed.out and "0.625 [" in printed.out and "2000 resamples" in printed.out
+    assert printed.out.startswith(f"preset autoseg: {PRESETS['autoseg'].title}\n")
+    folder = f"{folders}/masks -g {folders}/labelsTs -np 1"
+    assert read_summary(folders / "masks").command == f"autoseg_evaluate -p {folder}"
     for name in (
         "summary.json",
         "summary.csv",
@@ -343,7 +482,7 @@ def test_a_missing_image_is_a_warning(folders, capsys):
 def test_arrays():
     truth, prediction = mask((1, 1, 1, 1)) > 0, mask((1, 2, 1, 1)) > 0
     scores = autoseg.evaluate(prediction, truth, spacing_mm=SPACING)
-    assert list(scores) == list(METRICS)
+    assert list(scores) == [metric.name for metric in find_preset("autoseg").metrics]
     assert scores["dice"] == 0.5 and scores["hausdorff_mm"] == 4 and scores["volume_truth_ml"] == 0.016
     assert math.isnan(autoseg.evaluate(mask(), truth, spacing_mm=SPACING)["hd95_mm"])
 
@@ -352,6 +491,20 @@ def test_arrays_with_labels():
     truth = mask((1, 1, 1, 1), (2, 1, 6, 6))
     scores = evaluate_arrays(truth, truth, spacing_mm=SPACING, labels={"core": 1, "whole": [1, 2]})
     assert {name: values["voxels_truth"] for name, values in scores.items()} == {"core": 8, "whole": 16}
+
+
+def test_arrays_by_a_preset():
+    truth, prediction = mask((1, 1, 1, 1), (4, 1, 6, 6)), mask((1, 1, 1, 1), (2, 1, 6, 6))
+    scores = evaluate_arrays(prediction, truth, spacing_mm=SPACING, preset="brats")
+    assert {name: values["dice"] for name, values in scores.items()} == {
+        "whole": 1,
+        "core": pytest.approx(2 / 3),
+        "enhancing": 0,
+    }
+    found = evaluate_arrays(truth == 4, truth == 1, spacing_mm=SPACING, preset="atlas2")
+    assert list(found) == [metric.name for metric in PRESETS["atlas2"].metrics] and found["lesion_f1"] == 0
+    with pytest.raises(AutosegError, match="did you mean atlas2"):
+        evaluate_arrays(truth, truth, spacing_mm=SPACING, preset="atlas")
 
 
 @pytest.mark.parametrize(

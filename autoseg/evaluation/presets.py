@@ -1,0 +1,280 @@
+"""Presets: which metrics a challenge or a paper reports, with its connectivity, matching and empties.
+
+A preset is data. Metrics of the same name may differ between presets (``lesion_f1`` of ISLES'22 and of ISLES'24 do),
+so every number is shown with the preset that it was computed by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.evaluation.lesions import LesionRule, lesion_metrics
+from autoseg.evaluation.metric import NAN, Empties, Metric
+from autoseg.evaluation.metrics import METRICS
+
+Interval = Literal["percentile", "bca", "normal"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is computed and how it is summed up.
+
+    Attributes:
+        name: as given to ``--preset``.
+        title: what it is, in one line.
+        metrics: computed for each case and class, in the order of the report.
+        table: names of the metrics in the printed table.
+        source: paper section or official script.
+        notes: what deviates from the source and why, one sentence each; printed with the results.
+        regions: region to the label values that it merges (BRATS); None takes the classes of dataset.json.
+        strata: default strata, as of ``--strata`` (``voxels_truth=q4``, ``lesion_size_truth=37``).
+        interval: kind of interval of the means, with its confidence of 95 %.
+        resamples: of the bootstrap.
+
+    Raises:
+        AutosegError: two metrics have the same name, or the table names one that is not computed.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    table: tuple[str, ...]
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] | None = None
+    strata: tuple[str, ...] = ()
+    interval: Interval = "percentile"
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        names = [metric.name for metric in self.metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise AutosegError(
+                f"two metrics of the preset {self.name} have the same name", found=", ".join(twice)
+            )
+        odd = [name for name in self.table if name not in names]
+        if odd:
+            raise AutosegError(
+                f"the table of the preset {self.name} shows metrics that it does not compute",
+                found=", ".join(odd),
+                expected=", ".join(names),
+            )
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called ``name``.
+
+    Raises:
+        AutosegError: there is none; the nearest names are given.
+    """
+    if name not in PRESETS:
+        raise AutosegError(f"there is no preset {name!r}", fix=nearest_names(name, PRESETS))
+    return PRESETS[name]
+
+
+def choose_metrics(
+    names: str, *, lesions: LesionRule | None = None, empties: Mapping[str, Empties] | None = None
+) -> tuple[Metric, ...]:
+    """Metrics by their names.
+
+    Args:
+        names: with spaces between them, in the order of the report.
+        lesions: rule of the lesion metrics; the default rule when there is none.
+        empties: name to values for empty masks, where they differ from the default.
+
+    Raises:
+        AutosegError: there is no such metric.
+    """
+    known = METRICS | {metric.name: metric for metric in (lesion_metrics(lesions) if lesions else ())}
+    wanted = names.split()
+    for name in (*wanted, *(empties or {})):
+        if name not in known:
+            raise AutosegError(f"there is no metric {name!r}", fix=nearest_names(name, known))
+    known |= {name: replace(known[name], empties=changed) for name, changed in (empties or {}).items()}
+    return tuple(known[name] for name in wanted)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# ------------------------------------------------------------------------------------------------------ autoseg
+
+AUTOSEG = Preset(
+    name="autoseg",
+    title="the main metrics, lesions 26-connected and matched by any shared voxel",
+    metrics=choose_metrics(
+        "dice hd95_mm hausdorff_mm volume_truth_ml volume_prediction_ml volume_difference_ml voxels_truth "
+        "voxels_prediction tp fp fn tn lesions_truth lesions_prediction lesions_found lesions_missed lesions_false "
+        "lesion_f1"
+    ),
+    table=_words("dice hd95_mm lesion_f1 volume_truth_ml volume_prediction_ml"),
+)
+
+FULL = Preset(
+    name="full",
+    title="all metrics by their default definitions, lesions 26-connected and matched by any shared voxel",
+    metrics=tuple(METRICS.values()),
+    table=_words(
+        "dice nsd_1mm hd95_mm assd_mm lesion_f1 lesion_precision lesion_recall volume_difference_ml"
+    ),
+)
+
+# --------------------------------------------------------------------------------------------------- challenges
+
+_CHALLENGE = "dice lesion_f1 lesion_count_difference_absolute volume_difference_absolute_ml"
+_CHALLENGE_COUNTS = (
+    "lesions_truth lesions_prediction lesions_found lesions_missed lesions_false volume_truth_ml "
+    "volume_prediction_ml"
+)
+
+ISLES22 = Preset(
+    name="isles22",
+    title="ISLES'22, lesions 26-connected and matched by any shared voxel",
+    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, "any")),
+    table=_words(_CHALLENGE),
+    source="utils/eval_utils.py of github.com/ezequieldlrosa/isles22",
+)
+
+ISLES24 = Preset(
+    name="isles24",
+    title="ISLES'24, lesions 26-connected and paired one to one by IoU >= 0.2",
+    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, 0.2)),
+    table=_words(_CHALLENGE),
+    source="utils/eval_utils.py of github.com/ezequieldlrosa/isles24, which calls panoptica",
+    notes=(
+        "Until December 2025 the public script asked for an IoU of 0.5, so older lesion F1 may be lower.",
+    ),
+)
+
+ATLAS2 = Preset(
+    name="atlas2",
+    title="ATLAS R2.0, lesions 6-connected and matched by any shared voxel",
+    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 6, "any")),
+    table=_words(_CHALLENGE),
+    source="isles/scoring.py of github.com/npnl/atlas2_grand_challenge",
+    notes=(
+        "The public lesion F1 is 0 for boolean masks; here it is what the script describes, and gives for other masks.",
+        "The public volume difference is always 0 unless called batch-wise, as it subtracts the prediction from "
+        "itself; here it is prediction minus truth.",
+        "The public volume difference is in voxels; here it is in ml, 0.001 ml for a voxel of 1 mm.",
+    ),
+)
+
+BRATS = Preset(
+    name="brats",
+    title="BRATS 2013 to 2016, regions whole, core and enhancing",
+    metrics=choose_metrics("dice tpr tnr ppv volume_truth_ml volume_prediction_ml"),
+    table=_words("dice tpr tnr ppv"),
+    source="Hu et al. 2020 (Brain SegNet), metrics of BRATS 2015",
+    notes=(
+        "The labels are 1 necrosis, 2 oedema, 3 non-enhancing, 4 enhancing tumour; for others give --regions.",
+        "The paper's Table 1 prints ppv under the name specificity; tnr is specificity as its text defines it.",
+        "Dice is 1 where neither mask has the region; tpr and ppv are left out there.",
+    ),
+    regions={"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)},
+)
+
+# ------------------------------------------------------------------------------------------------------- papers
+
+RATLESNETV2 = Preset(
+    name="ratlesnetv2",
+    title="RatLesNetv2, rat brain lesions in thick slices",
+    metrics=choose_metrics(
+        "dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm compactness_9slices_prediction "
+        "compactness_9slices_truth compactness_mesh_prediction compactness_mesh_truth tpr ppv tnr lesions_truth "
+        "lesions_prediction volume_truth_ml volume_prediction_ml"
+    ),
+    table=_words("dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm compactness_9slices_prediction"),
+    source="Valverde et al. 2020 (RatLesNetv2) and its public code",
+    notes=(
+        "The paper's tables are of scans with a lesion; look at the means where truth is present.",
+        "dice_ratlesnetv2 is the published rule for scans without lesion; dice counts a false alarm there as 0.",
+        "hausdorff_9slices_mm and compactness_9slices are the paper's, on slices repeated 9 times; that the public "
+        "distances are turned into mm by the in-plane spacing is inferred.",
+        "Distances and compactness of empty masks are left out; the public code gives arbitrary numbers there.",
+    ),
+)
+
+EDD_MUSCLE = Preset(
+    name="edd_muscle",
+    title="EDD Net and MUSCLE Net, lesions 8-connected in each slice and matched by any shared pixel",
+    metrics=choose_metrics(
+        "dice detected lesions_false lesions_missed lesion_size_false lesion_size_missed lesions_truth "
+        "lesions_prediction lesion_size_truth volume_truth_ml volume_prediction_ml",
+        lesions=LesionRule(2, 8, "any"),
+        empties={"dice": Empties(prediction=0.0, truth=NAN, both=1.0)},
+    ),
+    table=_words("dice detected lesions_false lesions_missed lesion_size_false lesion_size_missed"),
+    source="Chen, Bentley and Rueckert 2017 (EDD Net, MUSCLE Net)",
+    notes=(
+        "Means are the paper's m#FP (lesions_false), m#FN (lesions_missed), mSFP, mSFN (lesion_size_...) and DR "
+        "(detected).",
+        "The paper does not say how pixels are connected; 8 neighbours in the slice are assumed.",
+        "A case without truth counts in lesions_false; its Dice is left out, or 1 if nothing is predicted either.",
+    ),
+    strata=("lesion_size_truth=37",),
+)
+
+BRAINSEGNET = Preset(
+    name="brainsegnet",
+    title="Brain SegNet on ISLES 2017",
+    metrics=choose_metrics("dice ppv tpr volume_truth_ml volume_prediction_ml"),
+    table=_words("dice ppv tpr"),
+    source="Hu et al. 2020 (Brain SegNet), metrics of ISLES 2017",
+    notes=("The paper gives mean and SD; its BRATS metrics, by region, are the preset brats.",),
+)
+
+DEEPMEDIC = Preset(
+    name="deepmedic",
+    title="DeepMedic with enhanced learning techniques on ISLES 2017",
+    metrics=choose_metrics(
+        "dice hausdorff_voxels_mm mcc tpr tnr ppv accuracy volume_truth_ml volume_prediction_ml"
+    ),
+    table=_words("dice hausdorff_voxels_mm mcc tpr tnr ppv accuracy"),
+    source="Pérez Malla et al. 2019 (DeepMedic on ISLES 2017)",
+    notes=(
+        "The paper takes the mean of each fold and then of the folds; here all cases count alike.",
+        "Distances are in mm; they are left out where the prediction is empty.",
+    ),
+    interval="normal",
+)
+
+RESUNET = Preset(
+    name="resunet",
+    title="3D residual U-Net on ATLAS, with surface distances",
+    metrics=choose_metrics(
+        "dice surface_hausdorff_mm assd_mm assd_mean_mm tpr ppv volume_truth_ml volume_prediction_ml voxels_truth"
+    ),
+    table=_words("dice surface_hausdorff_mm assd_mm assd_mean_mm tpr ppv"),
+    source="Tomita et al. 2020 (3D residual U-Net)",
+    notes=(
+        "The paper does not say how the two directions of the surface distance are merged: assd_mm pools both "
+        "surfaces, assd_mean_mm is the mean of the two means.",
+        "The paper does not say of which kind its bootstrap interval is; this is the percentile interval.",
+    ),
+    strata=("voxels_truth=q4",),
+    resamples=1000,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        AUTOSEG,
+        FULL,
+        ISLES22,
+        ISLES24,
+        ATLAS2,
+        BRATS,
+        RATLESNETV2,
+        EDD_MUSCLE,
+        BRAINSEGNET,
+        DEEPMEDIC,
+        RESUNET,
+    )
+}
+"""All presets by name; the first is the default."""
