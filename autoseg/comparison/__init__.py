@@ -1,0 +1,1 @@
+"""Methods and raters against each other, on the same cases."""

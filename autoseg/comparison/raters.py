@@ -1,0 +1,473 @@
+"""How well raters agree who drew the same lesions, from folders of masks; :mod:`autoseg.comparison.agreement` counts.
+
+A method may stand beside the raters: it is held against each of them, and is in no row about all raters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from autoseg import messages
+from autoseg.comparison.agreement import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
+from autoseg.comparison.methods import method_names
+from autoseg.comparison.raters_schema import AgreementTable, PairScores, RaterRow, Row
+from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_geometry, read_image
+from autoseg.dataset.schema import DatasetJson, LabelSet
+from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
+from autoseg.evaluation import statistics
+from autoseg.evaluation.cases import CaseFiles, count_of, masks_in, some_of
+from autoseg.evaluation.metric import Metric
+from autoseg.evaluation.metrics import METRICS
+from autoseg.evaluation.pair import union_box
+from autoseg.evaluation.scoring import find_values, score_labels
+from autoseg.evaluation.summarise import metric_row
+from autoseg.evaluation.summary import defined
+from autoseg.evaluation.surface import nsd
+from autoseg.parallel import each
+
+SYMMETRIC = (
+    "dice",
+    "iou",
+    "accuracy",
+    "mcc",
+    "volume_difference_absolute_ml",
+    "lesion_count_difference_absolute",
+    "hd95_mm",
+    "hausdorff_mm",
+    "hausdorff_voxels_mm",
+    "surface_hausdorff_mm",
+    "surface_hd95_mm",
+    "assd_mm",
+    "assd_mean_mm",
+    "nsd_1mm",
+)
+"""Metrics that do not ask which of two masks is the truth; ``nsd_2mm`` and so on are others."""
+LARGE_VOXELS = 100_000_000
+"""Fewer voxels than this over all masks are compared faster without processes, which take 2 s to start."""
+
+
+@dataclass(frozen=True)
+class Rater:
+    """One who drew masks.
+
+    Attributes:
+        name: in the tables.
+        folders: one for each time that the cases were drawn.
+        method: a program, which is in no row about all raters.
+    """
+
+    name: str
+    folders: tuple[Path, ...]
+    method: bool = False
+
+    @cached_property
+    def runs(self) -> dict[str, Path]:
+        """Short name of each run to its folder."""
+        return dict(zip(method_names(self.folders), self.folders, strict=True))
+
+
+def parse_rater(words: Sequence[str], *, method: bool = False) -> Rater:
+    """``["anna", "anna/run1", "anna/run2"]`` as a rater.
+
+    Raises:
+        AutosegError: the name or the folder is missing.
+    """
+    option = "-m" if method else "-r"
+    name, *folders = words
+    looks_like_folder = "/" in name or "\\" in name
+    if looks_like_folder or not folders:
+        raise AutosegError(
+            f"{'the name' if looks_like_folder else 'the folder'} is missing",
+            where=f"{option} {' '.join(words)}",
+            expected=f"{option} NAME FOLDER [FOLDER ...], such as {option} anna anna/run1 anna/run2",
+            fix="write who drew these masks before the folders"
+            if looks_like_folder
+            else f"write the folder with the masks of {name} after the name",
+        )
+    return Rater(name, tuple(map(Path, folders)), method)
+
+
+def check_raters(raters: Sequence[Rater]) -> list[Rater]:
+    """The raters, methods last.
+
+    Raises:
+        AutosegError: two of the same name, a folder that is given twice, or nothing to compare.
+    """
+    names = [rater.name for rater in raters]
+    _check_names(names)
+    owner: dict[Path, str] = {}
+    for rater in raters:
+        for folder in rater.folders:
+            if folder.resolve() in owner:
+                raise AutosegError(
+                    "a folder is given twice",
+                    where=str(folder),
+                    found=f"for {owner[folder.resolve()]} and for {rater.name}",
+                    expected="another folder for each rater and run",
+                    fix="check the paths",
+                )
+            owner[folder.resolve()] = rater.name
+    ordered = sorted(raters, key=lambda rater: rater.method)
+    if not _pairs(ordered):
+        raise AutosegError(
+            "there is no rater to hold the methods against",
+            found=", ".join(names),
+            expected="a rater (-r NAME FOLDER), or two runs of one method",
+            fix="methods are compared with each other by autoseg_compare",
+        )
+    return ordered
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise AutosegError(
+            "two raters have the same name",
+            found=", ".join(twice),
+            expected="each rater once, with all folders",
+            fix="write all folders of a rater behind one -r",
+        )
+    if ALL in names:
+        raise AutosegError(
+            f"a rater cannot be called {ALL}",
+            found=", ".join(names),
+            expected=f"another name: {ALL} stands for all raters in the results",
+            fix="choose another name",
+        )
+
+
+def _pairs(raters: Sequence[Rater]) -> list[RaterPair]:
+    """What is compared; two methods are compared by ``autoseg_compare``."""
+    methods = {rater.name for rater in raters if rater.method}
+    found = rater_pairs({rater.name: list(rater.runs) for rater in raters})
+    return [pair for pair in found if pair.kind == "intra" or not {pair.rater_a, pair.rater_b} <= methods]
+
+
+def choose_metrics(names: Iterable[str]) -> dict[str, Metric]:
+    """The metrics by which agreement is measured, by the default definitions.
+
+    Raises:
+        AutosegError: a metric is unknown or depends on which of the masks is the truth.
+    """
+    chosen: dict[str, Metric] = {}
+    for name in names:
+        tolerance = re.fullmatch(r"nsd_(\d+(?:\.\d+)?)mm", name)
+        if tolerance:
+            chosen[name] = replace(nsd(float(tolerance[1])), name=name)
+        elif name in SYMMETRIC:
+            chosen[name] = METRICS[name]
+        elif name in METRICS:
+            raise AutosegError(
+                f"{name} cannot measure agreement: it depends on which of two masks is the truth",
+                where="--metrics",
+                expected=f"one of {', '.join(SYMMETRIC)}",
+            )
+        else:
+            raise AutosegError(
+                f"there is no metric {name}", where="--metrics", fix=nearest_names(name, SYMMETRIC)
+            )
+    return chosen
+
+
+# --------------------------------------------------------------------------------------------------- files and cases
+
+
+@dataclass(frozen=True)
+class RatedCase:
+    """One case, small enough to be sent to a process.
+
+    Attributes:
+        name: of the case.
+        files: run (rater, run) to the mask; at least two.
+        pairs: that are compared, of these runs.
+        labels: the classes.
+        metrics: names.
+    """
+
+    name: str
+    files: dict[tuple[str, str], Path]
+    pairs: tuple[RaterPair, ...]
+    labels: LabelSet
+    metrics: tuple[str, ...]
+
+
+Files = Mapping[str, Mapping[tuple[str, str], Path]]
+"""Case to run (rater, run) to its mask."""
+
+
+def find_masks(raters: Sequence[Rater]) -> dict[str, dict[tuple[str, str], Path]]:
+    """The masks of each case, of as many runs as drew it.
+
+    Raises:
+        AutosegError: a folder is missing or holds no mask.
+        FaultsError: a run has a case twice.
+    """
+    files: dict[str, dict[tuple[str, str], Path]] = {}
+    faults = []
+    for rater in raters:
+        for run, folder in rater.runs.items():
+            for case, paths in masks_in(folder, f"masks of {rater.name}").items():
+                if len(paths) > 1:
+                    found = " and ".join(path.name for path in paths)
+                    faults.append(
+                        Fault(f"{folder}: {case}", "is there twice", found, "one file", "remove one")
+                    )
+                files.setdefault(case, {})[rater.name, run] = paths[0]
+    if faults:
+        raise FaultsError(f"{count_of(len(faults), 'case')} doubled", faults)
+    return dict(sorted(files.items()))
+
+
+def _shared_cases(files: Files, pairs: Sequence[RaterPair]) -> tuple[list[str], list[str]]:
+    """Cases that some pair has in common, and those that none has; both are said where it matters."""
+    shared = [case for case, of_runs in files.items() if any(_has(of_runs, pair) for pair in pairs)]
+    alone = [case for case in files if case not in shared]
+    if not shared:
+        raise AutosegError(
+            "no case was drawn twice",
+            found=f"{count_of(len(files), 'case')}, such as {some_of(list(files), 3)}",
+            expected="files of the same names in the folders",
+            fix="check the paths and the names of the files",
+        )
+    if alone:
+        messages.warn(f"{count_of(len(alone), 'case')} drawn once only and left out: {some_of(alone)}")
+    n_runs = len({run for of_runs in files.values() for run in of_runs})
+    partly = [case for case in shared if len(files[case]) < n_runs]
+    if partly:
+        messages.warn(
+            f"{count_of(len(partly), 'case')} not drawn in every run: {some_of(partly)}; "
+            "rows are over different cases, see their n"
+        )
+    return shared, alone
+
+
+def _has(of_runs: Mapping[tuple[str, str], Path], pair: RaterPair) -> bool:
+    return (pair.rater_a, pair.run_a) in of_runs and (pair.rater_b, pair.run_b) in of_runs
+
+
+def _is_large(files: Sequence[Mapping[tuple[str, str], Path]]) -> bool:
+    """Whether processes are worth their start; the first mask tells for all."""
+    try:
+        voxels = math.prod(read_geometry(next(iter(files[0].values()))).shape)
+    except AutosegError:  # it is explained when the case's turn comes
+        return False
+    return voxels * sum(map(len, files)) > LARGE_VOXELS
+
+
+def _labels(
+    files: Files, cases: Sequence[str], info: DatasetJson | None, processes: int
+) -> dict[str, int | list[int]]:
+    if info is not None:
+        return info.labels
+    looked_at = []
+    for case in cases:
+        first, *others = files[case].values()
+        looked_at += [CaseFiles(case, other, first) for other in others]
+    values = find_values(looked_at, processes)
+    if not values:
+        raise AutosegError(
+            "all masks are empty, and there is no dataset.json to name the classes",
+            fix="give one with -djfile",
+        )
+    names = [f"label {value}" for value in values]
+    messages.info(f"no dataset.json: the classes are the values found in the masks: {some_of(names, 40)}")
+    return {"background": 0, **dict(zip(names, values, strict=True))}
+
+
+# -------------------------------------------------------------------------------------------------------- one case
+
+
+ClassScores = dict[str, dict[str, float]]
+"""Class to metric to value."""
+
+
+def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
+    """The scores of all pairs of one case, or what is wrong with its masks."""
+    try:
+        read = {run: read_image(path) for run, path in task.files.items()}
+        masks = {run: as_labels(image.pixels, where=str(task.files[run])) for run, image in read.items()}
+    except FaultsError as error:
+        return list(error.faults)
+    except AutosegError as error:
+        return [error.fault]
+    faults = _grid_faults(task, read) or _label_faults(task, masks)
+    if faults:
+        return faults
+    size, spacing_mm = next(iter(masks.values())).size, next(iter(read.values())).geometry.spacing_mm
+    box = union_box(*masks.values())
+    masks = {run: mask[box] for run, mask in masks.items()}
+    metrics = list(choose_metrics(task.metrics).values())
+    scores = {}
+    for pair in task.pairs:
+        a, b = masks[pair.rater_a, pair.run_a], masks[pair.rater_b, pair.run_b]
+        a, b, ignored = _without_ignored(a, b, task.labels.ignore)
+        scores[pair] = score_labels(a, b, spacing_mm, task.labels, metrics, size - ignored)
+    return scores
+
+
+def _grid_faults(task: RatedCase, read: Mapping[tuple[str, str], ImageFile]) -> list[Fault]:
+    """Masks that do not lie on the grid of the first one."""
+    (first, reference), *others = read.items()
+    fix = "resample one of them to the grid of the other"
+    return [
+        Fault(str(task.files[run]), f"the {what} is not that of {task.files[first]}", found, expected, fix)
+        for run, image in others
+        for what, found, expected in differences(reference.geometry, image.geometry)
+    ]
+
+
+def _label_faults(task: RatedCase, masks: Mapping[tuple[str, str], np.ndarray]) -> list[Fault]:
+    known = set(task.labels.known_values)
+    expected, faults = ", ".join(map(str, sorted(known))), []
+    for run, mask in masks.items():
+        odd = sorted(set(np.unique(mask[union_box(mask)]).tolist()) - known - {0})
+        if odd:
+            found = ", ".join(map(str, odd[:5]))
+            fix = "use the dataset.json (-djfile) that these masks were made with"
+            faults.append(
+                Fault(str(task.files[run]), "label that is not in dataset.json", found, expected, fix)
+            )
+    return faults
+
+
+def _without_ignored(a: np.ndarray, b: np.ndarray, ignore: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+    """Both masks without what either of them ignores, and how many voxels that is."""
+    if ignore is None:
+        return a, b, 0
+    ignored = (a == ignore) | (b == ignore)
+    return np.where(ignored, 0, a), np.where(ignored, 0, b), int(np.count_nonzero(ignored))
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+
+def rate_folders(
+    raters: Sequence[Rater],
+    info: DatasetJson | None = None,
+    *,
+    metrics: Sequence[str] = ("dice",),
+    processes: int = 1,
+) -> AgreementTable:
+    """Measure the agreement of raters. Nothing is written.
+
+    Args:
+        raters: at least two, or one with at least two folders.
+        info: dataset.json; without it every value that is found in the masks is a class.
+        metrics: see :data:`SYMMETRIC`.
+        processes: at most so many.
+
+    Raises:
+        AutosegError: raters, folders or metrics do not fit; see :func:`check_raters` and :func:`choose_metrics`.
+        FaultsError: with all faults of all masks.
+    """
+    said, chosen, raters = messages.warning_counts(), choose_metrics(metrics), check_raters(raters)
+    pairs, files = _pairs(raters), find_masks(raters)
+    cases, alone = _shared_cases(files, pairs)
+    processes = processes if _is_large([files[case] for case in cases]) else 1
+    labels = _labels(files, cases, info, processes)
+    label_set = LabelSet.from_labels(labels)
+    tasks = [
+        RatedCase(
+            case, files[case], tuple(p for p in pairs if _has(files[case], p)), label_set, tuple(chosen)
+        )
+        for case in cases
+    ]
+    scores = _score(tasks, processes)
+    rows = [
+        _row(row, label, metric)
+        for label in label_set.names
+        for metric in chosen
+        for row in _rows(raters, {p: _values(scores, p, label, metric) for p in pairs})
+    ]
+    after = messages.warning_counts()
+    return AgreementTable(
+        autoseg_version=version("autoseg"),
+        raters=[
+            RaterRow(name=r.name, method=r.method, runs={run: str(path) for run, path in r.runs.items()})
+            for r in raters
+        ],
+        cases=cases,
+        left_out=alone,
+        labels=labels,
+        labels_from="the values found in the masks" if info is None else "dataset.json",
+        metrics={name: metric_row(metric) for name, metric in chosen.items()},
+        interval=statistics.describe_interval(),
+        warnings=[text for text in after if after[text] > said.get(text, 0)],
+        rows=rows,
+        pairs=[_pair_scores(scores, pair, label_set.names, list(chosen)) for pair in pairs],
+    )
+
+
+def _score(tasks: Sequence[RatedCase], processes: int) -> dict[str, dict[RaterPair, ClassScores]]:
+    """Case to pair to scores."""
+    scores: dict[str, dict[RaterPair, ClassScores]] = {}
+    faults: list[tuple[int, Fault]] = []
+    for i, found in each(score_case, tasks, processes, name_of=lambda task: task.name, doing="comparing"):
+        if isinstance(found, list):
+            faults += [(i, fault) for fault in found]
+        else:
+            scores[tasks[i].name] = found
+    if faults:
+        ordered = [fault for _, fault in sorted(faults, key=lambda item: item[0])]
+        raise FaultsError(f"the masks cannot be compared: {count_of(len(faults), 'fault')}", ordered)
+    return dict(sorted(scores.items()))
+
+
+def _values(
+    scores: Mapping[str, Mapping[RaterPair, ClassScores]], pair: RaterPair, label: str, metric: str
+) -> dict[str, float]:
+    """Case to value, of the cases that both runs of the pair drew."""
+    return {case: of_pairs[pair][label][metric] for case, of_pairs in scores.items() if pair in of_pairs}
+
+
+def _rows(raters: Sequence[Rater], values: Mapping[RaterPair, Mapping[str, float]]) -> list[AgreementRow]:
+    """The rows about the raters, then those of each method against them."""
+    people = {rater.name for rater in raters if not rater.method}
+    rows = agreement_table({p: v for p, v in values.items() if {p.rater_a, p.rater_b} <= people})
+    for method in (rater.name for rater in raters if rater.method):
+        of_method = agreement_table({p: v for p, v in values.items() if method in (p.rater_a, p.rater_b)})
+        rows += [replace(row, rater_b=method) if row.rater_a == ALL else row for row in of_method]
+    return rows
+
+
+def _row(row: AgreementRow, label: str, metric: str) -> Row:
+    return Row(
+        label=label,
+        metric=metric,
+        kind=row.kind,
+        rater_a=row.rater_a,
+        rater_b=row.rater_b,
+        pairs=row.pairs,
+        n=row.n,
+        undefined=row.undefined,
+        mean=defined(row.mean),
+        sd=defined(row.sd),
+        low=defined(row.low),
+        high=defined(row.high),
+    )
+
+
+def _pair_scores(
+    scores: Mapping[str, Mapping[RaterPair, ClassScores]],
+    pair: RaterPair,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+) -> PairScores:
+    return PairScores(
+        **pair._asdict(),
+        scores={
+            label: {
+                metric: {case: defined(value) for case, value in _values(scores, pair, label, metric).items()}
+                for metric in metrics
+            }
+            for label in labels
+        },
+    )

@@ -1,0 +1,208 @@
+"""agreement.json and its CSV files: how well raters agree, and the score of every pair of masks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from autoseg.comparison.agreement import ALL
+from autoseg.evaluation.summary import MetricRow
+from autoseg.evaluation.tables import grid, number
+from autoseg.files import write_json, write_text
+
+JSON_NAME, CSV_NAME, SCORES_NAME = "agreement.json", "agreement.csv", "agreement_cases.csv"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RaterRow(_Strict):
+    """One rater.
+
+    Attributes:
+        method: a program, which is in no row about all raters.
+        runs: name of each run to its folder.
+    """
+
+    name: str
+    method: bool = False
+    runs: dict[str, str]
+
+
+class Row(_Strict):
+    """One row of the table; see :class:`autoseg.comparison.agreement.AgreementRow`.
+
+    Attributes:
+        label: the class.
+    """
+
+    label: str
+    metric: str
+    kind: Literal["intra", "inter"]
+    rater_a: str
+    rater_b: str
+    pairs: int
+    n: int
+    undefined: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+class PairScores(_Strict):
+    """Two runs.
+
+    Attributes:
+        scores: class to metric to case to value, of the cases that both runs have.
+    """
+
+    kind: Literal["intra", "inter"]
+    rater_a: str
+    run_a: str
+    rater_b: str
+    run_b: str
+    scores: dict[str, dict[str, dict[str, float | None]]]
+
+
+class AgreementTable(_Strict):
+    """agreement.json.
+
+    Attributes:
+        command: as it was typed; empty from Python.
+        cases: that at least two runs drew.
+        left_out: cases that one run alone drew.
+        labels, labels_from: the classes and where they come from.
+        interval: how the intervals were made.
+        warnings: what was said about the folders.
+        metrics: what each metric means.
+        rows: the table.
+        pairs: the scores that it was made from.
+    """
+
+    version: Literal[1] = 1
+    autoseg_version: str
+    command: str = ""
+    raters: list[RaterRow]
+    cases: list[str]
+    left_out: list[str] = []
+    labels: dict[str, int | list[int]]
+    labels_from: str
+    interval: str
+    warnings: list[str] = []
+    metrics: dict[str, MetricRow]
+    rows: list[Row]
+    pairs: list[PairScores]
+
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write agreement.json, agreement.csv and agreement_cases.csv and return their paths.
+
+        Raises:
+            AutosegError: the folder cannot be written to.
+        """
+        folder = Path(folder)
+        write_json(folder / JSON_NAME, self)
+        write_text(folder / CSV_NAME, format_rows_csv(self))
+        write_text(folder / SCORES_NAME, format_cases_csv(self))
+        return [folder / name for name in (JSON_NAME, CSV_NAME, SCORES_NAME)]
+
+
+def folders_of(content: dict[str, Any]) -> list[str]:
+    """The folders that an agreement.json is about."""
+    return [folder for rater in content["raters"] for folder in rater["runs"].values()]
+
+
+# ----------------------------------------------------------------------------------------------------- for reading
+
+
+def format_agreement(table: AgreementTable) -> str:
+    """What is printed."""
+    rows = []
+    for row in table.rows:
+        unit = table.metrics[row.metric].unit
+        spread = "" if row.sd is None else f" \N{PLUS-MINUS SIGN} {number(row.sd, unit)}"
+        interval = "" if row.low is None else f"[{number(row.low, unit)}, {number(row.high, unit)}]"
+        cells = [row.kind, who(row), str(row.pairs), number(row.mean, unit) + spread, interval, str(row.n)]
+        rows.append([row.label, row.metric, *cells, str(row.undefined)])
+    header = [
+        "class",
+        "metric",
+        "",
+        "raters",
+        "pairs per case",
+        "mean \N{PLUS-MINUS SIGN} SD",
+        "95 % interval",
+        "n",
+    ]
+    lines = [grid([*header, "undefined"], rows), ""]
+    lines.append(
+        f"mean and SD over cases, of each case's mean over its pairs; interval of the mean: {table.interval}"
+    )
+    return "\n".join(lines)
+
+
+def who(row: Row) -> str:
+    """Whose agreement a row is."""
+    first, second = ("all raters" if name == ALL else name for name in (row.rater_a, row.rater_b))
+    return first if first == second else f"{first} - {second}"
+
+
+def format_rows_csv(table: AgreementTable) -> str:
+    """agreement.csv: the table."""
+    header = [
+        "class",
+        "metric",
+        "unit",
+        "kind",
+        "rater_a",
+        "rater_b",
+        "pairs",
+        "n",
+        "undefined",
+        "mean",
+        "sd",
+        "low",
+    ]
+    rows: list[Sequence[object]] = [[*header, "high"]]
+    for row in table.rows:
+        who_and_what = [
+            row.label,
+            row.metric,
+            table.metrics[row.metric].unit,
+            row.kind,
+            row.rater_a,
+            row.rater_b,
+        ]
+        numbers = map(_cell, (row.mean, row.sd, row.low, row.high))
+        rows.append([*who_and_what, row.pairs, row.n, row.undefined, *numbers])
+    return _csv(rows)
+
+
+def format_cases_csv(table: AgreementTable) -> str:
+    """agreement_cases.csv: one row for each class, metric, pair of runs and case."""
+    rows: list[Sequence[object]] = [
+        ["class", "metric", "unit", "kind", "rater_a", "run_a", "rater_b", "run_b", "case", "value"]
+    ]
+    for pair in table.pairs:
+        runs = [pair.kind, pair.rater_a, pair.run_a, pair.rater_b, pair.run_b]
+        for label, of_metrics in pair.scores.items():
+            for metric, of_cases in of_metrics.items():
+                unit = table.metrics[metric].unit
+                rows += [[label, metric, unit, *runs, case, _cell(value)] for case, value in of_cases.items()]
+    return _csv(rows)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.10g}"
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,204 @@
+"""comparison.json: methods compared on the same cases, with everything that the tables and the figure show.
+
+``None`` is an undefined number: a score that an empty mask leaves without a value, or an interval or a test of too
+few cases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from autoseg.errors import AutosegError
+from autoseg.evaluation.summary import MetricRow, PresetRow
+from autoseg.files import read_json, validate
+
+JSON_NAME = "comparison.json"
+VERSION = 1
+
+Test = Literal["permutation", "wilcoxon", "t"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Method(_Strict):
+    """One folder of predictions.
+
+    Attributes:
+        name: in all tables.
+        folder: as it was given.
+        left_out: its cases that have a truth and that another method lacks.
+        ignored: its predictions without truth.
+    """
+
+    name: str
+    folder: str
+    left_out: list[str] = []
+    ignored: list[str] = []
+
+
+class Ranked(_Strict):
+    """The mean of one method, over the cases where the metric is defined for every method.
+
+    Attributes:
+        mean, sd: of the scores; sd with n - 1. Where ``better`` is ``zero``, of their absolute values.
+        low, high: 95 % interval of the mean.
+        undefined: cases where the metric is not defined for this method.
+    """
+
+    method: str
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    undefined: int
+
+
+class Difference(_Strict):
+    """Two methods, one metric: the first minus the second, over the cases where both are defined.
+
+    Where the metric's ``better`` is ``zero``, everything is about absolute values.
+
+    Attributes:
+        first, second: the methods.
+        n: cases where both are defined.
+        undefined: cases that were dropped because one or both are not.
+        mean_first, mean_second: over these cases.
+        difference: mean of first minus second.
+        low, high: 95 % interval of the mean difference, not corrected for the number of comparisons.
+        wins, losses, ties: cases where the first is better, worse, or the same.
+        rank_biserial: effect size that belongs to Wilcoxon's test, -1 to 1: the share of the ranks in favour of
+            positive differences minus that of negative ones.
+        p: test to two-sided p-value.
+        p_holm: p-value of the chosen test after Holm's correction; see ``Comparison.correction`` for the family.
+        better: the method for which a difference was shown at 5 %; None when none was.
+    """
+
+    first: str
+    second: str
+    n: int
+    undefined: int
+    mean_first: float | None
+    mean_second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    wins: int
+    losses: int
+    ties: int
+    rank_biserial: float | None = None
+    p: dict[Test, float | None]
+    p_holm: float | None = None
+    better: str | None = None
+
+
+class MetricComparison(_Strict):
+    """One metric of one class.
+
+    Attributes:
+        n: cases where the metric is defined for every method, which the ranking is about.
+        ranking: the methods, best first.
+        pairs: every pair of methods.
+    """
+
+    n: int
+    ranking: list[Ranked]
+    pairs: list[Difference]
+
+
+class LevelComparison(_Strict):
+    """The cases of one level, for one class."""
+
+    name: str
+    cases: list[str]
+    metrics: dict[str, list[Difference]]
+
+
+class StratumComparison(_Strict):
+    """Cases split by a column of the groups file or by a quantity of the truth. Exploratory.
+
+    Attributes:
+        name: column or metric.
+        rule: in words.
+        classes: class to levels.
+    """
+
+    name: str
+    rule: str
+    classes: dict[str, list[LevelComparison]]
+
+
+class Comparison(_Strict):
+    """comparison.json.
+
+    Attributes:
+        command: as it was typed; empty from Python.
+        truths: the folder.
+        preset: that all scores are of.
+        labels, labels_from: the classes and where they come from.
+        methods: in the order in which they were given.
+        cases: that all methods have; only these are compared.
+        left_out: case to the methods that lack it.
+        main: metrics of the sentences and the figure.
+        test: whose p-values are corrected and decide.
+        alpha: a difference is shown when its corrected p-value is at most this.
+        interval, correction, tests: how they were made.
+        notes: what a reader should know about these results.
+        warnings: what was said about the folders while they were scored.
+        metrics: the compared metrics.
+        classes: class to metric to result.
+        strata: the same differences on parts of the cases.
+        scores: class to metric to method to one value for each of ``cases``.
+    """
+
+    version: Literal[1] = VERSION
+    autoseg_version: str
+    command: str = ""
+    truths: str
+    preset: PresetRow
+    labels: dict[str, int | list[int]]
+    labels_from: str
+    methods: list[Method] = Field(min_length=2)
+    cases: list[str] = Field(min_length=1)
+    left_out: dict[str, list[str]] = {}
+    main: list[str]
+    test: Test
+    alpha: float
+    interval: str
+    correction: str
+    tests: dict[Test, str]
+    notes: list[str] = []
+    warnings: list[str] = []
+    metrics: dict[str, MetricRow]
+    classes: dict[str, dict[str, MetricComparison]]
+    strata: list[StratumComparison] = []
+    scores: dict[str, dict[str, dict[str, list[float | None]]]]
+
+
+def read_comparison(folder: Path | str) -> Comparison:
+    """Read comparison.json of a folder.
+
+    Raises:
+        AutosegError: it is missing, damaged or of another version.
+    """
+    path = Path(folder) / JSON_NAME
+    content = read_json(path, made_by="autoseg_compare")
+    found = content.get("version") if isinstance(content, dict) else None
+    if found != VERSION:
+        raise AutosegError(
+            "the comparison is of another version of the format",
+            where=str(path),
+            found=f"version {found}",
+            expected=f"version {VERSION}",
+            fix="run autoseg_compare again",
+        )
+    return validate(content, Comparison, where=str(path))
+
+
+def folders_of(content: dict[str, Any]) -> list[str]:
+    """The folders that a comparison.json is about."""
+    return [*(method["folder"] for method in content["methods"]), content["truths"]]

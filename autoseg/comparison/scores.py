@@ -1,0 +1,202 @@
+"""Which method is better, on scores of the same cases: differences with intervals, tests and Holm's correction.
+
+The scores of one metric come as class to method to an array ``[n cases]``, with ``nan`` where a score is undefined. A
+metric of which the value nearer to ``zero`` is better, such as a volume difference, is compared by absolute values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TypeVar
+
+import numpy as np
+
+from autoseg.comparison.schema import Difference, MetricComparison, Ranked, Test
+from autoseg.evaluation.metric import Better
+from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm, mean_interval
+
+ALPHA = 0.05
+"""A difference is shown when its corrected p-value is at most this."""
+INTERVAL = "bca"
+
+Key = TypeVar("Key")
+MetricScores = Mapping[str, Mapping[str, np.ndarray]]
+"""Class to method to scores, of one metric."""
+
+
+def compare_metric(scores: MetricScores, better: Better, test: Test) -> dict[str, MetricComparison]:
+    """Rank the methods and compare every pair of them, for one metric.
+
+    Args:
+        scores: of this metric; each class has the same methods.
+        better: what a better method has.
+        test: whose p-values are corrected, over all pairs and classes, and decide.
+
+    Returns:
+        Class to result.
+    """
+    differences = corrected(scores, better, test)
+    return {
+        label: MetricComparison(
+            n=int(_everywhere(methods).sum()), ranking=rank(methods, better), pairs=differences[label]
+        )
+        for label, methods in scores.items()
+    }
+
+
+def corrected(scores: MetricScores, better: Better, test: Test) -> dict[str, list[Difference]]:
+    """Class to the differences of all pairs of methods; all of them are one family of Holm's correction."""
+    return dict(_corrected(list(scores.items()), better, test))
+
+
+def corrected_levels(
+    scores: MetricScores, levels: Mapping[str, Sequence[np.ndarray]], better: Better, test: Test
+) -> dict[str, list[list[Difference]]]:
+    """The differences on parts of the cases; all levels of all classes are one family of Holm's correction.
+
+    Args:
+        scores: of one metric.
+        levels: class to the indices of the cases of each level.
+
+    Returns:
+        Class to level to the differences of all pairs of methods.
+    """
+    parts = [
+        ((label, i), {method: values[index] for method, values in scores[label].items()})
+        for label, indices in levels.items()
+        for i, index in enumerate(indices)
+    ]
+    found: dict[str, list[list[Difference]]] = {label: [] for label in levels}
+    for (label, _), pairs in _corrected(parts, better, test):
+        found[label].append(pairs)
+    return found
+
+
+def _corrected(
+    parts: Sequence[tuple[Key, Mapping[str, np.ndarray]]], better: Better, test: Test
+) -> Iterator[tuple[Key, list[Difference]]]:
+    """Key and differences of each part, with p-values corrected over all of them."""
+    raw = [(key, differences(methods, better)) for key, methods in parts]
+    p_values = [_nan(pair.p[test]) for _, pairs in raw for pair in pairs]
+    p_holm = iter(holm(p_values))
+    for key, pairs in raw:
+        yield key, [_decided(pair, float(next(p_holm)), better, test) for pair in pairs]
+
+
+def differences(methods: Mapping[str, np.ndarray], better: Better) -> list[Difference]:
+    """Every pair of methods, in the order in which they come, without correction."""
+    return [_difference(a, b, methods[a], methods[b], better) for a, b in combinations(methods, 2)]
+
+
+def _difference(first: str, second: str, a: np.ndarray, b: np.ndarray, better: Better) -> Difference:
+    a, b = comparable(a, better), comparable(b, better)
+    found = compare_paired(a, b, better="higher" if better == "higher" else "lower", interval=INTERVAL)
+    return Difference(
+        first=first,
+        second=second,
+        n=found.n,
+        undefined=len(a) - found.n,
+        mean_first=_known(found.mean_a),
+        mean_second=_known(found.mean_b),
+        difference=_known(found.difference),
+        low=_known(found.low),
+        high=_known(found.high),
+        wins=found.wins_a,
+        losses=found.wins_b,
+        ties=found.ties,
+        rank_biserial=_known(rank_biserial(a - b)),
+        p={
+            "permutation": _known(found.p_permutation),
+            "wilcoxon": _known(found.p_wilcoxon),
+            "t": _known(found.p_t),
+        },
+    )
+
+
+def comparable(values: np.ndarray, better: Better) -> np.ndarray:
+    """The values that are compared: absolute ones where nearer to zero is better."""
+    return np.abs(values) if better == "zero" else values
+
+
+def _decided(pair: Difference, p_holm: float, better: Better, test: Test) -> Difference:
+    """With the corrected p-value and the method that is better.
+
+    Wilcoxon's test is about ranks: where they favour another method than the mean does, as when one is a little better
+    in most cases and much worse in a few, its p-value says nothing about the mean and neither is called better.
+    """
+    difference = pair.difference or 0.0
+    against_ranks = test == "wilcoxon" and difference * (pair.rank_biserial or 0.0) <= 0
+    winner = None
+    if p_holm <= ALPHA and difference and not against_ranks:
+        winner = pair.first if (difference > 0) == (better == "higher") else pair.second
+    return pair.model_copy(update={"p_holm": _known(p_holm), "better": winner})
+
+
+def rank_biserial(differences: np.ndarray) -> float:
+    """Matched-pairs rank-biserial correlation (Kerby 2014): the effect size of Wilcoxon's signed-rank test.
+
+    Args:
+        differences: ``nan`` and 0 are left out.
+
+    Returns:
+        (sum of ranks of positive - of negative differences) / sum of all ranks; ``nan`` without any difference.
+    """
+    known = differences[~np.isnan(differences) & (differences != 0)]
+    if len(known) == 0:
+        return math.nan
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.abs(known))
+    return float((np.sign(known) * ranks).sum() / ranks.sum())
+
+
+def rank(methods: Mapping[str, np.ndarray], better: Better) -> list[Ranked]:
+    """The methods, best mean first, over the cases where all of them are defined."""
+    everywhere = _everywhere(methods)
+    rows = []
+    for method, values in methods.items():
+        known = comparable(values[everywhere], better)
+        low, high = mean_interval(known, method=INTERVAL)
+        rows.append(
+            Ranked(
+                method=method,
+                mean=float(known.mean()) if len(known) else None,
+                sd=float(known.std(ddof=1)) if len(known) > 1 else None,
+                low=_known(low),
+                high=_known(high),
+                undefined=int(np.isnan(values).sum()),
+            )
+        )
+    sign = -1 if better == "higher" else 1
+    return sorted(rows, key=lambda row: 0.0 if row.mean is None else sign * row.mean)
+
+
+def _everywhere(methods: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``[n cases]``: whether the score is defined for every method."""
+    return ~np.isnan(np.stack(list(methods.values()))).any(axis=0)
+
+
+def smallest_p(n: int, test: Test) -> float:
+    """The smallest two-sided p-value that ``n`` pairs can give; 0 where there is no such bound.
+
+    All signs equal is 2 of 2^n sign vectors, for the permutation test as for Wilcoxon's.
+    """
+    if test == "t":
+        return 0.0
+    return max(2.0 ** (1 - n), 1 / (PERMUTATIONS + 1) if test == "permutation" else 0.0)
+
+
+def none_can_be_shown(pairs: Iterable[Difference], test: Test) -> bool:
+    """Whether no comparison of a family could have been shown, whatever its scores: too few cases for so many."""
+    tested = [pair.n for pair in pairs if pair.p[test] is not None]
+    return bool(tested) and len(tested) * smallest_p(max(tested), test) > ALPHA
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
