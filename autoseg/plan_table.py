@@ -43,23 +43,57 @@ def format_plan(plan: Plan, width: int | None = None) -> str:
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
     width = max(NARROWEST, min(width, WIDEST))
-    groups = [("PREPROCESSING", _preprocessing(plan)), ("NETWORK", _networks(plan))]
-    groups += [
-        (_stage_title(plan, stage), _stage(i, stage, plan)) for i, stage in enumerate(plan.recipe.stages)
-    ]
-    groups.append(("PREDICTION", _prediction(plan)))
-    shown = {row.path for _, rows in groups for row in rows}
-    other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
-    notes = [reason for reason in other if reason.what.startswith("note")]
+    groups = _groups(plan)
+    other, notes = _other_reasons(plan, groups)
 
     lines = _wrap(_title(plan), width)
-    lines += ["", *_reason_lines([reason for reason in other if reason not in notes], width)]
+    lines += ["", *_reason_lines(other, width)]
     for title, rows in groups:
         lines += ["", title, *_row_lines(rows, plan, width)]
     lines += _alternatives(plan, width)
     if notes:
         lines += ["", "NOTES", *_reason_lines(notes, width)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def decisions(plan: Plan) -> list[tuple[str, list[tuple[Row, str]]]]:
+    """What :func:`format_plan` shows, for other kinds of tables: the parts of the plan, each with rows and reasons.
+
+    A row without label continues the one above it.
+    """
+    groups = _groups(plan)
+    reasons = {reason.what: reason for reason in plan.reasons}
+    first, last = (
+        [(Row(reason.what.removeprefix("note: "), reason.value), reason.why) for reason in some]
+        for some in _other_reasons(plan, groups)
+    )
+    parts = [
+        (title, [(row, _why(row, reasons.get(row.path), plan)) for row in rows]) for title, rows in groups
+    ]
+    return [part for part in (("CONFIGURATION", first), *parts, ("NOTES", last)) if part[1]]
+
+
+def _groups(plan: Plan) -> list[tuple[str, list[Row]]]:
+    """The parts of the plan with their decisions."""
+    stages = [
+        (_stage_title(plan, stage), _stage(i, stage, plan)) for i, stage in enumerate(plan.recipe.stages)
+    ]
+    return [
+        ("PREPROCESSING", _preprocessing(plan)),
+        ("NETWORK", _networks(plan)),
+        *stages,
+        ("PREDICTION", _prediction(plan)),
+    ]
+
+
+def _other_reasons(
+    plan: Plan, groups: Sequence[tuple[str, Sequence[Row]]]
+) -> tuple[list[Reason], list[Reason]]:
+    """Reasons that belong to no row, and notes."""
+    shown = {row.path for _, rows in groups for row in rows}
+    other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
+    notes = [reason for reason in other if reason.what.startswith("note")]
+    return [reason for reason in other if reason not in notes], notes
 
 
 def _dated(reason: Reason, plan: Plan) -> Reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoseg.plan import Inference, Named, apply_overrides
-from autoseg.plan_table import format_plan
+from autoseg.plan_table import decisions, format_plan
 from autoseg.planning import Budget, make_plan
 
 
@@ -36,6 +36,22 @@ def test_every_decision_is_shown_with_its_reason(plan):
         assert expected in flat(text)
     for reason in plan.reasons:
         assert flat(reason.why) in flat(text), reason.what
+
+
+def test_decisions_hold_what_the_text_shows(plan):
+    plan = apply_overrides(plan, {"stages.0.epochs": 20})
+    text = flat(format_plan(plan, width=120))
+    parts = dict(decisions(plan))
+    assert list(parts)[:2] == ["CONFIGURATION", "PREPROCESSING"]
+    for row, why in (entry for rows in parts.values() for entry in rows):
+        assert flat(row.value) in text or len(row.value) > 33  # longer values are broken between two columns
+        assert not why or why.split()[0] in text
+    length = next((row, why) for row, why in parts["TRAINING"] if row.label == "length")
+    assert length[0].value.startswith("20 epochs") and length[1].startswith(
+        "set by you; the planner had: 1000"
+    )
+    whys = {why for rows in parts.values() for _, why in rows}
+    assert {reason.why for reason in plan.reasons if "epochs" not in reason.what} <= whys
 
 
 @pytest.mark.parametrize("width", [50, 72, 80, 95, 96, 100, 120])

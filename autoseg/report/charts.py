@@ -1,0 +1,494 @@
+"""The figures of a report. Each function returns a :class:`~autoseg.report.drawing.Chart`, or None without data."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoseg.comparison.schema import Comparison, Difference
+from autoseg.comparison.tables import difference_text, spoken
+from autoseg.evaluation import statistics
+from autoseg.evaluation.summary import CaseScores, MetricRow, Stratification, Summary
+from autoseg.evaluation.tables import number, table_metrics
+from autoseg.evaluation.thresholds import Counts, precision_recall
+from autoseg.report.collect import Scored, Training
+from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
+from autoseg.report.tables import split
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEW = 5
+"""Fewer points than this have no box: quartiles of so few say nothing."""
+MOST_NARROW = 6
+"""Up to so many groups fit into a panel of normal width."""
+LETTERS, LEAST_LETTERS = 44, 8
+"""Of all names below an axis of normal width, on one line; of a single name."""
+WIDE_SPREAD = 30.0
+"""Volumes whose largest is more than this times their smallest are shown on a logarithmic axis."""
+ISO_F1 = (0.2, 0.4, 0.6, 0.8)
+
+
+# ------------------------------------------------------------------------------------------------------- training
+
+
+def training_curves(trainings: Sequence[Training]) -> Chart | None:
+    """Loss of each fold, and validation Dice of each class with a line for each fold."""
+    trained = [training for training in trainings if training.log]
+    if not trained:
+        return None
+    labels = list(
+        dict.fromkeys(name for t in trained for e in t.log for name in (e.get("validation_dice") or {}))
+    )
+
+    def loss(axis: Axes, style: Style) -> None:
+        _curves(axis, style, trained, lambda entry: entry.get("loss"))
+        axis.set_ylabel("loss")
+
+    def dice(label: str) -> Panel:
+        def draw(axis: Axes, style: Style) -> None:
+            _curves(axis, style, trained, lambda entry: (entry.get("validation_dice") or {}).get(label))
+            axis.set_ylim(-0.02, 1.02)
+            axis.set_ylabel("Dice")
+
+        last = [f"{t.name} {_last(t, label)}" for t in trained]
+        return Panel(
+            f"validation Dice, {label}", f"Dice of {label} by epoch; at the end {', '.join(last)}", draw
+        )
+
+    ends = [f"{t.name} {t.log[-1].get('loss', math.nan):.3g} after {len(t.log)} epochs" for t in trained]
+    panels = [Panel("training loss", f"Training loss by epoch; at the end {', '.join(ends)}", loss)]
+    return Chart(
+        "training",
+        "Training loss, and Dice on whole volumes of a few validation cases during the training, which is no result: "
+        "the scores below are. Vertical lines mark where a stage or a member begins.",
+        (*panels, *(dice(label) for label in labels)),
+    )
+
+
+def _last(training: Training, label: str) -> str:
+    known = [
+        value for e in training.log if (value := (e.get("validation_dice") or {}).get(label)) is not None
+    ]
+    return f"{known[-1]:.3f}" if known else "not measured"
+
+
+def _curves(axis: Axes, style: Style, trained: Sequence[Training], value: Any) -> None:
+    """A line for each fold over its epochs of all stages and members."""
+    from matplotlib.ticker import MaxNLocator
+
+    for i, training in enumerate(trained):
+        values = [value(entry) for entry in training.log]
+        known = [(epoch + 1, v) for epoch, v in enumerate(values) if v is not None]
+        if known:
+            x, y = zip(*known, strict=True)
+            marker = "." if len(known) <= 40 else None
+            axis.plot(x, y, color=COLOURS[i % len(COLOURS)], marker=marker, label=training.name)
+    if len(trained) > 1:
+        axis.legend(ncols=1 + (len(trained) > 3))
+    runs = groupby(trained[0].log, key=lambda e: (e.get("member"), e.get("stage")))
+    begins = np.cumsum([0, *(len(list(entries)) for _, entries in runs)])
+    for begin in begins[1:-1]:
+        axis.axvline(begin + 0.5, color=style.muted, linewidth=0.8, linestyle=":")
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_xlabel("epoch")
+
+
+# --------------------------------------------------------------------------------------------------- distributions
+
+
+def distributions(summary: Summary) -> Chart:
+    """A panel for each metric of the preset's table of which some values are better than others."""
+    shown = table_metrics(summary)
+    panels = []
+    for metric in [m for m in shown if summary.metrics[m].better] or shown:
+        groups = {
+            label: [(c.name, c.classes[label][metric]) for c in summary.cases] for label in summary.classes
+        }
+        panels.append(_strips("", metric, groups, summary, range(len(groups))))
+    return Chart(
+        "distributions",
+        "Every point is a case. Box: quartiles and median; whiskers: the furthest cases within 1.5 quartile ranges. "
+        "Cases in which a score is undefined are counted below the axis.",
+        tuple(panels),
+    )
+
+
+def stratum(stratification: Stratification, summary: Summary, index: int) -> Chart:
+    """The first metric of the preset's table, level by level; a panel for each class."""
+    metric = table_metrics(summary)[0]
+    cases = {case.name: case for case in summary.cases}
+    panels = []
+    for i, (label, levels) in enumerate(stratification.classes.items()):
+        groups = {lv.name: [(name, cases[name].classes[label][metric]) for name in lv.cases] for lv in levels}
+        panels.append(_strips(label, metric, groups, summary, [i] * len(groups)))
+    caption = f"{spoken(metric)} by {split(stratification)}. Every point is a case."
+    return Chart(f"stratum_{index}", caption, tuple(panels))
+
+
+def _strips(
+    prefix: str,
+    metric: str,
+    groups: Mapping[str, Sequence[tuple[str, float | int | None]]],
+    summary: Summary,
+    series: Sequence[int],
+) -> Panel:
+    """Box and points for each group of (case, value)."""
+    strips = _Strips(metric, summary.metrics[metric], groups, tuple(series))
+    title = f"{prefix}: {strips.title}" if prefix else strips.title
+    return Panel(title, strips.alt, strips.draw, wide=strips.wide)
+
+
+@dataclass(frozen=True)
+class _Strips:
+    """Groups of cases beside each other."""
+
+    metric: str
+    row: MetricRow
+    groups: Mapping[str, Sequence[tuple[str, float | int | None]]]
+    series: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        return spoken(self.metric) + ("" if self.row.unit == "1" else f", {self.row.unit}")
+
+    @cached_property
+    def known(self) -> dict[str, list[tuple[str, float]]]:
+        return {
+            name: [(case, float(v)) for case, v in rows if v is not None]
+            for name, rows in self.groups.items()
+        }
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        limit = max(LEAST_LETTERS, LETTERS // max(1, len(self.groups)))
+        return {name: _folded(name, limit) for name in self.groups}
+
+    @property
+    def wide(self) -> bool:
+        letters = len(self.groups) * max(
+            len(line) for text in self.labels.values() for line in text.split("\n")
+        )
+        return letters > 1.3 * LETTERS or len(self.groups) > MOST_NARROW
+
+    @property
+    def alt(self) -> str:
+        medians = {name: [value for _, value in rows] for name, rows in self.known.items() if rows}
+        texts = [
+            f"{name} {number(float(np.median(values)), self.row.unit)}" for name, values in medians.items()
+        ]
+        return f"{self.title} of each case; medians: {', '.join(texts) or 'none'}"
+
+    def draw(self, axis: Axes, style: Style) -> None:
+        ticks, unit = [], self.row.unit
+        for place, (name, rows) in enumerate(self.known.items()):
+            tips = [f"{case}: {spoken(self.metric)} {number(value, unit)}" for case, value in rows]
+            where = (place, self.series[place], _span(self.known, unit))
+            _strip(axis, style, [value for _, value in rows], tips, where)
+            undefined = len(self.groups[name]) - len(rows)
+            ticks.append(
+                f"{self.labels[name]}\nn = {len(rows)}" + (f"\n{undefined} undefined" if undefined else "")
+            )
+        axis.set_xticks(range(len(ticks)), ticks)
+        axis.set_xlim(-0.6, len(ticks) - 0.4)
+        axis.grid(axis="x", visible=False)
+        if unit == "1" and all(0 <= value <= 1 for rows in self.known.values() for _, value in rows):
+            axis.set_ylim(-0.03, 1.03)
+        if self.row.better == "zero":
+            axis.axhline(0, color=style.muted, linewidth=0.8)
+
+
+def _strip(
+    axis: Axes, style: Style, values: Sequence[float], tips: Sequence[str], where: tuple[int, int, float]
+) -> None:
+    """Box and points of one group; ``where`` is its place, the number of its colour and the height of the axis."""
+    place, series, height = where
+    if len(values) >= FEW:
+        _box(axis, style, values, place, COLOURS[series % len(COLOURS)])
+    points(axis, style, place + _beside(values, 0.3, height), values, tips, series)
+
+
+def _span(groups: Mapping[str, Sequence[tuple[str, float]]], unit: str) -> float:
+    values = [value for rows in groups.values() for _, value in rows]
+    return max(max(values) - min(values), 1.0 if unit == "1" else 0.0) if values else 1.0
+
+
+def _box(axis: Axes, style: Style, values: Sequence[float], place: float, colour: str) -> None:
+    from matplotlib.colors import to_rgba
+
+    line = {"color": style.ink, "linewidth": 0.9}
+    axis.boxplot(
+        [values],
+        positions=[place],
+        widths=0.72,
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": to_rgba(colour, 0.15), "edgecolor": style.muted, "linewidth": 0.8},
+        medianprops={**line, "linewidth": 1.8},
+        whiskerprops=line,
+        capprops=line,
+    )
+
+
+def _beside(values: Sequence[float], width: float, axis_height: float) -> np.ndarray:
+    """Offsets that set points of nearly the same value beside each other, alternately left and right."""
+    offsets = np.zeros(len(values))
+    step = 0.03 * axis_height or 1.0
+    rows: dict[int, list[int]] = {}
+    for i in np.argsort(values, kind="stable"):
+        rows.setdefault(math.floor(values[i] / step), []).append(int(i))
+    for members in rows.values():
+        distance = min(0.09, 2 * width / max(1, len(members) - 1))
+        for k, i in enumerate(members):
+            offsets[i] = (k - (len(members) - 1) / 2) * distance
+    return offsets
+
+
+def _folded(name: str, limit: int) -> str:
+    """A name on several short lines, broken at spaces, hyphens and underscores."""
+    lines = textwrap.wrap(name.replace("_", "_ "), limit, break_long_words=len(name) > 2 * limit)
+    return "\n".join(line.replace("_ ", "_") for line in lines) or name
+
+
+# ---------------------------------------------------------------------------------------------- agreement of volumes
+
+
+def agreement(summary: Summary) -> Chart | None:
+    """Bland-Altman: prediction minus truth against their mean, with limits of agreement; a panel for each class."""
+    panels = [
+        _bland_altman(label, i, summary.cases)
+        for i, (label, entry) in enumerate(summary.classes.items())
+        if entry.volume_agreement is not None
+    ]
+    if not panels:
+        return None
+    return Chart(
+        "bland_altman",
+        "Agreement of volumes (Bland-Altman): predicted minus true volume against the mean of both. Solid line: mean "
+        "difference; dashed lines: limits of agreement, mean ± 1.96 SD; bands: their 95 % intervals (Student's t). "
+        "Limits assume differences that are spread alike at all volumes: where they fan out, read the points.",
+        tuple(panels),
+    )
+
+
+def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel:
+    truth = np.array([case.classes[label]["volume_truth_ml"] for case in cases], float)
+    prediction = np.array([case.classes[label]["volume_prediction_ml"] for case in cases], float)
+    means, differences = (truth + prediction) / 2, prediction - truth
+    found = statistics.bland_altman(prediction, truth)
+    lines = (
+        ("mean", found.mean, found.mean_interval, "-"),
+        ("+1.96 SD", found.high_limit, found.high_limit_interval, "--"),
+        ("−1.96 SD", found.low_limit, found.low_limit_interval, "--"),
+    )
+
+    def draw(axis: Axes, style: Style) -> None:
+        axis.axhline(0, color=style.line, linewidth=1)
+        for name, value, (low, high), kind in lines:
+            axis.axhspan(low, high, color=COLOURS[series % len(COLOURS)], alpha=0.10, linewidth=0)
+            axis.axhline(value, color=style.ink, linewidth=1, linestyle=kind)
+            text = f"{name}\n{number(value, 'ml').replace('-', '−')}"
+            beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            axis.annotate(text, (1, value), (4, 0), va="center", fontsize=0.9 * style.font_pt, **beside)
+        tips = [
+            f"{c.name}: {d:+.4g} ml, truth {t:.4g} ml"
+            for c, d, t in zip(cases, differences, truth, strict=True)
+        ]
+        points(axis, style, means, differences, tips, series)
+        _volume_axis(axis, means)
+        axis.margins(x=0.05, y=0.1)
+        axis.set_xlabel("mean of truth and prediction, ml")
+        axis.set_ylabel("prediction − truth, ml")
+
+    said = f"mean {found.mean:.4g} ml, limits of agreement {found.low_limit:.4g} to {found.high_limit:.4g} ml"
+    return Panel(label, f"Bland-Altman plot of {label}: {said}, n = {found.n}", draw)
+
+
+def _volume_axis(axis: Axes, volumes: np.ndarray) -> None:
+    """Logarithmic above the smallest volume when volumes are spread widely; 0 has a place of its own."""
+    positive = volumes[volumes > 0]
+    if len(positive) and positive.max() > WIDE_SPREAD * np.percentile(positive, 10):
+        axis.set_xscale(
+            "symlog", linthresh=10.0 ** math.floor(math.log10(np.percentile(positive, 5))), linscale=0.5
+        )
+        axis.set_xlim(left=0 if (volumes <= 0).any() else positive.min() / 1.5)
+        axis.minorticks_off()
+    axis.xaxis.set_major_formatter(short_number)
+
+
+# ---------------------------------------------------------------------------------------------------- against volume
+
+
+def dice_against_volume(summary: Summary) -> Chart | None:
+    """Dice against the true volume on a logarithmic axis, with the line of least squares; a panel for each class."""
+    panels = [
+        panel
+        for i, label in enumerate(summary.classes)
+        if (panel := _against_volume(label, i, summary.cases))
+    ]
+    if not panels:
+        return None
+    return Chart(
+        "dice_volume",
+        "Dice against the true volume (logarithmic axis), with the line of least squares and its R². Cases without "
+        "truth have no place here.",
+        tuple(panels),
+    )
+
+
+def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Panel | None:
+    rows = [(c.name, c.classes[label]["volume_truth_ml"], c.classes[label]["dice"]) for c in cases]
+    rows = [(name, float(volume), float(dice)) for name, volume, dice in rows if volume and dice is not None]
+    if not rows:
+        return None
+    names, volumes, dices = zip(*rows, strict=True)
+    fit = statistics.fit_log_volume(dices, volumes)
+    fitted = not math.isnan(fit.slope)
+    said = f"R² = {fit.r_squared:.2f}" if not math.isnan(fit.r_squared) else "R² undefined"
+
+    def draw(axis: Axes, style: Style) -> None:
+        tips = [f"{name}: Dice {dice:.3f}, {volume:.4g} ml" for name, volume, dice in rows]
+        points(axis, style, volumes, dices, tips, series)
+        if fitted:
+            x = np.array([min(volumes), max(volumes)])
+            y = fit.intercept + fit.slope * np.log10(x)
+            axis.plot(x, y, color=style.ink, linewidth=1.1, linestyle="--", label=f"{said}, n = {fit.n}")
+            axis.legend(loc="lower right")
+        _log_axis(axis, volumes)
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_xlabel("true volume, ml")
+        axis.set_ylabel("Dice")
+
+    return Panel(
+        label, f"Dice of {label} against log volume: {said}, slope {fit.slope:.3g} per tenfold volume", draw
+    )
+
+
+def _log_axis(axis: Axes, values: Sequence[float]) -> None:
+    """Decades where there are several, else further numbers as well; no exponents."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_xscale("log")
+    axis.set_xlim(min(values) / 1.4, max(values) * 1.4)
+    decades = math.log10(max(values) / min(values))
+    between = (1, 2, 3, 4, 5, 6, 8) if decades < 0.6 else (1, 2, 5) if decades < 2 else (1,)
+    axis.xaxis.set_major_locator(LogLocator(10, between))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(short_number)
+
+
+# -------------------------------------------------------------------------------------------------- precision, recall
+
+
+def precision_recall_curves(scored: Mapping[str, Scored]) -> Chart | None:
+    """Precision against recall at all thresholds, a line for each fold; a panel for each class."""
+    counted = {name or "all cases": one.counts for name, one in scored.items() if one.counts}
+    if not counted:
+        return None
+    labels = list(dict.fromkeys(label for cases in counted.values() for c in cases.values() for label in c))
+    return Chart(
+        "precision_recall",
+        "Precision and recall of the voxels of all cases together at thresholds from 0 to 0.99, with the average "
+        "precision (AP); the dot is the threshold 0.5. Grey lines: equal F1, which for voxels is Dice.",
+        tuple(_precision_recall(label, counted) for label in labels),
+    )
+
+
+def _precision_recall(label: str, counted: Mapping[str, Mapping[str, Mapping[str, Counts]]]) -> Panel:
+    curves = {
+        name: precision_recall([classes[label] for classes in cases.values() if label in classes])
+        for name, cases in counted.items()
+    }
+    legend = {name: f"{name}, AP {curve.average_precision:.3f}" for name, curve in curves.items()}
+
+    def draw(axis: Axes, style: Style) -> None:
+        _iso_f1(axis, style)
+        for i, (name, curve) in enumerate(curves.items()):
+            colour = COLOURS[i % len(COLOURS)]
+            axis.plot(curve.recall, curve.precision, color=colour, label=legend[name], zorder=3)
+            half = int(np.searchsorted(curve.thresholds, 0.5))
+            axis.plot(
+                curve.recall[half : half + 1],
+                curve.precision[half : half + 1],
+                marker="o",
+                markersize=0.9 * math.sqrt(style.point_pt2),
+                color=colour,
+                markeredgecolor=style.ink,
+                zorder=4,
+            )
+        axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+        axis.legend(loc="lower left")
+
+    return Panel(label, f"Precision-recall curves of {label}: {'; '.join(legend.values())}", draw)
+
+
+def _iso_f1(axis: Axes, style: Style) -> None:
+    for f1 in ISO_F1:
+        recall = np.linspace(f1 / (2 - f1), 1, 200)  # where precision is 1 to where recall is
+        precision = f1 * recall / (2 * recall - f1)
+        axis.plot(recall, precision, color=style.muted, linewidth=0.7, alpha=0.6, zorder=1)
+        axis.annotate(
+            f"F1 {f1:g}",
+            (1, precision[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=0.85 * style.font_pt,
+            color=style.muted,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- comparison
+
+
+def differences(comparison: Comparison) -> Chart:
+    """The mean difference of each pair of methods with its interval; a panel for each class and main metric."""
+    return Chart(
+        "differences",
+        "Mean difference of each two methods over the cases that both have, with its 95 % interval. Filled: a "
+        f"difference was shown (corrected p at most {comparison.alpha:g}); open: none was shown, which does not mean "
+        "that there is none.",
+        tuple(
+            _differences(label, metric, results[metric].pairs, comparison)
+            for label, results in comparison.classes.items()
+            for metric in comparison.main
+        ),
+    )
+
+
+def _differences(label: str, metric: str, pairs: Sequence[Difference], comparison: Comparison) -> Panel:
+    row = comparison.metrics[metric]
+    names = [f"{pair.first} − {pair.second}" for pair in pairs]
+
+    def draw(axis: Axes, style: Style) -> None:
+        for i, pair in enumerate(pairs):
+            if pair.difference is None:
+                continue
+            if pair.low is not None and pair.high is not None:
+                axis.plot([pair.low, pair.high], [i, i], color=COLOURS[0], linewidth=1.6)
+            fill = COLOURS[0] if pair.better else "none"
+            axis.plot(pair.difference, i, "D", color=COLOURS[0], markerfacecolor=fill, markersize=6)
+        axis.axvline(0, color=style.muted, linewidth=1)
+        axis.set_yticks(range(len(names)), [_folded(name, LETTERS // 2) for name in names])
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        axis.xaxis.set_major_formatter(short_number)
+        better = {"higher": "right: the first is better", "lower": "left: the first is better"}.get(
+            row.better or "", ""
+        )
+        axis.set_xlabel(better or "difference")
+
+    said = "; ".join(
+        f"{name} {difference_text(pair, row.unit)}" for name, pair in zip(names, pairs, strict=True)
+    )
+    title = spoken(metric) + ("" if row.unit == "1" else f", {row.unit}")
+    title = f"{label}: {title}" if len(comparison.classes) > 1 else title
+    return Panel(title, f"Differences in {title}: {said}", draw)

@@ -1,0 +1,275 @@
+"""What lies in a folder that can be reported on: a model, one of its folds, scores, a comparison of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg import messages
+from autoseg.comparison import schema as compare_schema
+from autoseg.curves import read_log
+from autoseg.dataset.schema import FILE_ENDINGS, DatasetJson, read_dataset_json
+from autoseg.errors import AutosegError
+from autoseg.evaluation.overlay import find_images
+from autoseg.evaluation.summary import JSON_NAME, THRESHOLDS_NAME, CaseScores, Summary, read_summary
+from autoseg.evaluation.thresholds import Counts, read_thresholds
+from autoseg.files import read_json, read_model
+from autoseg.fingerprint import Fingerprint
+from autoseg.inference.model import CARD, read_plan
+from autoseg.inference.record import PredictionRecord, read_record
+from autoseg.report.pool import Pool, pool
+
+if TYPE_CHECKING:
+    from autoseg.comparison.schema import Comparison
+    from autoseg.plan import Plan
+
+PLAN, LOG, FOLD_RECORD, VALIDATION = "plan.json", "log.jsonl", "fold.json", "validation"
+FOLD = "fold_"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one fold was trained.
+
+    Attributes:
+        fold: its name, such as ``0`` or ``all``.
+        log: the epochs, see :func:`autoseg.curves.read_log`.
+        record: fold.json; empty while the training is not finished.
+    """
+
+    fold: str
+    log: tuple[dict[str, Any], ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As it is called in the report."""
+        return f"fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored folder of predictions.
+
+    Attributes:
+        name: ``fold 0``, or empty when it is no fold.
+        folder: in which summary.json lies.
+        summary: with the folders of predictions and truths where they are now.
+        counts: case to class to counts at all thresholds; None without thresholds.csv.
+        images: folder of images; None when it is not known.
+        prediction: prediction.json of the masks; None without it.
+    """
+
+    name: str
+    folder: Path
+    summary: Summary
+    counts: dict[str, dict[str, Counts]] | None = None
+    images: Path | None = None
+    prediction: PredictionRecord | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report is made of.
+
+    Attributes:
+        folder: that was given.
+        kind: what it is, in words.
+        plan, info, fingerprint, card: of the model, as far as they are there.
+        trainings: of the folds.
+        scored: the scored folders by name.
+        pool: their cases together; None without scores.
+        comparison: of methods; None without comparison.json.
+    """
+
+    folder: Path
+    kind: str
+    plan: Plan | None = None
+    info: DatasetJson | None = None
+    fingerprint: Fingerprint | None = None
+    card: dict[str, Any] | None = None
+    trainings: tuple[Training, ...] = ()
+    scored: Mapping[str, Scored] = field(default_factory=dict)
+    pool: Pool | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def summary(self) -> Summary | None:
+        """Of all scored cases."""
+        return self.pool.summary if self.pool else None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set: the plan's, or that of the folder around the truths."""
+        if self.plan:
+            return self.plan.dataset
+        truths = self.comparison.truths if self.comparison else ""
+        for scored in self.scored.values():
+            truths = scored.summary.truths
+        folder = Path(truths)
+        return folder.parent.name if folder.name.startswith("labels") else folder.name
+
+    def place(self, case: str) -> tuple[Scored, CaseScores]:
+        """The scored folder of a case of :attr:`summary`, and the case as it is called there."""
+        name, original = self.pool.origin[case]  # type: ignore[union-attr]
+        return self.scored[name], original
+
+
+def collect(folder: Path | str, *, images: Path | None = None, truths: Path | None = None) -> Material:
+    """Read what lies in a folder.
+
+    Args:
+        folder: a model folder, a fold folder, or one with summary.json or comparison.json.
+        images, truths: folders of images and of true masks, where they have moved since.
+
+    Raises:
+        AutosegError: there is nothing to report on, or a file is damaged or of another version.
+    """
+    folder = Path(folder)
+    _refuse_missing(folder, images, truths)
+    folds = _fold_folders(folder)
+    scored = {
+        s.name: s for s in (_scored(*place, images, truths) for place in _scored_folders(folder, folds))
+    }
+    trainings = tuple(
+        _training(fold) for fold in folds if (fold / LOG).is_file() or (fold / FOLD_RECORD).is_file()
+    )
+    model = next((f for f in (folder, folder.parent, folder.parent.parent) if _is_model(f, folder)), None)
+    compared = (folder / compare_schema.JSON_NAME).is_file()
+    if not (scored or trainings or model == folder or compared):
+        raise _nothing_there(folder)
+    return Material(
+        folder=folder,
+        kind=_kind(folder, folds, bool(scored)),
+        plan=read_plan(model) if model else None,
+        info=_info(model, scored),
+        fingerprint=_fingerprint(model),
+        card=read_json(model / CARD) if model and (model / CARD).is_file() else None,
+        trainings=trainings,
+        scored=scored,
+        pool=_pool(scored) if scored else None,
+        comparison=compare_schema.read_comparison(folder) if compared else None,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- which folders
+
+
+def _refuse_missing(folder: Path, images: Path | None, truths: Path | None) -> None:
+    for place, what in ((folder, "folder"), (images, "folder of images"), (truths, "folder of true masks")):
+        if place is not None and not place.is_dir():
+            raise AutosegError(f"the {what} is missing", where=str(place), fix="check the path")
+
+
+def _fold_folders(folder: Path) -> list[Path]:
+    """The folder itself when it is a fold's, or those in it, by number."""
+    if (
+        (folder / LOG).is_file()
+        or (folder / VALIDATION / JSON_NAME).is_file()
+        or (folder / FOLD_RECORD).is_file()
+    ):
+        return [folder]
+    found = [path for path in folder.glob(f"{FOLD}*") if path.is_dir()]
+    return sorted(found, key=lambda p: (not _fold_name(p).isdigit(), _fold_name(p).zfill(6)))
+
+
+def _fold_name(folder: Path) -> str:
+    return folder.name.removeprefix(FOLD)
+
+
+def _scored_folders(folder: Path, folds: list[Path]) -> list[tuple[Path, str]]:
+    """Folders with summary.json and their names; scores beside the folds come before those in them."""
+    if (folder / JSON_NAME).is_file():
+        return [(folder, "")]
+    return [
+        (f / VALIDATION, f"fold {_fold_name(f)}") for f in folds if (f / VALIDATION / JSON_NAME).is_file()
+    ]
+
+
+def _is_model(candidate: Path, folder: Path) -> bool:
+    """Whether a folder is the model that ``folder`` is, or belongs to as ``fold_N`` or ``fold_N/validation``."""
+    if not (candidate / PLAN).is_file():
+        return False
+    return candidate == folder or folder.relative_to(candidate).parts[0].startswith(FOLD)
+
+
+def _kind(folder: Path, folds: list[Path], scored: bool) -> str:
+    if folds == [folder]:
+        return f"fold {_fold_name(folder)} of a model"
+    if folds:
+        return f"model with {len(folds)} fold{'s' * (len(folds) > 1)}"
+    if scored:
+        return "scored predictions"
+    return "model without folds" if (folder / PLAN).is_file() else "comparison of methods"
+
+
+def _nothing_there(folder: Path) -> AutosegError:
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return AutosegError(
+        "there is nothing to report on",
+        where=str(folder),
+        found=(", ".join(names[:6]) + more) if names else "an empty folder",
+        expected=f"{PLAN} with folders {FOLD}N (a model of autoseg_train), {LOG} (one of its folds), "
+        f"{JSON_NAME} (of autoseg_evaluate) or {compare_schema.JSON_NAME} (of autoseg_compare)",
+        fix="give such a folder; masks become one by: autoseg_evaluate -p MASKS -g TRUTHS",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- what is in them
+
+
+def _training(folder: Path) -> Training:
+    log, record = folder / LOG, folder / FOLD_RECORD
+    return Training(
+        _fold_name(folder),
+        tuple(read_log(log)) if log.is_file() else (),
+        read_json(record) if record.is_file() else {},
+    )
+
+
+def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -> Scored:
+    """Scores, with the folders of their files where they are now."""
+    summary = read_summary(folder)
+    true = truths or Path(summary.truths)
+    predictions = Path(summary.predictions)
+    if not _holds_masks(predictions, summary):  # moved, or given relative to another folder
+        predictions = folder if _holds_masks(folder, summary) else predictions
+    thresholds = folder / THRESHOLDS_NAME
+    return Scored(
+        name=name,
+        folder=folder,
+        summary=summary.model_copy(update={"predictions": str(predictions), "truths": str(true)}),
+        counts=read_thresholds(thresholds) if thresholds.is_file() else None,
+        images=images or find_images(true),
+        prediction=read_record(predictions),
+    )
+
+
+def _pool(scored: Mapping[str, Scored]) -> Pool:
+    return pool({n: s.summary for n, s in scored.items()}, {n: s.counts for n, s in scored.items()})
+
+
+def _holds_masks(folder: Path, summary: Summary) -> bool:
+    return any((folder / f"{summary.cases[0].name}{ending}").is_file() for ending in FILE_ENDINGS)
+
+
+def _info(model: Path | None, scored: Mapping[str, Scored]) -> DatasetJson | None:
+    """dataset.json of the model, or the one beside the truths or the predictions."""
+    places = [model] if model else []
+    for one in scored.values():
+        truths = Path(one.summary.truths)
+        places += [truths.parent, truths, Path(one.summary.predictions)]
+    found = next((p / "dataset.json" for p in places if (p / "dataset.json").is_file()), None)
+    try:
+        return read_dataset_json(found) if found else None
+    except AutosegError as error:  # the report is not about it
+        messages.warn(f"dataset.json is left out of the report: {error}")
+        return None
+
+
+def _fingerprint(model: Path | None) -> Fingerprint | None:
+    path = model / "fingerprint.json" if model else None
+    return read_model(path, Fingerprint) if path and path.is_file() else None

@@ -1,0 +1,192 @@
+"""From a folder to report.html: collect, draw, fill the template, write."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoseg.errors import AutosegError
+from autoseg.files import read_json, write_bytes, write_json, write_text
+from autoseg.report import sections, tables
+from autoseg.report.blocks import Absent, Cases, Figure, Page, Section
+from autoseg.report.cases import ShownCase, file_names, show_cases
+from autoseg.report.collect import Material, collect
+from autoseg.report.drawing import Panel, page_svg, paper_files
+from autoseg.report.viewer import SLIDER_PX
+
+REPORT, FILES, LISTING = "report.html", "_files", "files.json"
+SHOWN_CASES = 3
+MOST_CASES = 30
+"""Each takes 1 to 2 MB; a browser opens no page of hundreds."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What of a report the user chooses.
+
+    Attributes:
+        cases: how many are shown.
+        viewers: whether shown cases have a slice viewer.
+        channel: of the images that are shown.
+        command: as it was typed; empty from Python.
+    """
+
+    cases: int = SHOWN_CASES
+    viewers: bool = True
+    channel: int = 0
+    command: str = ""
+
+
+def make_report(
+    folder: Path | str,
+    out: Path | str | None = None,
+    *,
+    images: Path | None = None,
+    truths: Path | None = None,
+    options: Options | None = None,
+) -> Path:
+    """Write a report and, beside it, its figures and tables for a paper.
+
+    Args:
+        folder: see :func:`autoseg.report.collect.collect`.
+        out: a file ``*.html``, or the folder for ``report.html``; None is ``folder``.
+        images, truths: where images and true masks have moved to.
+        options: see there.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        AutosegError: there is nothing to report on, or it cannot be written.
+    """
+    options = options or Options()
+    if not 0 <= options.cases <= MOST_CASES:
+        raise AutosegError(
+            "so many cases cannot be shown", found=options.cases, expected=f"0 to {MOST_CASES}"
+        )
+    material = collect(folder, images=images, truths=truths)
+    path = report_path(Path(folder), Path(out) if out else None)
+    shown, problems = show_cases(material, options.cases, channel=options.channel, viewers=options.viewers)
+    page = make_page(material, shown, problems, options)
+    files, beside = _files(page, shown), path.with_name(f"{path.stem}{FILES}")
+    html = render(page, beside.name if files else "")
+    _write_files(beside, files)
+    write_text(path, html)
+    return path
+
+
+def report_path(folder: Path, out: Path | None) -> Path:
+    """Where the page goes."""
+    if out is None:
+        return folder / REPORT
+    return out if out.suffix.lower() in (".html", ".htm") else out / REPORT
+
+
+def make_page(material: Material, shown: list[ShownCase], problems: list[str], options: Options) -> Page:
+    """All sections, in order."""
+    made = [
+        sections.data_and_plan(material),
+        sections.training(material),
+        sections.scores(material),
+        sections.distributions(material),
+        sections.volumes(material),
+        sections.precision_recall(material),
+        sections.against_volume(material),
+        sections.comparison(material),
+        sections.shown_cases(material, shown, options.cases, problems),
+        sections.warnings(material, problems if shown else []),
+        sections.provenance(material, options.command),
+    ]
+    summary = material.summary
+    return Page(
+        title=material.dataset or material.folder.resolve().name,
+        subtitle=_subtitle(material),
+        facts=tuple(_facts(material)),
+        tiles=sections.tiles(summary) if summary else (),
+        sections=tuple(one for one in made if isinstance(one, Section)),
+        absent=tuple(one for one in made if isinstance(one, Absent)),
+        tables=tables.records(material),
+    )
+
+
+def _subtitle(material: Material) -> str:
+    if material.plan is not None:
+        return f"{material.kind}, plan {material.plan.planner}, trainer {material.plan.trainer}"
+    return material.kind
+
+
+def _facts(material: Material) -> list[tuple[str, str]]:
+    facts = [("report of", f"{datetime.date.today():%Y-%m-%d}"), ("folder", material.folder.resolve().name)]
+    if material.summary is not None:
+        n, folds = len(material.summary.cases), [name for name in material.scored if name]
+        among = f" in {len(folds)} folds" if len(folds) > 1 else f" of {folds[0]}" if folds else ""
+        facts.append(("scored", f"{n} case{'s' * (n > 1)}{among}"))
+        facts.append(("preset", material.summary.preset.name))
+    if material.comparison is not None:
+        facts.append(("methods", ", ".join(method.name for method in material.comparison.methods)))
+    return facts
+
+
+# ------------------------------------------------------------------------------------------------------- rendering
+
+
+def render(page: Page, files: str) -> str:
+    """The page as HTML that loads nothing.
+
+    Args:
+        page: what it says.
+        files: name of the folder with figures and tables; empty without any.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup
+
+    prefixes = iter(range(10_000))
+
+    def svg(panel: Panel) -> Markup:
+        return Markup(page_svg(panel, f"f{next(prefixes)}-"))
+
+    environment = Environment(
+        loader=PackageLoader("autoseg.report", "."),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = lambda content: (
+        f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+    )
+    environment.globals.update(svg=svg, slider_px=SLIDER_PX)
+    return environment.get_template("report.html.j2").render(page=page, files=files)
+
+
+# --------------------------------------------------------------------------------------------- figures and tables
+
+
+def _files(page: Page, shown: list[ShownCase]) -> dict[str, bytes]:
+    """Figures, montages and tables for a paper, by file name."""
+    blocks = [block for section in page.sections for block in section.blocks]
+    files: dict[str, bytes] = {}
+    for block in blocks:
+        if isinstance(block, Figure):
+            files.update(paper_files(block.chart))
+        elif isinstance(block, Cases):
+            files.update({name: one.png for name, one in zip(file_names(shown), shown, strict=True)})
+    files.update({name: table.as_csv().encode() for name, table in page.tables.items()})
+    return files
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files and remove those of an earlier report that this one does not have."""
+    listing = folder / LISTING
+    earlier: Any = read_json(listing) if listing.is_file() else []
+    for name in earlier if isinstance(earlier, list) else []:
+        if isinstance(name, str) and Path(name).name == name and name not in files:
+            (folder / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    if files or earlier:
+        write_json(listing, sorted(files))

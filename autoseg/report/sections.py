@@ -1,0 +1,500 @@
+"""The sections of a report, in the order of the page. A section that cannot be made says why."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from autoseg import messages
+from autoseg.comparison import tables as compare_tables
+from autoseg.comparison.schema import Comparison
+from autoseg.evaluation.summary import ClassSummary, Summary
+from autoseg.evaluation.tables import number, table_metrics
+from autoseg.files import hash_json
+from autoseg.fingerprint import Quantiles
+from autoseg.plan_table import decisions
+from autoseg.report import charts, tables
+from autoseg.report.blocks import (
+    Absent,
+    Block,
+    Cases,
+    Cell,
+    Commands,
+    Figure,
+    Points,
+    Section,
+    Table,
+    Text,
+    Tile,
+    heads,
+    numbers,
+    sparse,
+)
+from autoseg.report.cases import ShownCase
+from autoseg.report.collect import LOG, Material, Training
+
+FEW_CASES = 10
+"""Bootstrap intervals from fewer cases are too narrow."""
+PACKAGES = ("numpy", "scipy", "SimpleITK", "connected-components-3d", "matplotlib", "nilearn")
+EVALUATE = "autoseg_evaluate"
+
+Made = Section | Absent | None
+"""None: such a folder has no such section."""
+
+
+# ------------------------------------------------------------------------------------------------------- the headline
+
+
+def tiles(summary: Summary) -> tuple[Tile, ...]:
+    """The main result of each class: the first metric of the preset's table, missed cases and false alarms."""
+    metric = table_metrics(summary)[0]
+    return tuple(_tile(label, metric, entry, summary) for label, entry in summary.classes.items())
+
+
+def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary) -> Tile:
+    unit, mean = summary.metrics[metric].unit, entry.all[metric]
+    low, high = number(mean.low, unit), number(mean.high, unit)
+    interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
+    lines = [f"{interval}n = {mean.n}" + (f", {mean.undefined} undefined" if mean.undefined else "")]
+    if entry.empty_truth:
+        present = entry.truth_present[metric]
+        lines.append(f"{tables.interval(present, unit)} in the {present.n} cases with truth")
+    lines.append(f"missed: {entry.missed} of {_cases(entry.cases - entry.empty_truth)} with truth")
+    if entry.empty_truth:
+        lines.append(f"false alarms: {entry.false_alarms} of {_cases(entry.empty_truth)} without truth")
+    return Tile(
+        label,
+        number(mean.mean, unit),
+        f"mean {compare_tables.spoken(metric)}" + ("" if unit == "1" else f", {unit}"),
+        tuple(lines),
+    )
+
+
+def _cases(n: int) -> str:
+    return f"{n} case" if n == 1 else f"{n} cases"
+
+
+# ---------------------------------------------------------------------------------------------------- data and plan
+
+
+def data_and_plan(material: Material) -> Made:
+    """What the data set is, and every decision of the plan with its reason."""
+    blocks: list[Block] = []
+    facts = _data_facts(material)
+    if facts:
+        rows = tuple((Cell(name, head=True), Cell(text)) for name, text in facts)
+        blocks.append(Table("Data set", heads("", "values"), rows))
+    if material.plan is not None:
+        blocks += [_plan_table(title, rows) for title, rows in decisions(material.plan)]
+    elif facts:
+        blocks.append(
+            Text(
+                ("There is no plan with these files: a model's folder has one, masks have none.",), muted=True
+            )
+        )
+    if not blocks:
+        return (
+            None
+            if _only_compared(material)
+            else Absent(
+                "Data set and plan", "there is neither a plan.json nor a dataset.json with these files"
+            )
+        )
+    return Section("data", "Data set and plan", tuple(blocks))
+
+
+def _data_facts(material: Material) -> list[tuple[str, str]]:
+    info, fingerprint = material.info, material.fingerprint
+    facts = []
+    if info is not None:
+        labels = (
+            f"{name} ({'+'.join(map(str, v)) if isinstance(v, list) else v})"
+            for name, v in info.labels.items()
+        )
+        facts += [("channels", ", ".join(info.channel_names.values())), ("labels", ", ".join(labels))]
+        facts += [
+            (key, str(info.model_extra[key]))
+            for key in ("licence", "license")
+            if key in (info.model_extra or {})
+        ]
+    if fingerprint is not None:
+        of = fingerprint.summary
+        facts += [
+            ("cases", f"{of.n_cases}, {round(of.empty_share * of.n_cases)} of them without foreground"),
+            ("size (z, y, x)", " x ".join(_range(q, "voxels") for q in of.shape)),
+            ("spacing (z, y, x), mm", " x ".join(_range(q, "mm") for q in of.spacing_mm)),
+            ("orientation", ", ".join(f"{name} ({_cases(n)})" for name, n in of.orientations.items())),
+            ("lesions per case", _quantiles(of.lesions_per_case)),
+            ("volume of a lesion, ml", _quantiles(of.lesion_volume_ml)),
+            ("lesion volume per case, ml", _quantiles(of.load_per_case_ml)),
+        ]
+    return facts
+
+
+def _range(q: Quantiles, unit: str) -> str:
+    if q.min is None or q.median is None or q.max is None:
+        return "-"
+    middle, low, high = (f"{v:.4g}" for v in (q.median, q.min, q.max))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _quantiles(q: Quantiles) -> str:
+    if q.median is None:
+        return "-"
+    return f"median {q.median:.4g}, quartiles {q.q25:.4g} to {q.q75:.4g}, range {q.min:.4g} to {q.max:.4g}"
+
+
+def _plan_table(title: str, rows: Sequence[tuple]) -> Table:
+    """A part of the plan; lines without label continue the value above them."""
+    made: list[list[str]] = []
+    for row, why in rows:
+        if row.label or not made:
+            made.append([row.label, row.value, why])
+        else:
+            made[-1][1] += f"\n{row.value}"
+    cells = tuple((Cell(label, head=True), Cell(value), Cell(why)) for label, value, why in made)
+    return Table(f"Plan: {title.lower()}", heads("decision", "value", "why"), cells)
+
+
+def _only_compared(material: Material) -> bool:
+    """Whether the folder is one of autoseg_compare, which has none of the other sections."""
+    return not (material.plan or material.trainings or material.scored)
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+def training(material: Material) -> Made:
+    """Curves and the facts of each fold's training."""
+    if not material.trainings:
+        return (
+            None
+            if _only_compared(material)
+            else Absent(
+                "Training curves",
+                f"there is no {LOG}: these masks were not made by a training that lies here",
+            )
+        )
+    chart = charts.training_curves(material.trainings)
+    blocks: list[Block] = [Figure(chart)] if chart else []
+    blocks.append(_training_table(material.trainings))
+    return Section("training", "Training", tuple(blocks))
+
+
+def _training_table(trainings: Sequence[Training]) -> Table:
+    rows = []
+    for one in trainings:
+        record, seconds = one.record, sum(entry.get("seconds", 0) for entry in one.log)
+        rows.append(
+            (
+                Cell(one.name, head=True),
+                *numbers(
+                    [
+                        str(len(one.log)),
+                        _count(record.get("train_cases")),
+                        _count(record.get("validation_cases")),
+                        messages.duration(record.get("seconds") or seconds) if seconds or record else "-",
+                    ]
+                ),
+                Cell(str(record.get("device", "-"))),
+                Cell("finished" if record else "not finished"),
+            )
+        )
+    header = heads("fold", "#epochs", "#training cases", "#validation cases", "#time", "device", "state")
+    return Table("Folds", header, tuple(rows))
+
+
+def _count(names: Sequence[str] | None) -> str:
+    return "-" if names is None else str(len(names))
+
+
+# ------------------------------------------------------------------------------------------------------ the scores
+
+NOT_SCORED = f"there is no summary.json: run {EVALUATE}, or finish the training of a fold"
+
+
+def scores(material: Material) -> Made:
+    """Means with intervals, whole cases, all cases as one, folds, strata, every case, definitions."""
+    summary = material.summary
+    if summary is None:
+        return None if _only_compared(material) else Absent("Scores", NOT_SCORED)
+    preset = summary.preset
+    source = f" ({preset.source})" if preset.source else ""
+    blocks: list[Block] = [
+        Text((f"Preset {preset.name}: {preset.title}{source}. Intervals: {summary.interval}.",)),
+        *([Points(tuple(preset.notes))] if preset.notes else []),
+        tables.main_scores(summary),
+        tables.detection(summary),
+    ]
+    if len(material.scored) > 1:
+        blocks.append(tables.folds(material))
+    blocks += [tables.strata(one, summary) for one in summary.strata]
+    blocks.append(tables.cohort(summary))
+    blocks += [tables.all_scores(summary, label) for label in summary.classes]
+    blocks += [tables.cases(material), tables.definitions(summary)]
+    return Section("scores", "Scores", tuple(blocks))
+
+
+def distributions(material: Material) -> Made:
+    """The cases behind the means, for each class and each stratum."""
+    summary = material.summary
+    if summary is None:
+        return None
+    made = [charts.distributions(summary)]
+    made += [charts.stratum(one, summary, i + 1) for i, one in enumerate(summary.strata)]
+    return Section("distributions", "Distributions", tuple(Figure(chart) for chart in made))
+
+
+def volumes(material: Material) -> Made:
+    """Bland-Altman."""
+    return _charted(
+        material, "agreement", "Agreement of volumes", charts.agreement, "limits of agreement need two cases"
+    )
+
+
+def against_volume(material: Material) -> Made:
+    """Dice against volume."""
+    return _charted(
+        material,
+        "volume",
+        "Dice against volume",
+        charts.dice_against_volume,
+        "no case has truth of any class",
+    )
+
+
+def _charted(
+    material: Material, name: str, title: str, draw: Callable[[Summary], charts.Chart | None], why: str
+) -> Made:
+    if material.summary is None:
+        return None
+    chart = draw(material.summary)
+    return Section(name, title, (Figure(chart),)) if chart else Absent(title, why)
+
+
+def precision_recall(material: Material) -> Made:
+    """Precision-recall curves."""
+    if material.summary is None:
+        return None
+    chart = charts.precision_recall_curves(material.scored)
+    if chart is None:
+        return Absent(
+            "Precision and recall",
+            "there is no thresholds.csv, because there were no probabilities: predict with --save_probabilities, then "
+            f"run {EVALUATE} again",
+        )
+    lacking = [name for name, one in material.scored.items() if not one.counts]
+    note = [Text((f"Without probabilities: {', '.join(lacking)}.",), muted=True)] if lacking else []
+    return Section("precision_recall", "Precision and recall", (Figure(chart), *note))
+
+
+def shown_cases(material: Material, shown: Sequence[ShownCase], wanted: int, problems: Sequence[str]) -> Made:
+    """Montages and viewers."""
+    if material.summary is None:
+        return None
+    if shown:
+        return Section("cases", "Cases", (Cases(tuple(shown)),))
+    why = "; ".join(problems) if wanted else "no cases were asked for (--cases 0)"
+    return Absent("Cases", why)
+
+
+# -------------------------------------------------------------------------------------------------------- comparison
+
+
+def comparison(material: Material) -> Made:
+    """What autoseg_compare found."""
+    found = material.comparison
+    if found is None:
+        return None
+    blocks: list[Block] = [
+        Points(tuple(compare_tables.sentences(found))),
+        Figure(charts.differences(found)),
+        _ranking(found),
+        _differences(found),
+        Text((f"Intervals: {found.interval}. Correction: {found.correction}.", *found.notes), muted=True),
+    ]
+    return Section("comparison", "Comparison of methods", tuple(blocks))
+
+
+def _ranking(found: Comparison) -> Table:
+    rows = []
+    for label, results in found.classes.items():
+        for metric in found.main:
+            unit = found.metrics[metric].unit
+            for one in results[metric].ranking:
+                interval = (
+                    f" [{number(one.low, unit)}, {number(one.high, unit)}]" if one.low is not None else ""
+                )
+                texts = [number(one.mean, unit) + interval, number(one.sd, unit), str(results[metric].n)]
+                row = found.metrics[metric]
+                rows.append(
+                    (
+                        Cell(label, head=True),
+                        tables.metric_cell(metric, row),
+                        Cell(one.method),
+                        *numbers(texts),
+                    )
+                )
+    header = heads("class", "metric", "method", "#mean [95 % interval]", "#SD", "#n")
+    return Table("Means where the metric is defined for every method, the best first", header, sparse(rows))
+
+
+def _differences(found: Comparison) -> Table:
+    rows = []
+    for label, results in found.classes.items():
+        for metric in found.main:
+            row = found.metrics[metric]
+            for pair in results[metric].pairs:
+                texts = [
+                    compare_tables.difference_text(pair, row.unit),
+                    compare_tables.p_text(pair.p_holm),
+                    f"{pair.wins} / {pair.ties} / {pair.losses}",
+                    str(pair.n),
+                ]
+                cells = (
+                    Cell(f"{pair.first} − {pair.second}"),
+                    *numbers(texts),
+                    Cell(pair.better or "not shown"),
+                )
+                rows.append((Cell(label, head=True), tables.metric_cell(metric, row), *cells))
+    header = heads(
+        "class",
+        "metric",
+        "methods",
+        "#difference [95 % interval]",
+        "#p (Holm)",
+        "#better / same / worse",
+        "#n",
+        "better",
+    )
+    return Table("Differences", header, sparse(rows))
+
+
+# ---------------------------------------------------------------------------------------------- warnings, provenance
+
+
+def warnings(material: Material, problems: Sequence[str]) -> Made:
+    """What a reader must know before believing the numbers."""
+    items = [*problems]
+    summary = material.summary
+    if summary is not None:
+        items += summary.warnings
+        items += _named(summary.ignored, "predictions without truth were not scored")
+        items += _named(summary.unpredicted, "truths without prediction were left out")
+        few = [label for label, entry in summary.classes.items() if entry.cases < FEW_CASES]
+        if few and len(summary.cases) > 1:
+            items.append(
+                f"Intervals of fewer than {FEW_CASES} cases are usually too narrow; here n = {len(summary.cases)}."
+            )
+    if material.pool and material.pool.left_out:
+        items.append(f"Strata that not all folds have are left out: {', '.join(material.pool.left_out)}.")
+    items += _unfinished(material)
+    if material.comparison:
+        items += material.comparison.warnings
+    unique = tuple(dict.fromkeys(items))
+    if not unique:
+        return Section("warnings", "Warnings", (Text(("None.",), muted=True),))
+    return Section("warnings", "Warnings", (Points(unique, warning=True),))
+
+
+def _named(names: Sequence[str], what: str, most: int = 8) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return [f"{len(names)} {what}: {', '.join(names[:most])}{more}."]
+
+
+def _unfinished(material: Material) -> list[str]:
+    """Folds without a result, and folds that were trained by another plan."""
+    items = []
+    scored = set(material.scored)
+    if "" not in scored:
+        lacking = [t.name for t in material.trainings if t.name not in scored and t.fold != "all"]
+        if lacking:
+            items.append(f"Not scored yet, because the training is not finished: {', '.join(lacking)}.")
+        if any(t.fold == "all" for t in material.trainings):
+            items.append("The fold 'all' was trained on every case and has no validation of its own.")
+    if material.plan is not None:
+        expected = hash_json(material.plan)
+        other = [t.name for t in material.trainings if t.record.get("plan_hash", expected) != expected]
+        if other:
+            items.append(f"Trained with another plan than plan.json: {', '.join(other)}.")
+    return items
+
+
+def provenance(material: Material, command: str) -> Section:
+    """Commands, versions and hashes."""
+    commands = [one.summary.command for one in material.scored.values() if one.summary.command]
+    commands += [material.comparison.command] if material.comparison and material.comparison.command else []
+    commands += [command] if command else []
+    blocks: list[Block] = []
+    if commands:
+        blocks += [Text(("Commands, as they were typed:",)), Commands(tuple(dict.fromkeys(commands)))]
+    facts = [*_versions(material), *_places(material), *_hashes(material)]
+    rows = tuple((Cell(name, head=True), Cell(text)) for name, text in facts)
+    blocks.append(Table("Versions, folders and hashes", heads("", "value"), rows))
+    return Section("provenance", "How it was made", tuple(blocks))
+
+
+def _versions(material: Material) -> list[tuple[str, str]]:
+    facts = [("autoseg, this report", version("autoseg"))]
+    scored = {one.summary.autoseg_version for one in material.scored.values()}
+    scored |= {material.comparison.autoseg_version} if material.comparison else set()
+    if scored:
+        facts.append(("autoseg, scores", ", ".join(sorted(scored))))
+    for key, title in (("autoseg_version", "autoseg, training"), ("torch_version", "torch, training")):
+        found = sorted({str(t.record[key]) for t in material.trainings if key in t.record})
+        facts += [(title, ", ".join(found))] if found else []
+    facts.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
+    facts.append(("packages", ", ".join(f"{name} {_installed(name)}" for name in PACKAGES)))
+    return facts
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _places(material: Material) -> list[tuple[str, str]]:
+    facts = [("reported folder", str(Path(material.folder).resolve()))]
+    facts += [
+        ("predictions", text)
+        for text in dict.fromkeys(s.summary.predictions for s in material.scored.values())
+    ]
+    facts += [("truths", text) for text in dict.fromkeys(s.summary.truths for s in material.scored.values())]
+    facts += [
+        ("images", text)
+        for text in dict.fromkeys(str(s.images) for s in material.scored.values() if s.images)
+    ]
+    return facts
+
+
+def _hashes(material: Material) -> list[tuple[str, str]]:
+    facts = []
+    if material.plan is not None:
+        facts += [
+            ("plan", hash_json(material.plan)),
+            ("fingerprint of the data", material.plan.fingerprint_hash),
+        ]
+        facts.append(("seed", str(material.plan.seed)))
+    for one in material.scored.values():
+        if one.prediction is not None:
+            identity = one.prediction.identity
+            options = ", ".join(
+                f"{key} {value}" for key, value in identity.items() if key not in ("model", "dataset")
+            )
+            name = f"model, {one.name}" if one.name else "model"
+            facts.append((name, f"{identity.get('model', 'unknown')} ({options})"))
+    if material.summary is not None:
+        facts.append(("masks", "SHA-256 of every scored file: cases.csv beside this report"))
+    return facts
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

@@ -1,0 +1,355 @@
+"""Reports of every kind of folder: what is in them, what is not and why, and that they stand on their own."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from reports import EVIL_CASE, EVIL_CLASS, Read, write_raw, write_scores
+
+from autoseg.cli import report as command
+from autoseg.comparison.compare import compare_folders
+from autoseg.comparison.tables import sentences
+from autoseg.errors import AutosegError
+from autoseg.evaluation.summary import read_summary
+from autoseg.evaluation.tables import number
+from autoseg.report import charts
+from autoseg.report.drawing import page_svg, paper_files
+from autoseg.report.page import Options, make_report
+
+SCORES = [
+    "data",
+    "scores",
+    "distributions",
+    "agreement",
+    "precision_recall",
+    "volume",
+    "cases",
+    "warnings",
+    "provenance",
+]
+SCORES_WITHOUT_CASES = [name for name in SCORES if name != "cases"]
+
+
+@pytest.fixture(scope="module")
+def page(report, scored, tmp_path_factory) -> Read:
+    """The report of a scored folder."""
+    return report(scored, tmp_path_factory.mktemp("report"), cases=3, command="autoseg_report <masks>")
+
+
+# ------------------------------------------------------------------------------------------- which sections there are
+
+
+def test_a_scored_folder_has_all_but_the_training(page):
+    assert page.sections == [*SCORES, "absent"]
+    assert "Training curves: there is no log.jsonl" in page.text
+    assert "There is no plan with these files" in page.text
+
+
+def test_the_headline_comes_before_everything(page, scored):
+    entry = read_summary(scored).classes["lesion"]
+    head = page.text[: page.text.index("Data set and plan")]
+    for text in (
+        "Dataset901_Synthetic",
+        number(entry.all["dice"].mean, "1"),
+        "mean Dice",
+        f"{number(entry.all['dice'].low, '1')} to {number(entry.all['dice'].high, '1')}, n = 12",
+        "missed: 0 of 10 cases with truth",
+        "false alarms: 0 of 2 cases without truth",
+    ):
+        assert text in head
+
+
+def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
+    page = sketch(write_model(tmp_path, probabilities=True))
+    assert page.sections == ["data", "training", *SCORES_WITHOUT_CASES[1:], "absent"]
+    assert "model with 2 folds, plan unet, trainer unet" in page.text
+    assert "12 cases in 2 folds" in page.text
+    assert "mean of folds ± SD" in page.text
+    said = next(a["aria-label"] for a in page.all("div") if "Precision-recall" in a.get("aria-label", ""))
+    assert re.search(r"fold 0, AP 0\.\d{3}; fold 1, AP 0\.\d{3}", said)
+    assert page.path.name == "report.html" and page.path.parent.name == "unet__unet"
+
+
+def test_a_fold_alone_and_its_validation_find_the_plan(write_model, sketch, tmp_path):
+    model = write_model(tmp_path)
+    fold, validation = sketch(model / "fold_1"), sketch(model / "fold_1" / "validation")
+    assert "fold 1 of a model, plan unet" in fold.text and "6 cases of fold 1" in fold.text
+    assert "training" in fold.sections and "training" not in validation.sections
+    assert "scored predictions, plan unet" in validation.text
+
+
+def test_what_a_running_training_lacks_is_said(write_model, sketch, tmp_path):
+    page = sketch(write_model(tmp_path, folds=((0, range(6)), (1, ()))))
+    assert "Not scored yet, because the training is not finished: fold 1." in page.text
+    assert ["fold 1", "4", "-", "-", "4 s", "-", "not finished"] in page.rows
+    page = sketch(write_model(tmp_path / "b", folds=((0, ()),)))
+    assert page.sections == ["data", "training", "warnings", "provenance", "absent"]
+    assert (
+        "Scores: there is no summary.json: run autoseg_evaluate, or finish the training of a fold."
+        in page.text
+    )
+
+
+def test_without_probabilities_there_are_no_curves(raw, sketch, tmp_path):
+    write_scores(tmp_path / "masks", raw, range(3))
+    page = sketch(tmp_path / "masks")
+    assert "precision_recall" not in page.sections
+    assert "Precision and recall: there is no thresholds.csv" in page.text
+    assert "Intervals of fewer than 10 cases are usually too narrow; here n = 3." in page.text
+
+
+def test_a_comparison_has_its_own_page(raw, scored, sketch, tmp_path):
+    write_scores(tmp_path / "other", raw, [*range(1, 12), 0])
+    comparison = compare_folders([scored, tmp_path / "other"], raw / "labelsTr")
+    (tmp_path / "comparison.json").write_text(comparison.model_dump_json())
+    page = sketch(tmp_path)
+    assert page.sections == ["comparison", "warnings", "provenance"]
+    assert all(sentence in page.text for sentence in sentences(comparison))
+    pair = comparison.classes["label 1"][comparison.main[0]].pairs[0]
+    assert any(
+        f"{pair.first} − {pair.second}" in row and f"{pair.wins} / {pair.ties} / {pair.losses}" in row
+        for row in page.rows
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(AutosegError, match="there is nothing to report on") as error:
+        make_report(tmp_path)
+    message = str(error.value)
+    assert "notes.txt" in message
+    for wanted in ("plan.json with folders fold_N", "log.jsonl", "summary.json", "comparison.json"):
+        assert wanted in message
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_missing_folders_and_odd_numbers_are_refused(scored, tmp_path):
+    with pytest.raises(AutosegError, match="the folder is missing"):
+        make_report(tmp_path / "nowhere")
+    with pytest.raises(AutosegError, match="the folder of images is missing"):
+        make_report(scored, images=tmp_path / "nowhere")
+    with pytest.raises(AutosegError, match="the folder of true masks is missing"):
+        make_report(scored, truths=tmp_path / "nowhere")
+    with pytest.raises(AutosegError, match="so many cases cannot be shown"):
+        make_report(scored, options=Options(cases=31))
+
+
+def test_folds_of_different_presets_are_not_mixed(write_model, raw, tmp_path):
+    model = write_model(tmp_path)
+    write_scores(model / "fold_1" / "validation", raw, range(6, 12), preset="isles22")
+    with pytest.raises(AutosegError, match="fold 0 and fold 1 were scored by different preset"):
+        make_report(model)
+
+
+# -------------------------------------------------------------------------------------------------- what the cases show
+
+
+def test_a_mask_that_has_changed_is_not_shown(scored, sketch, tmp_path):
+    folder = shutil.copytree(scored, tmp_path / "masks")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["predictions"] = "somewhere/else"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "cases" in sketch(folder, cases=1).sections  # masks are found beside summary.json
+    for path in folder.glob("*.nii.gz"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    page = sketch(folder, cases=1)
+    assert "cases" not in page.sections
+    assert "the predicted mask has changed since it was scored" in page.text
+
+
+def test_moved_images_and_truths_are_given(raw, scored, sketch, tmp_path):
+    folder = shutil.copytree(scored, tmp_path / "masks")
+    moved = shutil.copytree(raw, tmp_path / "moved")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["truths"] = "gone/truth"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "the folder of images is not known" in sketch(folder, cases=1).text
+    page = sketch(folder, truths=moved / "labelsTr", cases=1)
+    assert "cases" in page.sections and str(moved / "imagesTr") in page.text
+    images = (moved / "imagesTr").rename(tmp_path / "pictures")
+    assert "cases" in sketch(folder, truths=moved / "labelsTr", images=images, cases=1).sections
+
+
+def test_as_many_cases_as_asked_for(scored, sketch, tmp_path):
+    assert "no cases were asked for" in sketch(scored, tmp_path, cases=0).text
+    titles = re.findall(r"(\S.*?) case: case_", sketch(scored, tmp_path, cases=4).text)
+    assert [title for title in titles if title[0].isupper()] == [
+        "Worst",
+        "Number 4 of 10 from the worst,",
+        "Number 7 of 10 from the worst,",
+        "Best",
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- the numbers
+
+
+def test_tables_equal_the_summary(page, scored):
+    summary = read_summary(scored)
+    for metric in summary.preset.table:
+        unit, mean = summary.metrics[metric].unit, summary.classes["lesion"].all[metric]
+        ends = f"[{number(mean.low, unit)}, {number(mean.high, unit)}]"
+        cells = [f"{number(mean.mean, unit)} {ends}", number(mean.sd, unit), number(mean.median, unit)]
+        cells += [str(mean.n), str(mean.undefined)]
+        assert any(row[1:6] == cells for row in page.rows), metric
+    levels = [level for one in summary.strata for level in one.classes["lesion"]]
+    assert [level.name for level in levels] == ["no lesion", "16 to 36 voxels", "64 to 196 voxels", "A", "B"]
+    for level in levels:
+        dice = level.metrics["dice"]
+        text = f"{number(dice.mean, '1')} [{number(dice.low, '1')}, {number(dice.high, '1')}]"
+        assert any(
+            level.name in row[:2] and text in row and row[-1] == str(len(level.cases)) for row in page.rows
+        )
+    names = [row[0] for row in page.rows if row and row[0].startswith("case_")]
+    dice = {case.name: case.mean_dice for case in summary.cases}
+    assert names == sorted(names, key=lambda name: (dice[name], name)) and len(names) == 12
+
+
+def test_csv_files_hold_the_summary_in_full(page, scored):
+    summary, files = read_summary(scored), page.path.parent / "report_files"
+    rows = list(csv.DictReader((files / "scores.csv").open()))
+    assert len(rows) == 2 * len(summary.metrics)
+    for row in rows:
+        entry = summary.classes["lesion"]
+        mean = (entry.all if row["cases"] == "all" else entry.truth_present)[row["metric"]]
+        assert row["preset"] == "autoseg" and int(row["n"]) == mean.n
+        assert (float(row["mean"]) if row["mean"] else None) == mean.mean
+    cases = {row["case"]: row for row in csv.DictReader((files / "cases.csv").open())}
+    for case in summary.cases:
+        assert float(cases[case.name]["dice"]) == case.classes["lesion"]["dice"]
+        assert cases[case.name]["truth_sha256"] == case.truth_sha256
+        assert cases[case.name]["scanner"] == case.groups["scanner"]
+    curve = list(csv.DictReader((files / "precision_recall.csv").open()))
+    average = summary.classes["lesion"].cohort["average_precision"].value
+    assert len(curve) == 100 and float(curve[0]["average_precision"]) == pytest.approx(average, abs=1e-12)
+
+
+def test_pooled_means_are_those_of_all_cases(write_model, sketch, tmp_path):
+    page = sketch(write_model(tmp_path, strata=["voxels_truth=q2"]))
+    summaries = [read_summary(page.path.parent / f"fold_{i}" / "validation") for i in (0, 1)]
+    values = [[case.classes["lesion"]["dice"] for case in summary.cases] for summary in summaries]
+    files = page.path.parent / "report_files"
+    scores = list(csv.DictReader((files / "scores.csv").open()))
+    pooled = next(row for row in scores if row["metric"] == "dice" and row["cases"] == "all")
+    assert float(pooled["mean"]) == pytest.approx(np.mean(sum(values, []))) and pooled["n"] == "12"
+    folds = [row for row in csv.DictReader((files / "folds.csv").open()) if row["metric"] == "dice"]
+    assert [row["fold"] for row in folds] == ["fold 0", "fold 1", "mean of folds"]
+    means = [np.mean(v) for v in values]
+    assert [float(row["mean"]) for row in folds] == pytest.approx([*means, np.mean(means)])
+    assert float(folds[2]["sd"]) == pytest.approx(np.std(means, ddof=1)) and folds[2]["low"] == ""
+    levels = {row["level"] for row in csv.DictReader((files / "strata.csv").open())}
+    assert levels == {
+        "no lesion",
+        "16 to 36 voxels",
+        "64 to 196 voxels",
+    }  # cut anew, as for all cases at once
+
+
+# ------------------------------------------------------------------------------------------------ standing on its own
+
+
+def test_nothing_is_loaded(page):
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert re.match(r"data:|#|$", attributes.get(name, "")), (tag, name, attributes[name][:80])
+    html = page.path.read_text()
+    assert not re.search(r"url\((?!#)|@import|@font-face|<link|<script", html)
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_svg_takes_the_colours_of_the_page(page):
+    html = page.path.read_text()
+    assert not re.search("#010203|#040506|#070809", html)
+    svg = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    for colour in ("fill: currentColor", "stroke: currentColor", "var(--line)", "var(--font)"):
+        assert colour in svg
+    assert "DejaVu" not in svg and "<metadata" not in svg and "tip:" not in svg
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_ids_are_unique_and_found(page):
+    html = page.path.read_text()
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r'href="#([^"]+)"', html)) | set(re.findall(r"url\(#([^)]+)\)", html))
+    assert wanted <= set(ids)
+
+
+def test_pictures_have_words(page):
+    assert all(image["alt"] and image["width"] and image["height"] for image in page.all("img"))
+    panels = [a for a in page.all("div") if a.get("role") == "img"]
+    assert panels and all(panel["aria-label"] for panel in panels)
+    assert len(page.all("svg")) == len(panels)
+    assert "<title>case_03: Dice " in page.path.read_text()  # points say which case they are
+    assert [tag for tag, _ in page.elements if tag == "h1"] == ["h1"]
+
+
+def test_paper_figures_are_light_and_have_their_files(page):
+    files = page.path.parent / "report_files"
+    names = json.loads((files / "files.json").read_text())
+    assert sorted(path.name for path in files.iterdir()) == sorted([*names, "files.json"])
+    for name in (
+        "distributions",
+        "bland_altman",
+        "precision_recall",
+        "dice_volume",
+        "stratum_1",
+        "stratum_2",
+    ):
+        assert (files / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        svg = (files / f"{name}.svg").read_text()
+        assert "Arial" in svg and "fill: #ffffff" in svg and "currentColor" not in svg
+
+
+def test_files_of_an_earlier_report_are_removed(scored, sketch, tmp_path):
+    page = sketch(scored, tmp_path / "page.html", cases=1)
+    files = tmp_path / "page_files"
+    (files / "mine.png").write_bytes(b"")
+    assert page.path == tmp_path / "page.html" and list(files.glob("case_1_*.png"))
+    sketch(scored, tmp_path / "page.html", cases=0)
+    assert not list(files.glob("case_1_*.png")) and (files / "mine.png").exists()
+
+
+def test_the_same_figure_gives_the_same_bytes(scored):
+    chart = charts.dice_against_volume(read_summary(scored))
+    assert page_svg(chart.panels[0], "a-") == page_svg(chart.panels[0], "a-")
+    assert paper_files(chart) == paper_files(chart)
+
+
+# ----------------------------------------------------------------------------------------------------------- escaping
+
+
+def test_names_cannot_write_html(sketch, tmp_path):
+    raw = write_raw(tmp_path, [EVIL_CASE, "b"], [EVIL_CLASS, "$x_1$ & more"], channel="<T2>")
+    write_scores(tmp_path / "masks", raw, range(2), labels=2)
+    page = sketch(tmp_path / "masks", cases=2, command="autoseg_report <img src=x>")
+    assert page.all("script") == [] and all(image["src"].startswith("data:") for image in page.all("img"))
+    for text in (EVIL_CASE, EVIL_CLASS, "$x_1$ & more", "<T2>", "autoseg_report <img src=x>"):
+        assert text in page.text
+    assert any(EVIL_CASE in image["alt"] for image in page.all("img"))
+    assert sorted(path.name for path in (tmp_path / "masks/report_files").glob("case_*.png")) == [
+        "case_1_b.png",
+        "case_2_a_b___c_.png",
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command(scored, tmp_path, capsys):
+    assert command.main([str(scored), "-o", str(tmp_path), "--cases", "1", "--no_viewer"]) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'report.html'} (0." in said and str(tmp_path / "report_files") in said
+    assert (
+        f"autoseg_report {scored} -o {tmp_path} --cases 1 --no_viewer"
+        in Read((tmp_path / "report.html").read_text()).text
+    )
+    assert command.main([str(tmp_path / "nowhere")]) == 1
+    assert "the folder is missing" in capsys.readouterr().err
