@@ -2,7 +2,7 @@
 
 Notation: ``b`` batch, ``c`` image channels, ``k`` outputs, ``z, y, x`` space (``y, x`` for 2D networks).
 Every network maps ``[b, c, z, y, x]`` to logits ``[b, k, z, y, x]``; in training mode it may return a list
-of such outputs, the finest first.
+of such outputs, the first of which counts: coarser ones follow (deep supervision), or auxiliary ones of its own loss.
 """
 
 from __future__ import annotations
@@ -31,4 +31,8 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
+from autoseg.networks import ratlesnet as _ratlesnet  # noqa: E402, F401
+from autoseg.networks import ratlesnetv2 as _ratlesnetv2  # noqa: E402, F401
 from autoseg.networks import unet as _unet  # noqa: E402, F401  (registers its networks)
+from autoseg.networks import unet3d as _unet3d  # noqa: E402, F401
+from autoseg.networks import voxresnet as _voxresnet  # noqa: E402, F401

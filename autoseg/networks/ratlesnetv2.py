@@ -1,0 +1,340 @@
+"""RatLesNetv2 and the variants of its ablation study (Valverde et al. 2020, doi 10.3389/fnins.2020.610239).
+
+A U-shaped network of two-convolution blocks in the order ReLU, batch normalisation, convolution: a 1x1x1 stem, one
+block and one max pooling (ceiling) per level, nothing at the bottom; then per level a 1x1x1 squeeze, trilinear
+upsampling to the size of the skip, concatenation (upsampled first) and one block; a 1x1x1 head. Because sizes are
+rounded up on the way down and taken from the skips on the way up, any size fits, also a single slice.
+
+The names and the order of the parameters are those of the weights that the authors released, so that these load as
+they are. Notation as in :mod:`autoseg.networks`; V is the number of voxels, w the width.
+
+Memory, exact in value: the concatenations are made where they are read and not kept. Without gradients in evaluation
+mode the normalisation overwrites its input, which is always a tensor of the block's own. ``checkpointing`` keeps only
+what stands between the convolutions and computes activation, normalisation and concatenation again in the backward
+pass; no convolution runs twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.networks import REGISTRY
+
+LEVELS = (1, 2, 3)
+
+
+class RatLesNetv2(nn.Module):
+    """Image ``[b, c, z, y, x]`` of any size to logits ``[b, k, z, y, x]``, in both modes.
+
+    Args:
+        in_channels, out_channels: of image and logits.
+        width: w, the feature maps of the encoder; blocks of the decoder have 2w.
+        levels: how often the resolution is halved; 3 as published, 2 in the ablation with half the receptive field.
+        block: makes a block from its number of feature maps and ``checkpointing``.
+        checkpointing: trade time for memory in training, see the module.
+    """
+
+    divisor = (1, 1, 1)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        levels: int,
+        block: Callable[[int, bool], nn.Module],
+        checkpointing: bool,
+    ) -> None:
+        super().__init__()
+        self.levels = levels
+        self.conv1 = nn.Conv3d(in_channels, width, 1)
+        for i in range(1, levels + 1):
+            self.add_module(f"block{i}", block(width, checkpointing))
+        for i in range(4 - levels, 4):  # the released ablations with fewer levels lack the first numbers
+            channels = width if i == 4 - levels else 2 * width
+            self.add_module(f"bottleneck{i}", Squeeze(channels, width, checkpointing))
+            self.add_module(f"block{i + 3}", block(2 * width, checkpointing))
+        self.bottleneck4 = Squeeze(2 * width, out_channels, checkpointing)
+        self.apply(initialise)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits, see the class."""
+        x = self.conv1(image)
+        skips = []
+        for i in range(1, self.levels + 1):
+            x = self.get_submodule(f"block{i}")(x)
+            skips.append(x)
+            x = F.max_pool3d(x, kernel_size=2, stride=2, ceil_mode=True)
+        for i in range(4 - self.levels, 4):
+            x = self.get_submodule(f"bottleneck{i}")(x)
+            if torch.is_grad_enabled():  # upsampled once, for one backward pass through it; else at each use
+                x = resized(x, skips[-1])
+            x = self.get_submodule(f"block{i + 3}")(x, skips.pop())
+        return self.bottleneck4(x)
+
+
+class ResidualBlock(nn.Module):
+    """``x + f(x)``, f twice (ReLU, normalisation, 3x3x3 convolution); x is what :func:`joined` makes of the inputs."""
+
+    def __init__(self, channels: int, checkpointing: bool) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.seq = nn.Sequential(*_layers(channels, channels), *_layers(channels, channels))
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]``; one input with c channels, or two with c together."""
+        _, norm1, conv1, _, norm2, conv2 = self.seq
+        hidden = _step(_convolved_activation(norm1, conv1), parts, norm1, self.checkpointing)
+        hidden = F.relu(hidden, inplace=True)  # a convolution does not need its own result for its gradient
+        hidden = _step(lambda h: conv2(_normalised(norm2, h)), (hidden,), norm2, self.checkpointing)
+        return _added(hidden, *parts)
+
+
+class DenseBlock(nn.Module):
+    """The block of the ablation "DenseNet": each convolution sees all that came before, a 1x1x1 one ends it.
+
+    There is no residual addition, and no ReLU before the last normalisation.
+    """
+
+    def __init__(self, channels: int, checkpointing: bool) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.seq = nn.Sequential(
+            nn.Sequential(*_layers(channels, channels)),
+            nn.Sequential(*_layers(2 * channels, channels)),
+            nn.Sequential(*_layers(3 * channels, channels, kernel=1)[1:]),
+        )
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]``; one input with c channels, or two with c together."""
+        for _, norm, conv in self.seq[:2]:
+            parts = (*parts, _step(_convolved_activation(norm, conv), parts, norm, self.checkpointing))
+        norm, conv = self.seq[2]
+        return _step(lambda *p: conv(_normalised(norm, joined(*p))), parts, norm, self.checkpointing)
+
+
+class Squeeze(nn.Module):
+    """ReLU, normalisation, 1x1x1 convolution. It overwrites its input, which nothing else may need."""
+
+    def __init__(self, in_channels: int, out_channels: int, checkpointing: bool) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.seq = nn.Sequential(*_layers(in_channels, out_channels, kernel=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]`` with other channels."""
+        _, norm, conv = self.seq
+        x = F.relu(x, inplace=True)
+        return _step(lambda x: conv(_normalised(norm, x)), (x,), norm, self.checkpointing)
+
+
+def joined(*parts: torch.Tensor) -> torch.Tensor:
+    """One feature map out of several: the first upsampled to the second's size, then all concatenated."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([resized(parts[0], parts[1]), *parts[1:]], 1)
+
+
+def resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """``x`` at the size of ``like``, trilinear; itself when it has that size."""
+    if x.shape[2:] == like.shape[2:]:
+        return x
+    return F.interpolate(x, like.shape[2:], mode="trilinear", align_corners=False)
+
+
+def initialise(module: nn.Module) -> None:
+    """The authors' initialisation of a convolution: normal with variance 2 / fan-in (He), bias 0.
+
+    Other layers keep PyTorch's, transposed convolutions too.
+    """
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+def _layers(in_channels: int, out_channels: int, kernel: int = 3) -> list[nn.Module]:
+    """ReLU, normalisation, convolution; the ReLU has no parameters but a place in the released names."""
+    conv = nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
+    return [nn.ReLU(), nn.BatchNorm3d(in_channels), conv]
+
+
+def _convolved_activation(norm: nn.Module, conv: nn.Module) -> Callable[..., torch.Tensor]:
+    """ReLU of the joined inputs, normalisation, convolution; the inputs stay as they are."""
+
+    def apply(*parts: torch.Tensor) -> torch.Tensor:
+        its_own = len(parts) > 1  # a concatenation is a copy already
+        return conv(_normalised(norm, F.relu(joined(*parts), inplace=its_own)))
+
+    return apply
+
+
+def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """``norm(x)``; without gradients in evaluation mode in the place of ``x``."""
+    if norm.training or torch.is_grad_enabled():
+        return norm(x)
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    as_channels = (1, -1, *[1] * (x.ndim - 2))
+    return torch.addcmul(shift.view(as_channels), x, scale.view(as_channels), out=x)
+
+
+def _added(total: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+    """``total``, which is overwritten, plus the joined parts."""
+    if len(parts) == 1 or torch.is_grad_enabled():
+        return total.add_(joined(*parts))
+    low, skip = parts
+    first, second = total.split([low.shape[1], skip.shape[1]], dim=1)
+    first.add_(resized(low, skip))
+    second.add_(skip)
+    return total
+
+
+def _step(
+    function: Callable[..., torch.Tensor],
+    inputs: tuple[torch.Tensor, ...],
+    norm: nn.Module,
+    checkpointing: bool,
+) -> torch.Tensor:
+    """``function(*inputs)``; with checkpointing all that comes before its last operation is not kept.
+
+    Under ``torch.compile`` the compiler chooses what is kept.
+
+    Args:
+        norm: the normalisation in it, whose running statistics must not move a second time.
+    """
+    wanted = checkpointing and norm.training and torch.is_grad_enabled()
+    if not wanted or torch.compiler.is_compiling():
+        return function(*inputs)
+    return checkpoint(
+        function,
+        *inputs,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(norm)),
+    )
+
+
+@contextlib.contextmanager
+def _statistics_kept(norm: nn.Module) -> Iterator[None]:
+    """Within it ``norm`` moves copies of its running statistics."""
+    originals = dict(norm.named_buffers(recurse=False))
+    for name, value in originals.items():
+        setattr(norm, name, value.clone())
+    try:
+        yield
+    finally:
+        for name, value in originals.items():
+            setattr(norm, name, value)
+
+
+BLOCKS: dict[str, Callable[[int, bool], nn.Module]] = {"residual": ResidualBlock, "dense": DenseBlock}
+
+
+@REGISTRY.register("ratlesnetv2")
+def build_ratlesnetv2(
+    in_channels: int,
+    out_channels: int,
+    width: int = 32,
+    levels: int = 3,
+    block: str = "residual",
+    checkpointing: bool = False,
+) -> RatLesNetv2:
+    """RatLesNetv2 and its ablations: width 28 and 36; levels 2 with width 32 and 39; block "dense" with width 26.
+
+    Args:
+        in_channels, out_channels: of image and logits; 1 and 2 in the paper.
+        width: feature maps of the encoder.
+        levels: 1, 2 or 3.
+        block: "residual" or "dense".
+        checkpointing: the same results with about half the activations kept in training, somewhat slower.
+
+    Raises:
+        AutosegError: levels or block that do not exist, a width under 1.
+    """
+    if levels not in LEVELS or width < 1:
+        raise AutosegError(
+            "the arguments of RatLesNetv2 do not fit",
+            found=f"levels {levels}, width {width}",
+            expected="1, 2 or 3 levels and a width of at least 1",
+            fix="correct the arguments in the plan",
+        )
+    if block not in BLOCKS:
+        raise AutosegError(
+            f"RatLesNetv2 has no block '{block}'",
+            expected=" or ".join(BLOCKS),
+            fix=nearest_names(block, BLOCKS),
+        )
+    return RatLesNetv2(in_channels, out_channels, width, levels, BLOCKS[block], checkpointing)
+
+
+def recognise(state: Mapping[str, torch.Tensor], where: str = "") -> tuple[str, dict[str, Any]]:
+    """Which network of the study some weights belong to: its registered name and all its arguments.
+
+    ``networks.build(name, **arguments)`` then takes them by ``load_state_dict``.
+
+    Args:
+        state: a state dict as the authors saved it.
+        where: the file, for messages.
+
+    Raises:
+        AutosegError: not the weights of one of these networks, or not all of them.
+    """
+    name, arguments = _guess(state, where)
+    with torch.device("meta"):
+        network = REGISTRY.build(name, **arguments)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if found != expected:
+        raise AutosegError(
+            f"these are not the weights of a '{name}'",
+            where=where,
+            found=_differences(found, expected),
+            expected=f"the {len(expected)} tensors of {name} with {arguments}",
+            fix="give the file as the authors released it",
+        )
+    return name, arguments
+
+
+def _guess(state: Mapping[str, torch.Tensor], where: str) -> tuple[str, dict[str, Any]]:
+    """The network that the telling names and shapes point to."""
+    stems = {
+        "ratlesnet": ("conv1.conv.0.weight", "bottleneck3.conv.0.weight"),
+        "voxresnet": ("seq1.0.weight", "transposed1.bias"),
+        "unet3d": ("block1.seq.0.weight", "last.weight"),
+        "ratlesnetv2": ("conv1.weight", "bottleneck4.seq.2.weight"),
+    }
+    for name, (first, last) in stems.items():
+        if first in state and last in state and state[first].ndim == 5:
+            width, in_channels = state[first].shape[:2]
+            arguments = {"in_channels": in_channels, "out_channels": state[last].shape[0], "width": width}
+            if name == "ratlesnetv2":
+                arguments["levels"] = sum(
+                    f"block{i}.seq.{j}.weight" in state for i in LEVELS for j in ("1", "0.1")
+                )
+                arguments["block"] = "dense" if "block1.seq.0.1.weight" in state else "residual"
+            return name, arguments
+    raise AutosegError(
+        "these are not weights of RatLesNetv2 or of a network that was compared with it",
+        where=where,
+        found=", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "") if state else "no tensors",
+        expected="the names of " + ", ".join(f"{name} ({first}, ...)" for name, (first, _) in stems.items()),
+        fix="give a file of the authors' repository (github.com/jmlipman/RatLesNetv2, trained_models)",
+    )
+
+
+def _differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, too much or of another shape, in a line."""
+    kinds = {
+        "missing": [key for key in expected if key not in found],
+        "unknown": [key for key in found if key not in expected],
+        "of another shape": [key for key in expected if key in found and found[key] != expected[key]],
+    }
+    return "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in kinds.items() if keys)
