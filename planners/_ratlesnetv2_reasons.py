@@ -1,0 +1,135 @@
+"""Why the planner ``ratlesnetv2`` decided as it did."""
+
+from __future__ import annotations
+
+from autoseg.fingerprint import Fingerprint
+from autoseg.plan import Named, Reason
+from autoseg.planners.ratlesnetv2 import (
+    CE,
+    VARIANTS,
+    Choice,
+    RatLesNetV2Options,
+    Variant,
+    find_loss,
+    is_t2,
+    match,
+    slices_first,
+)
+
+
+def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choice) -> list[Reason]:
+    """One reason for each decision."""
+    variant, axes = VARIANTS[options.network], slices_first(fingerprint)
+    return [
+        Reason(
+            what="preprocessing.transpose",
+            value=", ".join("zyx"[axis] for axis in axes),
+            why="the slices come first"
+            if axes == (0, 1, 2)
+            else f"{'zyx'[axes[0]]} has the largest spacing and counts as the slices",
+        ),
+        Reason(
+            what="preprocessing.crop_to_nonzero",
+            value="no",
+            why="the network sees the whole image, as published",
+        ),
+        Reason(
+            what="preprocessing.spacing_mm",
+            value="as in each case",
+            why="published without resampling; the lesions keep their voxels",
+        ),
+        Reason(
+            what="preprocessing.normalisation",
+            value="z-score of the whole image",
+            why="the released weights were trained on images of mean 0 and variance 1, background included",
+        ),
+        Reason(
+            what="networks.main", value=_network_words(choice.network), why=_network_reason(options, variant)
+        ),
+        _patch_reason(choice),
+        Reason(
+            what="memory",
+            value=f"about {choice.memory_gb:.1f} GB",
+            why=f"{_words_of_saving(choice)} of {choice.budget_gb:g} GB; -gpu_memory_target says how much there is",
+        ),
+        *_recipe_reasons(options),
+        *_notes(fingerprint),
+    ]
+
+
+def _network_words(network: Named) -> str:
+    width = network.arguments["width"]
+    return f"{network.name}, {width} filters at first"
+
+
+def _network_reason(options: RatLesNetV2Options, variant: Variant) -> str:
+    chosen = f"{variant.title}; " if options.network != "ratlesnetv2" else ""
+    width = options.width or variant.width
+    published = "the published width" if width == variant.width else f"set; published with {variant.width}"
+    others = "planner.network takes another network of the published comparison"
+    return f"{chosen}{published}; {others}"
+
+
+def _patch_reason(choice: Choice) -> Reason:
+    if not choice.patch_size:
+        size = " x ".join(map(str, choice.largest_shape))
+        why = f"the largest case ({size} voxels) fits the memory"
+        return Reason(what="recipe.stages.0.patch_size", value="the whole image", why=why)
+    return Reason(
+        what="recipe.stages.0.patch_size",
+        value=" x ".join(map(str, choice.patch_size)),
+        why="published with whole images, which do not fit the memory; half of the patches are cut around a lesion",
+    )
+
+
+def _words_of_saving(choice: Choice) -> str:
+    saving = choice.network.arguments.get("checkpointing")
+    return "with activations computed twice instead of kept, " * bool(saving) + "batch 1, float32,"
+
+
+def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
+    rate = {
+        "code": (
+            "1e-4",
+            "the rate of the code and, by their batch statistics, of the released weights; the paper prints 1e-5",
+        ),
+        "paper": ("1e-5", "as printed; the code behind the tables used 1e-4"),
+    }[options.learning_rate]
+    loss = find_loss(options)
+    same = "that of RatLesNetv2, as set for every network"
+    published = same if options.loss == "same" else "the network's published loss"
+    parts = "cross-entropy" if loss == CE else "cross-entropy + Dice of both classes"
+    return [
+        Reason(what="recipe.stages.0.loss", value=parts, why=published),
+        Reason(what="recipe.stages.0.optimiser", value=f"Adam, {rate[0]}, constant", why=rate[1]),
+        Reason(
+            what="recipe.stages.0.epochs",
+            value="700 epochs of one pass, batch 1, no augmentation",
+            why="as published; the last epoch is the model",
+        ),
+        Reason(
+            what="recipe.members",
+            value=f"{options.members} runs, majority vote",
+            why="three independent runs in the paper" if options.members == 3 else "set; three in the paper",
+        ),
+        Reason(
+            what="recipe.postprocessing",
+            value="islands, then holes of fewer than 20 voxels",
+            why="section 2.5 of the paper, on the vote; the text says 20 or fewer, the code fewer than 20",
+        ),
+    ]
+
+
+def _notes(fingerprint: Fingerprint) -> list[Reason]:
+    """What differs from the published data."""
+    notes = []
+    fit = match(fingerprint)
+    if not fit.score:
+        notes.append(Reason(what="note: data", value="not the published kind", why=fit.reason))
+    channels = fingerprint.channel_names
+    if len(channels) > 1 or not is_t2(channels[0]):
+        why = (
+            f"published for one T2 channel, this dataset has {', '.join(channels)}; each is normalised alone"
+        )
+        notes.append(Reason(what="note: contrast", value="not the published one", why=why))
+    return notes

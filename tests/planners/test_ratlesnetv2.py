@@ -1,0 +1,138 @@
+"""The planner ``ratlesnetv2``: what it is made for, what it takes from the paper, what it does when memory is short."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.planners.ratlesnetv2 import PLANNER, VARIANTS, RatLesNetV2Options, match, memory_gb, plan
+from autoseg.planning import Budget, make_plan
+
+RAT = {"spacings": [(1, 0.1171875, 0.1171875)], "shapes": [(18, 256, 256)] * 12, "channels": ("T2",)}
+HUMAN = {"spacings": [(6, 1, 1)], "shapes": [(22, 200, 170)] * 30, "channels": ("T2",)}
+VOXELS = 18 * 256 * 256
+
+
+def why(found, what: str) -> str:
+    return next(reason.why for reason in found.reasons if reason.what == what)
+
+
+def test_it_is_made_for_t2_scans_of_rats(make_fingerprint):
+    assert match(make_fingerprint(**RAT)).score == 0.95
+    assert "30 mm" in match(make_fingerprint(**RAT)).reason
+    diffusion = match(make_fingerprint(**{**RAT, "channels": ("ADC",)}))
+    assert 0.2 < diffusion.score < 0.95 and "ADC instead of the published T2" in diffusion.reason
+    assert 0.2 < match(make_fingerprint(**{**RAT, "channels": ("T2", "ADC")})).score < diffusion.score
+
+
+def test_it_is_not_made_for_people_or_regions(make_fingerprint):
+    human = match(make_fingerprint(**HUMAN))
+    assert human.score == 0 and "span 200 mm" in human.reason
+    regions = {"background": 0, "whole": [1, 2], "core": 2}
+    assert match(make_fingerprint(**RAT, labels=regions, regions_class_order=[1, 2])).score == 0
+
+
+def test_auto_chooses_it_for_rats_and_not_for_people(make_fingerprint):
+    assert make_plan(make_fingerprint(**RAT), "auto", Budget()).planner == "ratlesnetv2"
+    assert make_plan(make_fingerprint(**HUMAN), "auto", Budget()).planner == "unet"
+
+
+def test_the_recipe_is_the_published_one(make_fingerprint):
+    found = plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options())
+    (stage,) = found.recipe.stages
+    assert (stage.epochs, stage.batch_size, stage.iterations_per_epoch) == (700, 1, None)
+    assert stage.patch_size == [] and found.recipe.inference.patch_size == []
+    assert stage.optimiser.arguments == {"lr": 1e-4} and stage.schedule.name == "constant"
+    assert stage.augmentation.name == "none" and found.recipe.inference.mirror_axes == ()
+    assert (found.recipe.members, found.recipe.fusion.name) == (3, "majority")
+    steps = [(s.name, s.arguments["fewer_than_voxels"]) for s in found.recipe.postprocessing]
+    assert steps == [("remove_small_components", 20), ("fill_small_holes", 20)]
+    assert found.preprocessing.spacing_mm == (None, None, None) and not found.preprocessing.crop_to_nonzero
+    assert found.networks["main"].arguments == {"width": 32, "checkpointing": False}
+
+
+def test_the_printed_learning_rate_can_be_had(make_fingerprint):
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"planner.learning_rate": "paper"})
+    assert found.recipe.stages[0].optimiser.arguments == {"lr": 1e-5}
+    assert "code behind the tables used 1e-4" in why(found, "recipe.stages.0.optimiser")
+
+
+@pytest.mark.parametrize(
+    ("network", "dice", "registered"),
+    [
+        ("ratlesnetv2", True, "ratlesnetv2"),
+        ("densenet", True, "ratlesnetv2"),
+        ("unet3d", True, "unet3d"),
+        ("ratlesnet", False, "ratlesnet"),
+        ("voxresnet", False, "voxresnet"),
+    ],
+)
+def test_each_network_has_its_published_loss(make_fingerprint, network, dice, registered):
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"network": network})
+    assert found.networks["main"].name == registered
+    assert found.recipe.stages[0].loss == VARIANTS[network].loss
+    assert (found.recipe.stages[0].loss.arguments.get("dice_weight", 1) > 0) == dice
+    same = make_plan(
+        make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"network": network, "planner.loss": "same"}
+    )
+    assert same.recipe.stages[0].loss == VARIANTS["ratlesnetv2"].loss
+
+
+def test_memory_is_that_of_the_published_measurement():
+    """917 341 760 elements for 18 x 256 x 256 voxels and width 32, and 1 031 272 200 for width 36."""
+    gb = memory_gb(RatLesNetV2Options(), VOXELS, saving=False)
+    assert gb == pytest.approx((917_341_760 + 4 * 837_026) * 4 / 1e9, rel=1e-3)
+    wide = memory_gb(RatLesNetV2Options(width=36), VOXELS, saving=False)
+    assert wide == pytest.approx((1_031_272_200 + 4 * 1_059_014) * 4 / 1e9, rel=3e-3)
+
+
+def test_short_memory_first_saves_activations_then_cuts_patches(make_fingerprint):
+    rat = make_fingerprint(**RAT)
+    saving = plan(rat, Budget(3.0), RatLesNetV2Options())
+    assert saving.networks["main"].arguments["checkpointing"] and not saving.recipe.stages[0].patch_size
+    assert "computed twice" in why(saving, "memory")
+    small = plan(rat, Budget(1.0), RatLesNetV2Options())
+    slices, rows, columns = small.recipe.stages[0].patch_size
+    assert slices == 18 and rows == columns < 256 and rows % 8 == 0
+    assert small.recipe.inference.patch_size == [slices, rows, columns]
+    assert small.recipe.stages[0].sampling.foreground_share == 0.5
+    assert memory_gb(RatLesNetV2Options(), slices * rows * columns, saving=True) <= 1.0
+
+
+def test_too_little_memory_is_refused(make_fingerprint):
+    with pytest.raises(AutosegError, match=r"(?s)does not fit the memory.*0\.01 GB.*-gpu_memory_target"):
+        plan(make_fingerprint(**RAT), Budget(0.01), RatLesNetV2Options())
+
+
+def test_the_largest_case_counts(make_fingerprint):
+    shapes = [(18, 256, 256)] * 5 + [(40, 512, 512)]
+    found = plan(make_fingerprint(**{**RAT, "shapes": shapes}), Budget(), RatLesNetV2Options())
+    assert found.recipe.stages[0].patch_size != []
+
+
+def test_slices_come_first(make_fingerprint):
+    sagittal = {"spacings": [(0.12, 0.12, 1.0)], "shapes": [(256, 256, 18)] * 3, "channels": ("T2",)}
+    found = plan(make_fingerprint(**sagittal), Budget(), RatLesNetV2Options())
+    assert found.preprocessing.transpose == (2, 0, 1)
+
+
+def test_regions_are_refused(make_fingerprint):
+    regions = {"background": 0, "whole": [1, 2], "core": 2}
+    with pytest.raises(AutosegError, match=r"(?s)no overlapping regions.*planner unet"):
+        plan(
+            make_fingerprint(**RAT, labels=regions, regions_class_order=[1, 2]),
+            Budget(),
+            RatLesNetV2Options(),
+        )
+
+
+def test_several_labels_leave_holes_open(make_fingerprint):
+    labels = {"background": 0, "core": 1, "oedema": 2}
+    found = plan(make_fingerprint(**RAT, labels=labels), Budget(), RatLesNetV2Options())
+    assert [step.name for step in found.recipe.postprocessing] == ["remove_small_components"]
+
+
+def test_data_of_another_kind_is_noted(make_fingerprint):
+    found = plan(make_fingerprint(**HUMAN), Budget(24.0), RatLesNetV2Options())
+    assert "made for rodents" in why(found, "note: data")
+    assert PLANNER.name == found.planner
