@@ -30,6 +30,7 @@ from autoseg.files import (
     hash_json,
     read_json,
     read_model,
+    replace_folder,
     validate,
     write_error,
     write_json,
@@ -80,6 +81,26 @@ class FoldCard(BaseModel):
     validation: dict[str, Any] | None = None
 
 
+class ImportedFile(BaseModel):
+    """A file that weights were imported from: its member, name, hash, and what it says of itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: int
+    name: str
+    sha256: str
+    facts: dict[str, int | str] = {}
+
+
+class Imported(BaseModel):
+    """Where the weights of a model come from that autoseg did not train."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    licence: str
+    files: list[ImportedFile]
+
+
 class ModelCard(BaseModel):
     """model_card.json.
 
@@ -92,6 +113,7 @@ class ModelCard(BaseModel):
         plan_hash, data_hash: of plan.json, and of the fingerprint of the training data.
         seed: the root of all random numbers of the training.
         licence: of the model, and what dataset.json says about the data.
+        imported: of weights that autoseg did not train; the licence is theirs then.
         folds: with their validation scores.
         files: every other file of the bundle with its SHA-256.
     """
@@ -111,6 +133,7 @@ class ModelCard(BaseModel):
     seed: int
     licence: str
     intended_use: str = "research only; not a medical device"
+    imported: Imported | None = None
     folds: list[FoldCard]
     files: dict[str, str]
 
@@ -118,13 +141,13 @@ class ModelCard(BaseModel):
 # ---------------------------------------------------------------------------------------------- the model card
 
 
-def write_model_card(folder: Path) -> ModelCard:
+def write_model_card(folder: Path, imported: Imported | None = None) -> ModelCard:
     """Describe a model folder in its model_card.json, from what lies in it now.
 
     Raises:
         AutosegError: plan.json or dataset.json is missing or does not fit.
     """
-    card = make_card(folder, bundle_files(folder))
+    card = make_card(folder, bundle_files(folder), imported)
     write_json(folder / CARD, card)
     return card
 
@@ -149,9 +172,11 @@ def is_allowed(name: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in ALLOWED)
 
 
-def make_card(folder: Path, names: Sequence[str]) -> ModelCard:
-    """The card of a bundle with these files."""
+def make_card(folder: Path, names: Sequence[str], imported: Imported | None = None) -> ModelCard:
+    """The card of a bundle with these files; where imported weights come from stays as an earlier card has it."""
     plan, info = read_plan(folder), read_model(folder / "dataset.json", DatasetJson)
+    if imported is None and (folder / CARD).is_file():
+        imported = read_model(folder / CARD, ModelCard).imported
     folds = dict.fromkeys(name.split("/")[0].removeprefix("fold_") for name in names if "/" in name)
     return ModelCard(
         autoseg_version=version("autoseg"),
@@ -164,7 +189,8 @@ def make_card(folder: Path, names: Sequence[str]) -> ModelCard:
         plan_hash=hash_json(plan),
         data_hash=plan.fingerprint_hash,
         seed=plan.seed,
-        licence=_licence(info),
+        licence=imported.licence if imported else _licence(info),
+        imported=imported,
         folds=[_fold_card(folder, fold) for fold in folds],
         files={name: hash_file(folder / name) for name in names},
     )
@@ -262,23 +288,10 @@ def import_bundle(path: Path, results: Path, *, overwrite: bool = False) -> Path
                     expected="a new model",
                     fix="import into other results with --results, or replace it with --overwrite",
                 )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _put_in_place(unpacked, target, Path(temporary) / "replaced")
+            replace_folder(unpacked, target)
     except OSError as error:
         raise write_error(results, error) from error
     return target
-
-
-def _put_in_place(new: Path, target: Path, replaced: Path) -> None:
-    """Move a folder to its place; what was there comes back when that fails."""
-    if target.exists():
-        os.replace(target, replaced)
-    try:
-        os.replace(new, target)
-    except OSError:
-        if replaced.exists():
-            os.replace(replaced, target)
-        raise
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +55,32 @@ def write_error(path: Path, error: OSError) -> AutosegError:
         if full
         else "choose another folder or change its permissions",
     )
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """A finished folder takes its place; what was there is removed, or comes back when that fails.
+
+    Args:
+        new: on the same disk as ``target``; gone afterwards.
+        target: may be there or not.
+
+    Raises:
+        AutosegError: the folder around ``target`` cannot be written to.
+    """
+    replaced = target.with_name(f".replaced-{os.getpid()}-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            os.replace(target, replaced)
+        try:
+            os.replace(new, target)
+        except OSError:
+            if replaced.exists():
+                os.replace(replaced, target)
+            raise
+    except OSError as error:
+        raise write_error(target, error) from error
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

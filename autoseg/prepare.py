@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
+from autoseg.dataset.folds import take_given_folds
 from autoseg.dataset.layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, hash_json, read_json, read_model, write_error, write_json
@@ -40,6 +41,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
 
     Raises:
         FaultsError: with all faults of all cases.
+        StaleError: the raw dataset came with folds, and they do not fit its cases or the folds in use.
     """
     raw = load_raw(raw_folder)
     path = folder / "fingerprint.json"
@@ -52,6 +54,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
     fingerprint = extract_fingerprint(raw, processes, previous)
     if previous is not None and previous.content_hash != fingerprint.content_hash:
         messages.info(_what_changed(previous, fingerprint))
+    take_given_folds(raw_folder / "splits.json", folder / "splits.json", (c.name for c in fingerprint.cases))
     write_json(folder / "dataset.json", raw.info)
     write_json(path, fingerprint)
     return raw, fingerprint

@@ -61,8 +61,41 @@ def load_or_make_folds(path: Path, names: Iterable[str]) -> list[Fold]:
         return folds
     folds = make_folds(names)
     if folds:
-        write_json(path, [{"train": list(fold.train), "val": list(fold.validation)} for fold in folds])
+        write_folds(path, folds)
     return folds
+
+
+def write_folds(path: Path, folds: Iterable[Fold]) -> None:
+    """Write splits.json."""
+    write_json(path, [{"train": list(fold.train), "val": list(fold.validation)} for fold in folds])
+
+
+def take_given_folds(given: Path, path: Path, names: Iterable[str]) -> None:
+    """Let a training use the folds that came with the raw dataset.
+
+    Args:
+        given: ``splits.json`` in the raw dataset; nothing happens without one.
+        path: ``splits.json`` of the prepared dataset, which the training reads; written when it is not there.
+        names: of all cases of the dataset.
+
+    Raises:
+        FaultsError: the given file contradicts itself.
+        StaleError: it does not fit the cases, or other folds are in use already.
+    """
+    if not given.exists():
+        return
+    folds = _read(given)
+    _refuse_stale(given, folds, sorted(names))
+    if not path.exists():
+        write_folds(path, folds)
+    elif _read(path) != folds:
+        raise StaleError(
+            "the folds in use are not those that came with the raw dataset",
+            where=str(path),
+            found="other folds",
+            expected=f"those of {given}",
+            fix="delete the first file to use the folds of the raw dataset, or the second to keep those in use",
+        )
 
 
 def _read(path: Path) -> list[Fold]:

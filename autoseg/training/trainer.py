@@ -15,7 +15,7 @@ from torch import nn
 
 from autoseg import losses, networks, postprocessing
 from autoseg.dataset.schema import LabelSet
-from autoseg.plan import Named
+from autoseg.plan import Named, Plan
 from autoseg.training import optimisers, schedules
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -43,6 +43,34 @@ def default_schedule(spec: Named, epochs: int) -> Schedule:
 
 
 @dataclass(frozen=True)
+class ImportedWeights:
+    """Weights from elsewhere, recognised.
+
+    Attributes:
+        network: as the plan will name it.
+        tensors: by the names of that network.
+        facts: what the file says of itself, for the model card.
+    """
+
+    network: Named
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightsImport:
+    """How a family takes weights that others trained.
+
+    Attributes:
+        recognise: ``(state dict, file name)`` to the weights; an AutosegError says why they are none of the family's.
+        plan: ``(network, number of members)`` to the plan around them, from raw image to mask.
+    """
+
+    recognise: Callable[[Mapping[str, torch.Tensor], str], ImportedWeights]
+    plan: Callable[[Named, int], Plan]
+
+
+@dataclass(frozen=True)
 class Trainer:
     """A trainer plug-in.
 
@@ -50,13 +78,14 @@ class Trainer:
         name: as of the entry point.
         summary: one line for lists and help.
         build_network: ``(spec, in_channels, out_channels)`` to a module ``[b, c, *patch] -> [b, k, *patch]``,
-            or in training mode a list of such outputs, the finest first (deep supervision).
+            or in training mode a list of such outputs, the first of which counts (deep supervision, auxiliary outputs).
         build_loss: ``(spec, labels)`` to ``loss(outputs, target)``; target is ``[b, *patch]`` integer.
         build_optimiser: ``(spec, parameters)``.
         build_schedule: ``(spec, epochs)`` to a function of the progress in epochs (0 to epochs, fractional
             within an epoch) that returns optimiser settings by name.
         fusions: further fusions by name, see :mod:`autoseg.inference.fusion`.
         postprocessing: further steps by name, see :mod:`autoseg.postprocessing`.
+        import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
     name: str
@@ -67,3 +96,4 @@ class Trainer:
     build_schedule: Callable[[Named, int], Schedule] = default_schedule
     fusions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     postprocessing: Mapping[str, postprocessing.Step] = field(default_factory=dict)
+    import_weights: WeightsImport | None = None

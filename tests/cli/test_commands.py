@@ -22,7 +22,8 @@ except SystemExit as stop:
 
 
 def test_all_commands_of_the_design_are_there():
-    names = ["plan_and_preprocess", "train", "predict", "evaluate", "export", "import", "make_phantom"]
+    names = ["plan_and_preprocess", "train", "predict", "evaluate", "compare", "agreement", "report"]
+    names += ["export", "import", "import_weights", "convert", "make_phantom"]
     assert {f"autoseg_{name}" for name in names} <= set(SCRIPTS)
 
 
@@ -42,7 +43,8 @@ def test_every_command_has_a_page(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["raw", "dataset_json", "fingerprint", "plan_json", "splits", "store", "bundle", "summary"]
+    "page",
+    ["raw", "dataset_json", "fingerprint", "plan_json", "splits", "store", "bundle", "summary", "comparison"],
 )
 def test_every_file_format_has_a_page(page):
     assert (ROOT / "docs" / "formats" / f"{page}.md").read_text().startswith("# ")

@@ -1,0 +1,130 @@
+"""autoseg_convert: turn a public dataset, as it is downloaded, into a raw dataset of autoseg.
+
+The format comes first: autoseg_convert FORMAT --help shows its layout and its own options, autoseg_convert --list all
+formats. Whatever the format does not recognise is refused, and nothing is written then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from autoseg.cli import common
+
+if TYPE_CHECKING:
+    from autoseg.conversion import Converter
+    from autoseg.dataset.convert import Converted
+
+EXAMPLES = """  autoseg_convert --list
+  autoseg_convert ratlesnet --help
+  autoseg_convert ratlesnet ~/RATS -d 21 --shams shams.txt --division heterogeneous
+  autoseg_convert ratlesnet ~/RATS -d Dataset022_Annotator2 --annotator scan_second.nii.gz --shams_without_label"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What the command says without a format."""
+    command = common.parser(__doc__ or "", examples=EXAMPLES)
+    command.usage = (
+        "autoseg_convert FORMAT ROOT -d DATASET [options of the format]\n       autoseg_convert --list"
+    )
+    command.add_argument("--list", action="store_true", help="list the formats (as without any argument)")
+    return command
+
+
+def build_format_parser(converter: Converter) -> argparse.ArgumentParser:
+    """The options of all formats, and those of one."""
+    summary = f"autoseg_convert {converter.name}: {converter.summary}\n\n{converter.layout}"
+    example = f"  autoseg_convert {converter.name} ROOT -d 21"
+    command = common.parser(summary.rstrip(), examples=example)
+    command.prog = f"autoseg_convert {converter.name}"
+    command.add_argument("root", metavar="ROOT", help="folder of the download")
+    command.add_argument(
+        "-d",
+        dest="dataset",
+        required=True,
+        metavar="DATASET",
+        help="number of the raw dataset, such as 21, or its whole name, such as Dataset021_MyRats",
+    )
+    command.add_argument(
+        "-np", dest="processes", type=int, metavar="N", help="processes (default: all cores, at most 8)"
+    )
+    command.add_argument("--no_test", action="store_true", help="leave the test cases out")
+    command.add_argument(
+        "--ignore_mask_headers",
+        action="store_true",
+        help="masks lie voxel by voxel on their images, whatever their headers say",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
+    common.add_folders(command, "raw")
+    converter.add_arguments(command)
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and not words[0].startswith("-"):
+        return common.run(_convert, argparse.Namespace(words=words))
+    return common.run(_list, build_parser().parse_args(words))
+
+
+def _list(_: argparse.Namespace) -> None:
+    from autoseg import messages, plugins
+    from autoseg.errors import AutosegError
+
+    for name in plugins.names(plugins.CONVERTERS):
+        try:
+            print(f"{name:<16}{plugins.load(plugins.CONVERTERS, name).summary}")
+        except AutosegError as error:
+            messages.warn(str(error))
+    print("\nautoseg_convert FORMAT --help shows the layout and the options of a format")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from autoseg import plugins
+
+    converter: Converter = plugins.load(plugins.CONVERTERS, arguments.words[0])
+    options = build_format_parser(converter).parse_args(arguments.words[1:])
+
+    from dataclasses import replace
+    from pathlib import Path
+
+    from autoseg import paths
+    from autoseg.dataset.convert import check_target, dataset_folder_name, write_dataset
+
+    conversion = converter.describe(Path(options.root), options)
+    if options.no_test:
+        conversion = replace(conversion, cases=tuple(c for c in conversion.cases if not c.test))
+    name = dataset_folder_name(options.dataset, conversion.dataset)
+    target = paths.root("raw", options.raw) / name
+    check_target(target, options.overwrite)
+    done = write_dataset(
+        conversion,
+        target,
+        made_by={"command": "autoseg_convert", "format": converter.name, "options": _recorded(options)},
+        processes=options.processes or common.default_processes(),
+        overwrite=options.overwrite,
+        ignore_mask_headers=options.ignore_mask_headers,
+    )
+    _report(done, options)
+
+
+def _recorded(options: argparse.Namespace) -> dict[str, Any]:
+    """The options for dataset.json: those that change the result, and of paths only the last part."""
+    elsewhere = ("root", "dataset", "raw", "processes", "overwrite")
+    chosen = {name: value for name, value in vars(options).items() if name not in elsewhere}
+    return {n: v.rpartition("/")[2] if isinstance(v, str) else v for n, v in chosen.items() if v}
+
+
+def _report(done: Converted, options: argparse.Namespace) -> None:
+    parts = [f"{done.n_training} training cases"]
+    parts += [f"{done.n_test} test cases"] if done.n_test else []
+    parts += [f"{done.n_folds} given folds" if done.n_folds > 1 else "1 given fold"] if done.n_folds else []
+    print(f"{', '.join(parts)}: {done.folder}")
+    elsewhere = f" --raw {options.raw}" if options.raw else ""
+    print(f"next: autoseg_plan_and_preprocess -d {done.folder.name}{elsewhere}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
