@@ -115,7 +115,7 @@ def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
         Reason(
             what="recipe.postprocessing",
             value="islands, then holes of fewer than 20 voxels",
-            why="section 2.5 of the paper, on the vote; the text says 20 or fewer, the code fewer than 20",
+            why="as published, once, on the vote; the text says 20 voxels or fewer, the code fewer than 20",
         ),
     ]
 

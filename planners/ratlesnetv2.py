@@ -240,7 +240,7 @@ def build_plan(
 
 
 def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int | list[int]]) -> Recipe:
-    """Section 2.4 of the paper, and the training scripts behind its tables."""
+    """The training of the paper, where it differs from the scripts behind its tables that of the scripts."""
     stage = Stage(
         name="train",
         patch_size=patch,
