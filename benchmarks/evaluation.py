@@ -112,18 +112,18 @@ def compare_folders(folder: Path, out: Path, arguments: argparse.Namespace) -> l
 
 
 def flat_memory(folder: Path, out: Path, processes: int) -> list[str]:
-    """The same masks under ten times as many names."""
-    many = folder.parent / "many"
-    for kind in ("truth", "prediction"):
-        (many / kind).mkdir(parents=True)
-        for path in sorted((folder / kind).iterdir()):
-            for copy in range(10):
-                (many / kind / f"copy{copy}_{path.name}").symlink_to(path)
-    (many / "dataset.json").symlink_to(folder / "dataset.json")
+    """The same masks under ten and under fifty times as many names."""
     rows = []
-    for where in (folder, many):
-        n = len(list((where / "truth").iterdir()))
-        found = autoseg(where, out, processes, "--without", "distance", "surface")
+    for times in (10, 50):
+        many = folder.parent / f"times{times}"
+        for kind in ("truth", "prediction"):
+            (many / kind).mkdir(parents=True)
+            for path in sorted((folder / kind).iterdir()):
+                for copy in range(times):
+                    (many / kind / f"copy{copy}_{path.name}").symlink_to(path)
+        (many / "dataset.json").symlink_to(folder / "dataset.json")
+        found = autoseg(many, out, processes, "--without", "distance", "surface")
+        n = len(list((many / "truth").iterdir()))
         rows.append(f"| {n} | {found.seconds:.1f} | {found.tree_gb:.3f} | {found.process_gb:.3f} |")
     return rows
 
