@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from autoseg.cli import common
+from autoseg.cli import common, scoring
 
 if TYPE_CHECKING:
     from autoseg.training.job import FoldJob
@@ -52,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return common.run(_main, build_parser().parse_args(argv))
+    arguments = build_parser().parse_args(argv)
+    arguments.command = scoring.typed("autoseg_train", argv)
+    return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -94,6 +96,7 @@ def _main(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        command=arguments.command,
     )
     try:
         record = train_fold(job)

@@ -166,10 +166,33 @@ def numbers(texts: Iterable[str]) -> tuple[Cell, ...]:
     return tuple(Cell(text, number=True) for text in texts)
 
 
-def sparse(rows: Iterable[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
-    """Rows whose first cell is empty where it repeats the one above."""
-    shown, before = [], None
-    for first, *rest in rows:
-        shown.append((Cell("", head=True) if first == before else first, *rest))
-        before = first
+def sparse(rows: Iterable[Sequence[Cell]], columns: int = 1) -> tuple[tuple[Cell, ...], ...]:
+    """Rows whose leading cells, at most ``columns``, are empty where they repeat those of the row above."""
+    shown: list[tuple[Cell, ...]] = []
+    above: Sequence[Cell] = ()
+    for row in rows:
+        same = 0
+        while above and same < columns and row[same] == above[same]:
+            same += 1
+        shown.append((*(Cell("", head=cell.head) for cell in row[:same]), *row[same:]))
+        above = row
     return tuple(shown)
+
+
+def by_class(
+    caption: str,
+    header: Sequence[Cell],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    names: int = 1,
+    folded: bool = False,
+) -> Table:
+    """A table whose first column is the class; it is left out where there is only one.
+
+    Args:
+        caption, header, rows, folded: of the table.
+        names: so many leading columns name a row and are shown once for the rows that share them.
+    """
+    several = len({row[0] for row in rows}) > 1
+    start = 0 if several else 1
+    return Table(caption, tuple(header[start:]), sparse([row[start:] for row in rows], names - start), folded)

@@ -20,7 +20,7 @@ from autoseg.evaluation.tables import number, table_metrics
 from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.report.collect import Scored, Training
 from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
-from autoseg.report.tables import split
+from autoseg.report.tables import alike, split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ LETTERS, LEAST_LETTERS = 44, 8
 WIDE_SPREAD = 30.0
 """Volumes whose largest is more than this times their smallest are shown on a logarithmic axis."""
 ISO_F1 = (0.2, 0.4, 0.6, 0.8)
+STAGES = " Vertical lines mark where a stage or a member begins."
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -68,9 +69,15 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
     return Chart(
         "training",
         "Training loss, and Dice on whole volumes of a few validation cases during the training, which is no result: "
-        "the scores below are. Vertical lines mark where a stage or a member begins.",
+        "the scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
         (*panels, *(dice(label) for label in labels)),
     )
+
+
+def _run_lengths(training: Training) -> list[int]:
+    """Epochs of each stage of each member."""
+    runs = groupby(training.log, key=lambda e: (e.get("member"), e.get("stage")))
+    return [len(list(entries)) for _, entries in runs]
 
 
 def _last(training: Training, label: str) -> str:
@@ -93,8 +100,7 @@ def _curves(axis: Axes, style: Style, trained: Sequence[Training], value: Any) -
             axis.plot(x, y, color=COLOURS[i % len(COLOURS)], marker=marker, label=training.name)
     if len(trained) > 1:
         axis.legend(ncols=1 + (len(trained) > 3))
-    runs = groupby(trained[0].log, key=lambda e: (e.get("member"), e.get("stage")))
-    begins = np.cumsum([0, *(len(list(entries)) for _, entries in runs)])
+    begins = np.cumsum([0, *_run_lengths(trained[0])])
     for begin in begins[1:-1]:
         axis.axvline(begin + 0.5, color=style.muted, linewidth=0.8, linestyle=":")
     axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -107,12 +113,16 @@ def _curves(axis: Axes, style: Style, trained: Sequence[Training], value: Any) -
 def distributions(summary: Summary) -> Chart:
     """A panel for each metric of the preset's table of which some values are better than others."""
     shown = table_metrics(summary)
+    graded = [m for m in shown if summary.metrics[m].better] or shown
+    lines = any(
+        c.classes[label][m] is None for m in graded for c in summary.cases for label in summary.classes
+    )
     panels = []
-    for metric in [m for m in shown if summary.metrics[m].better] or shown:
+    for metric in graded:
         groups = {
             label: [(c.name, c.classes[label][metric]) for c in summary.cases] for label in summary.classes
         }
-        panels.append(_strips("", metric, groups, summary, range(len(groups))))
+        panels.append(_strips("", metric, groups, summary, range(len(groups)), lines))
     return Chart(
         "distributions",
         "Every point is a case. Box: quartiles and median; whiskers: the furthest cases within 1.5 quartile ranges. "
@@ -139,21 +149,23 @@ def _strips(
     groups: Mapping[str, Sequence[tuple[str, float | int | None]]],
     summary: Summary,
     series: Sequence[int],
+    undefined_line: bool = False,
 ) -> Panel:
     """Box and points for each group of (case, value)."""
-    strips = _Strips(metric, summary.metrics[metric], groups, tuple(series))
+    strips = _Strips(metric, summary.metrics[metric], groups, tuple(series), undefined_line)
     title = f"{prefix}: {strips.title}" if prefix else strips.title
     return Panel(title, strips.alt, strips.draw, wide=strips.wide)
 
 
 @dataclass(frozen=True)
 class _Strips:
-    """Groups of cases beside each other."""
+    """Groups of cases beside each other; ``undefined_line`` keeps panels beside each other at one height."""
 
     metric: str
     row: MetricRow
     groups: Mapping[str, Sequence[tuple[str, float | int | None]]]
     series: tuple[int, ...]
+    undefined_line: bool = False
 
     @property
     def title(self) -> str:
@@ -194,7 +206,8 @@ class _Strips:
             _strip(axis, style, [value for _, value in rows], tips, where)
             undefined = len(self.groups[name]) - len(rows)
             ticks.append(
-                f"{self.labels[name]}\nn = {len(rows)}" + (f"\n{undefined} undefined" if undefined else "")
+                f"{self.labels[name]}\nn = {len(rows)}"
+                + (f"\n{undefined} undefined" if undefined else "\n " * self.undefined_line)
             )
         axis.set_xticks(range(len(ticks)), ticks)
         axis.set_xlim(-0.6, len(ticks) - 0.4)
@@ -284,18 +297,20 @@ def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel
     prediction = np.array([case.classes[label]["volume_prediction_ml"] for case in cases], float)
     means, differences = (truth + prediction) / 2, prediction - truth
     found = statistics.bland_altman(prediction, truth)
+    mean, low_limit, high_limit = (
+        text.replace("-", "−") for text in alike("ml", found.mean, found.low_limit, found.high_limit)
+    )
     lines = (
-        ("mean", found.mean, found.mean_interval, "-"),
-        ("+1.96 SD", found.high_limit, found.high_limit_interval, "--"),
-        ("−1.96 SD", found.low_limit, found.low_limit_interval, "--"),
+        (f"mean\n{mean}", found.mean, found.mean_interval, "-"),
+        (f"+1.96 SD\n{high_limit}", found.high_limit, found.high_limit_interval, "--"),
+        (f"−1.96 SD\n{low_limit}", found.low_limit, found.low_limit_interval, "--"),
     )
 
     def draw(axis: Axes, style: Style) -> None:
         axis.axhline(0, color=style.line, linewidth=1)
-        for name, value, (low, high), kind in lines:
+        for text, value, (low, high), kind in lines:
             axis.axhspan(low, high, color=COLOURS[series % len(COLOURS)], alpha=0.10, linewidth=0)
             axis.axhline(value, color=style.ink, linewidth=1, linestyle=kind)
-            text = f"{name}\n{number(value, 'ml').replace('-', '−')}"
             beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axis.annotate(text, (1, value), (4, 0), va="center", fontsize=0.9 * style.font_pt, **beside)
         tips = [
@@ -308,7 +323,7 @@ def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel
         axis.set_xlabel("mean of truth and prediction, ml")
         axis.set_ylabel("prediction − truth, ml")
 
-    said = f"mean {found.mean:.4g} ml, limits of agreement {found.low_limit:.4g} to {found.high_limit:.4g} ml"
+    said = f"mean {mean} ml, limits of agreement {low_limit} to {high_limit} ml"
     return Panel(label, f"Bland-Altman plot of {label}: {said}, n = {found.n}", draw)
 
 
@@ -360,11 +375,10 @@ def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Pan
         if fitted:
             x = np.array([min(volumes), max(volumes)])
             y = fit.intercept + fit.slope * np.log10(x)
-            axis.plot(x, y, color=style.ink, linewidth=1.1, linestyle="--", label=f"{said}, n = {fit.n}")
-            axis.legend(loc="lower right")
+            axis.plot(x, y, color=style.ink, linewidth=1.1, linestyle="--")
         _log_axis(axis, volumes)
         axis.set_ylim(-0.02, 1.02)
-        axis.set_xlabel("true volume, ml")
+        axis.set_xlabel(f"true volume, ml ({said}, n = {fit.n})")  # a legend would lie on points
         axis.set_ylabel("Dice")
 
     return Panel(
@@ -379,7 +393,7 @@ def _log_axis(axis: Axes, values: Sequence[float]) -> None:
     axis.set_xscale("log")
     axis.set_xlim(min(values) / 1.4, max(values) * 1.4)
     decades = math.log10(max(values) / min(values))
-    between = (1, 2, 3, 4, 5, 6, 8) if decades < 0.6 else (1, 2, 5) if decades < 2 else (1,)
+    between = (1, 2, 3, 4, 6, 8) if decades < 0.6 else (1, 2, 5) if decades < 2 else (1,)
     axis.xaxis.set_major_locator(LogLocator(10, between))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(short_number)

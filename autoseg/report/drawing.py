@@ -23,7 +23,12 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Beside the colour, for those who do not see it."""
 
-_SENTINELS = {"#010203": "currentColor", "#040506": "var(--muted)", "#070809": "var(--line)"}
+_SENTINELS = {
+    "#010203": "currentColor",
+    "#040506": "var(--muted)",
+    "#070809": "var(--line)",
+    "#0a0b0c": "var(--page)",
+}
 _TIP = "tip:"
 
 
@@ -32,7 +37,7 @@ class Style:
     """Where a figure will be seen.
 
     Attributes:
-        ink, muted, line: colours of text and axes, of less important text, and of grids.
+        ink, muted, line, page: colours of text and axes, of less important text, of grids, and of what is behind.
         font_pt: of the text.
         width_in, height_in: of a panel.
         point_pt2: area of a point.
@@ -42,6 +47,7 @@ class Style:
     ink: str
     muted: str
     line: str
+    page: str
     font_pt: float
     width_in: float
     height_in: float
@@ -72,6 +78,7 @@ class Style:
             **dict.fromkeys(inks, self.ink),
             **dict.fromkeys(sizes, self.font_pt),
             "grid.color": self.line,
+            "legend.facecolor": self.page,
         }
 
 
@@ -91,14 +98,15 @@ _SETTINGS: dict[str, Any] = {
     "axes.linewidth": 0.8,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.75,
     "legend.handlelength": 1.6,
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
 }
 
-SCREEN = Style("#010203", "#040506", "#070809", 9.0, 3.7, 3.0, 20.0, tips=True)
+SCREEN = Style("#010203", "#040506", "#070809", "#0a0b0c", 9.0, 3.7, 3.0, 20.0, tips=True)
 """The colours stand for those of the page, see :func:`page_svg`."""
-PAPER = Style("black", "0.35", "0.88", 7.0, 3.4, 2.6, 11.0, tips=False)
+PAPER = Style("black", "0.35", "0.88", "white", 7.0, 3.4, 2.6, 11.0, tips=False)
 """Panels as wide as a column (86 mm); two of them beside each other fill a page."""
 
 PAPER_DPI = 300

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.errors import AutosegError
+from autoseg.evaluation.cases import count_of
 from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.report import sections, tables
 from autoseg.report.blocks import Absent, Cases, Figure, Page, Section
@@ -87,19 +88,21 @@ def report_path(folder: Path, out: Path | None) -> Path:
 
 
 def make_page(material: Material, shown: list[ShownCase], problems: list[str], options: Options) -> Page:
-    """All sections, in order."""
+    """All sections, in order: what was found, then what it was made from."""
+    cautions = sections.warnings(material, problems if shown else [])
     made = [
-        sections.data_and_plan(material),
-        sections.training(material),
+        *([cautions] if isinstance(cautions, Section) else []),
+        sections.comparison(material),
         sections.scores(material),
         sections.distributions(material),
         sections.volumes(material),
         sections.precision_recall(material),
         sections.against_volume(material),
-        sections.comparison(material),
         sections.shown_cases(material, shown, options.cases, problems),
-        sections.warnings(material, problems if shown else []),
+        sections.data_and_plan(material),
+        sections.training(material),
         sections.provenance(material, options.command),
+        *([cautions] if isinstance(cautions, Absent) else []),
     ]
     summary = material.summary
     return Page(
@@ -120,7 +123,7 @@ def _subtitle(material: Material) -> str:
 
 
 def _facts(material: Material) -> list[tuple[str, str]]:
-    facts = [("report of", f"{datetime.date.today():%Y-%m-%d}"), ("folder", material.folder.resolve().name)]
+    facts = [("made on", f"{datetime.date.today():%Y-%m-%d}"), ("folder", material.folder.resolve().name)]
     if material.summary is not None:
         n, folds = len(material.summary.cases), [name for name in material.scored if name]
         among = f" in {len(folds)} folds" if len(folds) > 1 else f" of {folds[0]}" if folds else ""
@@ -128,6 +131,8 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         facts.append(("preset", material.summary.preset.name))
     if material.comparison is not None:
         facts.append(("methods", ", ".join(method.name for method in material.comparison.methods)))
+        facts.append(("compared", count_of(len(material.comparison.cases), "case")))
+        facts.append(("preset", material.comparison.preset.name))
     return facts
 
 

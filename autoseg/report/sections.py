@@ -9,9 +9,9 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.comparison import tables as compare_tables
-from autoseg.comparison.schema import Comparison
+from autoseg.comparison.schema import Comparison, Difference, StratumComparison
 from autoseg.evaluation.summary import ClassSummary, Summary
-from autoseg.evaluation.tables import number, table_metrics
+from autoseg.evaluation.tables import interval_text, table_metrics
 from autoseg.files import hash_json
 from autoseg.fingerprint import Quantiles
 from autoseg.plan_table import decisions
@@ -28,13 +28,15 @@ from autoseg.report.blocks import (
     Table,
     Text,
     Tile,
+    by_class,
     heads,
     numbers,
-    sparse,
 )
 from autoseg.report.cases import ShownCase
 from autoseg.report.collect import LOG, Material, Training
 
+MOST_TILES = 3
+"""Of a single class."""
 FEW_CASES = 10
 """Bootstrap intervals from fewer cases are too narrow."""
 PACKAGES = ("numpy", "scipy", "SimpleITK", "connected-components-3d", "matplotlib", "nilearn")
@@ -48,25 +50,35 @@ Made = Section | Absent | None
 
 
 def tiles(summary: Summary) -> tuple[Tile, ...]:
-    """The main result of each class: the first metric of the preset's table, missed cases and false alarms."""
-    metric = table_metrics(summary)[0]
-    return tuple(_tile(label, metric, entry, summary) for label, entry in summary.classes.items())
+    """The main result of each class: the first metric of the preset's table, missed cases and false alarms.
+
+    A single class leaves room for further metrics of which some values are better than others.
+    """
+    first, *others = table_metrics(summary)
+    made = [_tile(label, first, entry, summary, counts=True) for label, entry in summary.classes.items()]
+    if len(made) == 1:
+        ((label, entry),) = summary.classes.items()
+        graded = [metric for metric in others if summary.metrics[metric].better]
+        made += [_tile(label, metric, entry, summary, counts=False) for metric in graded[: MOST_TILES - 1]]
+    return tuple(made)
 
 
-def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary) -> Tile:
+def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, counts: bool) -> Tile:
+    """One metric of one class; ``counts``: with the cases that were missed or falsely found."""
     unit, mean = summary.metrics[metric].unit, entry.all[metric]
-    low, high = number(mean.low, unit), number(mean.high, unit)
+    middle, low, high = tables.alike(unit, mean.mean, mean.low, mean.high)
     interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
-    lines = [f"{interval}n = {mean.n}" + (f", {mean.undefined} undefined" if mean.undefined else "")]
-    if entry.empty_truth:
-        present = entry.truth_present[metric]
-        lines.append(f"{tables.interval(present, unit)} in the {present.n} cases with truth")
-    lines.append(f"missed: {entry.missed} of {_cases(entry.cases - entry.empty_truth)} with truth")
-    if entry.empty_truth:
+    lines = [f"{interval}n = {mean.n}" + (f" ({mean.undefined} undefined)" if mean.undefined else "")]
+    present = entry.truth_present[metric]
+    if entry.empty_truth and present.n < mean.n:
+        lines.append(f"{interval_text(present, unit)} in the {present.n} cases with truth")
+    if counts:
+        lines.append(f"missed: {entry.missed} of {_cases(entry.cases - entry.empty_truth)} with truth")
+    if counts and entry.empty_truth:
         lines.append(f"false alarms: {entry.false_alarms} of {_cases(entry.empty_truth)} without truth")
     return Tile(
         label,
-        number(mean.mean, unit),
+        middle,
         f"mean {compare_tables.spoken(metric)}" + ("" if unit == "1" else f", {unit}"),
         tuple(lines),
     )
@@ -85,7 +97,7 @@ def data_and_plan(material: Material) -> Made:
     facts = _data_facts(material)
     if facts:
         rows = tuple((Cell(name, head=True), Cell(text)) for name, text in facts)
-        blocks.append(Table("Data set", heads("", "values"), rows))
+        blocks.append(Table("Data set", heads("", ""), rows))
     if material.plan is not None:
         blocks += [_plan_table(title, rows) for title, rows in decisions(material.plan)]
     elif facts:
@@ -127,8 +139,8 @@ def _data_facts(material: Material) -> list[tuple[str, str]]:
             ("spacing (z, y, x), mm", " x ".join(_range(q, "mm") for q in of.spacing_mm)),
             ("orientation", ", ".join(f"{name} ({_cases(n)})" for name, n in of.orientations.items())),
             ("lesions per case", _quantiles(of.lesions_per_case)),
-            ("volume of a lesion, ml", _quantiles(of.lesion_volume_ml)),
-            ("lesion volume per case, ml", _quantiles(of.load_per_case_ml)),
+            ("volume of a lesion, ml", _quantiles(of.lesion_volume_ml, "ml")),
+            ("lesion volume per case, ml", _quantiles(of.load_per_case_ml, "ml")),
         ]
     return facts
 
@@ -140,10 +152,13 @@ def _range(q: Quantiles, unit: str) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _quantiles(q: Quantiles) -> str:
+def _quantiles(q: Quantiles, unit: str = "") -> str:
+    """``unit``: empty for counts."""
     if q.median is None:
         return "-"
-    return f"median {q.median:.4g}, quartiles {q.q25:.4g} to {q.q75:.4g}, range {q.min:.4g} to {q.max:.4g}"
+    values = (q.median, q.q25, q.q75, q.min, q.max)
+    median, q25, q75, low, high = tables.alike(unit, *values) if unit else [f"{v:.4g}" for v in values]
+    return f"median {median}, quartiles {q25} to {q75}, range {low} to {high}"
 
 
 def _plan_table(title: str, rows: Sequence[tuple]) -> Table:
@@ -226,12 +241,11 @@ def scores(material: Material) -> Made:
         Text((f"Preset {preset.name}: {preset.title}{source}. Intervals: {summary.interval}.",)),
         *([Points(tuple(preset.notes))] if preset.notes else []),
         tables.main_scores(summary),
-        tables.detection(summary),
+        tables.cohort(summary),
     ]
     if len(material.scored) > 1:
         blocks.append(tables.folds(material))
     blocks += [tables.strata(one, summary) for one in summary.strata]
-    blocks.append(tables.cohort(summary))
     blocks += [tables.all_scores(summary, label) for label in summary.classes]
     blocks += [tables.cases(material), tables.definitions(summary)]
     return Section("scores", "Scores", tuple(blocks))
@@ -308,12 +322,23 @@ def comparison(material: Material) -> Made:
     found = material.comparison
     if found is None:
         return None
+    preset = found.preset
+    source = f" ({preset.source})" if preset.source else ""
     blocks: list[Block] = [
         Points(tuple(compare_tables.sentences(found))),
+        *([Points(tuple(found.notes), warning=True)] if found.notes else []),
         Figure(charts.differences(found)),
         _ranking(found),
         _differences(found),
-        Text((f"Intervals: {found.interval}. Correction: {found.correction}.", *found.notes), muted=True),
+        *(_stratum_differences(one, found) for one in found.strata),
+        Text(
+            (
+                f"Preset {preset.name}: {preset.title}{source}.",
+                f"Intervals: {found.interval}. Correction: {found.correction}.",
+                "All metrics, tests and levels: comparison.csv; the scores of every case: comparison_cases.csv.",
+            ),
+            muted=True,
+        ),
     ]
     return Section("comparison", "Comparison of methods", tuple(blocks))
 
@@ -324,10 +349,9 @@ def _ranking(found: Comparison) -> Table:
         for metric in found.main:
             unit = found.metrics[metric].unit
             for one in results[metric].ranking:
-                interval = (
-                    f" [{number(one.low, unit)}, {number(one.high, unit)}]" if one.low is not None else ""
-                )
-                texts = [number(one.mean, unit) + interval, number(one.sd, unit), str(results[metric].n)]
+                middle, low, high, sd = tables.alike(unit, one.mean, one.low, one.high, one.sd)
+                interval = "" if one.low is None else f" [{low}, {high}]"
+                texts = [middle + interval, sd, str(results[metric].n)]
                 row = found.metrics[metric]
                 rows.append(
                     (
@@ -338,7 +362,8 @@ def _ranking(found: Comparison) -> Table:
                     )
                 )
     header = heads("class", "metric", "method", "#mean [95 % interval]", "#SD", "#n")
-    return Table("Means where the metric is defined for every method, the best first", header, sparse(rows))
+    caption = "Means where the metric is defined for every method, the best first"
+    return by_class(caption, header, rows, names=2)
 
 
 def _differences(found: Comparison) -> Table:
@@ -347,35 +372,52 @@ def _differences(found: Comparison) -> Table:
         for metric in found.main:
             row = found.metrics[metric]
             for pair in results[metric].pairs:
-                texts = [
-                    compare_tables.difference_text(pair, row.unit),
-                    compare_tables.p_text(pair.p_holm),
-                    f"{pair.wins} / {pair.ties} / {pair.losses}",
-                    str(pair.n),
-                ]
-                cells = (
-                    Cell(f"{pair.first} − {pair.second}"),
-                    *numbers(texts),
-                    Cell(pair.better or "not shown"),
-                )
+                cells = _difference_cells(pair, row.unit)
                 rows.append((Cell(label, head=True), tables.metric_cell(metric, row), *cells))
-    header = heads(
-        "class",
-        "metric",
-        "methods",
-        "#difference [95 % interval]",
-        "#p (Holm)",
-        "#better / same / worse",
-        "#n",
-        "better",
-    )
-    return Table("Differences", header, sparse(rows))
+    return by_class("Differences", heads("class", "metric", *DIFFERENCE_COLUMNS), rows, names=2)
+
+
+DIFFERENCE_COLUMNS = (
+    "methods",
+    "#difference [95 % interval]",
+    "#p (Holm)",
+    "#better / same / worse",
+    "#n",
+    "better",
+)
+
+
+def _difference_cells(pair: Difference, unit: str) -> tuple[Cell, ...]:
+    texts = [
+        compare_tables.difference_text(pair, unit),
+        compare_tables.p_text(pair.p_holm),
+        f"{pair.wins} / {pair.ties} / {pair.losses}",
+        str(pair.n),
+    ]
+    return Cell(f"{pair.first} − {pair.second}"), *numbers(texts), Cell(pair.better or "not shown")
+
+
+def _stratum_differences(stratum: StratumComparison, found: Comparison) -> Table:
+    """The first main metric, level by level."""
+    metric = found.main[0]
+    rows = [
+        (
+            Cell(label, head=True),
+            Cell(level.name, head=True),
+            *_difference_cells(pair, found.metrics[metric].unit),
+        )
+        for label, levels in stratum.classes.items()
+        for level in levels
+        for pair in level.metrics[metric]
+    ]
+    caption = f"{compare_tables.spoken(metric)} by {stratum.rule}, exploratory"
+    return by_class(caption, heads("class", "level", *DIFFERENCE_COLUMNS), rows, names=2, folded=True)
 
 
 # ---------------------------------------------------------------------------------------------- warnings, provenance
 
 
-def warnings(material: Material, problems: Sequence[str]) -> Made:
+def warnings(material: Material, problems: Sequence[str]) -> Section | Absent:
     """What a reader must know before believing the numbers."""
     items = [*problems]
     summary = material.summary
@@ -395,7 +437,7 @@ def warnings(material: Material, problems: Sequence[str]) -> Made:
         items += material.comparison.warnings
     unique = tuple(dict.fromkeys(items))
     if not unique:
-        return Section("warnings", "Warnings", (Text(("None.",), muted=True),))
+        return Absent("Warnings", "there are none")
     return Section("warnings", "Warnings", (Points(unique, warning=True),))
 
 
@@ -426,7 +468,8 @@ def _unfinished(material: Material) -> list[str]:
 
 def provenance(material: Material, command: str) -> Section:
     """Commands, versions and hashes."""
-    commands = [one.summary.command for one in material.scored.values() if one.summary.command]
+    commands = [str(one.record["command"]) for one in material.trainings if one.record.get("command")]
+    commands += [one.summary.command for one in material.scored.values() if one.summary.command]
     commands += [material.comparison.command] if material.comparison and material.comparison.command else []
     commands += [command] if command else []
     blocks: list[Block] = []
@@ -434,7 +477,7 @@ def provenance(material: Material, command: str) -> Section:
         blocks += [Text(("Commands, as they were typed:",)), Commands(tuple(dict.fromkeys(commands)))]
     facts = [*_versions(material), *_places(material), *_hashes(material)]
     rows = tuple((Cell(name, head=True), Cell(text)) for name, text in facts)
-    blocks.append(Table("Versions, folders and hashes", heads("", "value"), rows))
+    blocks.append(Table("Versions, folders and hashes", heads("", ""), rows))
     return Section("provenance", "How it was made", tuple(blocks))
 
 
@@ -460,17 +503,25 @@ def _installed(name: str) -> str:
 
 
 def _places(material: Material) -> list[tuple[str, str]]:
-    facts = [("reported folder", str(Path(material.folder).resolve()))]
-    facts += [
-        ("predictions", text)
-        for text in dict.fromkeys(s.summary.predictions for s in material.scored.values())
-    ]
-    facts += [("truths", text) for text in dict.fromkeys(s.summary.truths for s in material.scored.values())]
-    facts += [
-        ("images", text)
-        for text in dict.fromkeys(str(s.images) for s in material.scored.values() if s.images)
-    ]
-    return facts
+    """The folders; what lies in the reported one is named from there."""
+    here, compared, scored = material.folder.resolve(), material.comparison, material.scored.values()
+    named = [("predictions", s.summary.predictions) for s in scored]
+    named += [(method.name, method.folder) for method in compared.methods] if compared else []
+    named += [("truths", s.summary.truths) for s in scored]
+    named += [("truths", compared.truths)] if compared else []
+    named += [("images", str(s.images)) for s in scored if s.images]
+    facts: dict[str, dict[str, None]] = {"reported folder": {str(here): None}}
+    for name, place in named:
+        facts.setdefault(name, {})[_from(here, place)] = None
+    return [(name, ", ".join(places)) for name, places in facts.items()]
+
+
+def _from(here: Path, place: str) -> str:
+    """A place as seen from a folder when it lies there, else as it was given."""
+    whole = Path(place).resolve()
+    if whole == here:
+        return "the reported folder"
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else place
 
 
 def _hashes(material: Material) -> list[tuple[str, str]]:
@@ -485,7 +536,7 @@ def _hashes(material: Material) -> list[tuple[str, str]]:
         if one.prediction is not None:
             identity = one.prediction.identity
             options = ", ".join(
-                f"{key} {value}" for key, value in identity.items() if key not in ("model", "dataset")
+                f"{key} {_plain(value)}" for key, value in identity.items() if key not in ("model", "dataset")
             )
             name = f"model, {one.name}" if one.name else "model"
             facts.append((name, f"{identity.get('model', 'unknown')} ({options})"))
@@ -495,6 +546,9 @@ def _hashes(material: Material) -> list[tuple[str, str]]:
 
 
 def _plain(value: object) -> str:
+    """A recorded option in words."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from autoseg.comparison.tables import spoken
 from autoseg.evaluation.metric import GROUPS
 from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratification, Summary
-from autoseg.evaluation.tables import number, table_metrics
+from autoseg.evaluation.tables import interval_text, mean_texts, number, table_metrics
 from autoseg.evaluation.thresholds import precision_recall
-from autoseg.report.blocks import Cell, Records, Table, heads, numbers, sparse
+from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
 from autoseg.report.pool import mean_of_folds
 
@@ -24,15 +24,16 @@ COHORT_NAMES = {
 # ------------------------------------------------------------------------------------------------------- for reading
 
 
-def interval(mean: Mean, unit: str) -> str:
-    """``0.658 [0.536, 0.786]``."""
-    return _with_interval(mean.mean, mean.low, mean.high, unit)
+def alike(unit: str, *values: float | None) -> list[str]:
+    """Numbers that are read together, with as many decimals as the largest of them has on its own."""
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    decimals = len(number(largest, unit).partition(".")[2])
+    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    if low is None or high is None:
-        return number(value, unit)
-    return f"{number(value, unit)} [{number(low, unit)}, {number(high, unit)}]"
+    middle, *ends = alike(unit, value, low, high)
+    return middle if low is None or high is None else f"{middle} [{', '.join(ends)}]"
 
 
 def metric_cell(name: str, row: MetricRow) -> Cell:
@@ -90,63 +91,36 @@ def _scores(
 
 def _score_row(metric: str, summary: Summary, entry: ClassSummary, with_empty: bool) -> tuple[Cell, ...]:
     row, mean, present = summary.metrics[metric], entry.all[metric], entry.truth_present[metric]
-    unit = row.unit
-    texts = [
-        interval(mean, unit),
-        number(mean.sd, unit),
-        number(mean.median, unit),
-        str(mean.n),
-        str(mean.undefined),
-    ]
-    texts += [interval(present, unit), str(present.n)] if with_empty else []
+    texts = [*mean_texts(mean, row.unit), str(mean.undefined)]
+    texts += [interval_text(present, row.unit), str(present.n)] if with_empty else []
     return (metric_cell(metric, row), *numbers(texts))
 
 
-def detection(summary: Summary) -> Table:
-    """Missed cases and false alarms, as counts."""
-    rows = []
-    for label, entry in summary.classes.items():
-        with_truth = entry.cases - entry.empty_truth
-        rows.append(
-            (
-                Cell(label, head=True),
-                *numbers(
-                    [
-                        f"{entry.missed} of {with_truth}",
-                        f"{entry.false_alarms} of {entry.empty_truth}" if entry.empty_truth else "-",
-                    ]
-                ),
-            )
-        )
-    header = heads(
-        "class", "#missed: no prediction where there is truth", "#false alarms: prediction without truth"
-    )
-    return Table("Whole cases missed or falsely found", header, tuple(rows))
-
-
 def cohort(summary: Summary) -> Table:
-    """Numbers of all cases together."""
-    rows = []
-    for label, entry in summary.classes.items():
-        for name, value in entry.cohort.items():
-            text = _with_interval(value.value, value.low, value.high, value.unit)
-            rows.append(
-                (
-                    Cell(label, head=True),
-                    Cell(
-                        COHORT_NAMES.get(name) or spoken(name), tip=f"{name}: {value.definition}", head=True
-                    ),
-                    *numbers([text, str(value.n)]),
-                )
-            )
-        if (found := entry.volume_agreement) is not None:
-            ends = [number(v, "ml") for v in (found.mean_ml, found.low_limit_ml, found.high_limit_ml)]
-            tip = "mean of prediction minus truth, and the limits of agreement, mean ± 1.96 SD"
-            text = f"{ends[0]}, limits {ends[1]} to {ends[2]}"
-            name = Cell("volume difference, ml", tip=tip, head=True)
-            rows.append((Cell(label, head=True), name, *numbers([text, str(found.n)])))
-    header = heads("class", "quantity", "#value [95 % interval]", "#n")
-    return Table("All cases together", header, sparse(rows), folded=False)
+    """Numbers of all cases together, and the cases that were missed or falsely found as a whole."""
+    rows = [
+        (Cell(label, head=True), Cell(name, tip=tip, head=True), *numbers([text, str(n)]))
+        for label, entry in summary.classes.items()
+        for name, tip, text, n in _cohort_rows(entry)
+    ]
+    return by_class("All cases together", heads("class", "quantity", "#value [95 % interval]", "#n"), rows)
+
+
+def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
+    """Name, tip, value and number of cases."""
+    with_truth = entry.cases - entry.empty_truth
+    yield "cases missed", "no prediction where there is truth", f"{entry.missed} of {with_truth}", with_truth
+    if entry.empty_truth:
+        text = f"{entry.false_alarms} of {entry.empty_truth}"
+        yield "false alarms", "prediction where there is no truth", text, entry.empty_truth
+    for name, value in entry.cohort.items():
+        text = _with_interval(value.value, value.low, value.high, value.unit)
+        yield COHORT_NAMES.get(name) or spoken(name), f"{name}: {value.definition}", text, value.n
+    if (found := entry.volume_agreement) is not None:
+        middle, low, high = alike("ml", found.mean_ml, found.low_limit_ml, found.high_limit_ml)
+        yield "volume difference, ml", "mean of prediction minus truth", middle, found.n
+        tip = "of the volume difference: mean ± 1.96 SD (Bland-Altman)"
+        yield "limits of agreement, ml", tip, f"{low} to {high}", found.n
 
 
 def folds(material: Material) -> Table:
@@ -160,17 +134,17 @@ def folds(material: Material) -> Table:
             unit = summary.metrics[metric].unit
             of_folds = [s.classes[label].all[metric] for s in summaries.values()]
             mean = mean_of_folds(summaries, label, metric)
-            texts = [number(one.mean, unit) for one in of_folds]
+            *texts, middle, sd = alike(unit, *(one.mean for one in of_folds), mean.mean, mean.sd)
             rows.append(
                 (
                     Cell(label, head=True),
                     metric_cell(metric, summary.metrics[metric]),
-                    *numbers([*texts, f"{number(mean.mean, unit)} ± {number(mean.sd, unit)}"]),
+                    *numbers([*texts, f"{middle} ± {sd}"]),
                 )
             )
     titles = [f"#{name} (n = {len(s.cases)})" for name, s in summaries.items()]
     header = heads("class", "metric", *titles, "#mean of folds ± SD")
-    return Table("Means of the folds", header, sparse(rows))
+    return by_class("Means of the folds", header, rows)
 
 
 def strata(stratification: Stratification, summary: Summary) -> Table:
@@ -180,7 +154,7 @@ def strata(stratification: Stratification, summary: Summary) -> Table:
         (
             Cell(label, head=True),
             Cell(level.name, head=True),
-            *numbers(interval(level.metrics[m], summary.metrics[m].unit) for m in metrics),
+            *numbers(interval_text(level.metrics[m], summary.metrics[m].unit) for m in metrics),
             *numbers([str(len(level.cases))]),
         )
         for label, levels in stratification.classes.items()
@@ -191,7 +165,7 @@ def strata(stratification: Stratification, summary: Summary) -> Table:
         *(_number_head(metric_cell(m, summary.metrics[m])) for m in metrics),
         *heads("#cases"),
     )
-    return Table(f"By {split(stratification)}", header, sparse(rows))
+    return by_class(f"By {split(stratification)}", header, rows)
 
 
 def split(stratification: Stratification) -> str:

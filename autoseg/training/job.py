@@ -25,6 +25,7 @@ class FoldJob:
         workers: processes that augment; 0 augments on the device.
         resume: continue from the checkpoint.
         overwrite: start again although there is a result.
+        command: as it was typed, for the record; empty from Python.
     """
 
     prepared: Prepared
@@ -36,6 +37,7 @@ class FoldJob:
     workers: int = 0
     resume: bool = False
     overwrite: bool = False
+    command: str = ""
 
     @property
     def folder(self) -> Path:

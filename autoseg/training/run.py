@@ -195,6 +195,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
 
     record: dict[str, Any] = {
         "fold": job.fold,
+        "command": job.command,
         "autoseg_version": version("autoseg"),
         "torch_version": torch.__version__,
         "device": _device_name(job.device),

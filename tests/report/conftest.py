@@ -71,7 +71,12 @@ def write_model(model_folder, raw):
                 write_scores(folder / f"fold_{fold}" / "validation", raw, indices, **options)
                 write_json(
                     folder / f"fold_{fold}" / "fold.json",
-                    {"fold": fold, "torch_version": "2.9", "seconds": 60},
+                    {
+                        "fold": fold,
+                        "command": f"autoseg_train 901 {fold}",
+                        "torch_version": "2.9",
+                        "seconds": 60,
+                    },
                 )
         return folder
 

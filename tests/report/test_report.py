@@ -14,20 +14,21 @@ from autoseg.comparison.compare import compare_folders
 from autoseg.comparison.tables import sentences
 from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import read_summary
-from autoseg.evaluation.tables import number
+from autoseg.evaluation.tables import mean_texts, number
 from autoseg.report import charts
+from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files
 from autoseg.report.page import Options, make_report
+from autoseg.report.tables import alike
 
 SCORES = [
-    "data",
     "scores",
     "distributions",
     "agreement",
     "precision_recall",
     "volume",
     "cases",
-    "warnings",
+    "data",
     "provenance",
 ]
 SCORES_WITHOUT_CASES = [name for name in SCORES if name != "cases"]
@@ -50,7 +51,7 @@ def test_a_scored_folder_has_all_but_the_training(page):
 
 def test_the_headline_comes_before_everything(page, scored):
     entry = read_summary(scored).classes["lesion"]
-    head = page.text[: page.text.index("Data set and plan")]
+    head = page.text[: page.text.index("Scores")]
     for text in (
         "Dataset901_Synthetic",
         number(entry.all["dice"].mean, "1"),
@@ -64,10 +65,12 @@ def test_the_headline_comes_before_everything(page, scored):
 
 def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
     page = sketch(write_model(tmp_path, probabilities=True))
-    assert page.sections == ["data", "training", *SCORES_WITHOUT_CASES[1:], "absent"]
+    assert page.sections == [*SCORES_WITHOUT_CASES[:-1], "training", "provenance", "absent"]
     assert "model with 2 folds, plan unet, trainer unet" in page.text
     assert "12 cases in 2 folds" in page.text
     assert "mean of folds ± SD" in page.text
+    assert page.text.index("autoseg_train 901 0") < page.text.index("autoseg_train 901 1")
+    assert ["predictions", "fold_0/validation, fold_1/validation"] in page.rows
     said = next(a["aria-label"] for a in page.all("div") if "Precision-recall" in a.get("aria-label", ""))
     assert re.search(r"fold 0, AP 0\.\d{3}; fold 1, AP 0\.\d{3}", said)
     assert page.path.name == "report.html" and page.path.parent.name == "unet__unet"
@@ -86,7 +89,7 @@ def test_what_a_running_training_lacks_is_said(write_model, sketch, tmp_path):
     assert "Not scored yet, because the training is not finished: fold 1." in page.text
     assert ["fold 1", "4", "-", "-", "4 s", "-", "not finished"] in page.rows
     page = sketch(write_model(tmp_path / "b", folds=((0, ()),)))
-    assert page.sections == ["data", "training", "warnings", "provenance", "absent"]
+    assert page.sections == ["warnings", "data", "training", "provenance", "absent"]
     assert (
         "Scores: there is no summary.json: run autoseg_evaluate, or finish the training of a fold."
         in page.text
@@ -106,9 +109,11 @@ def test_a_comparison_has_its_own_page(raw, scored, sketch, tmp_path):
     comparison = compare_folders([scored, tmp_path / "other"], raw / "labelsTr")
     (tmp_path / "comparison.json").write_text(comparison.model_dump_json())
     page = sketch(tmp_path)
-    assert page.sections == ["comparison", "warnings", "provenance"]
+    assert page.sections == ["comparison", "provenance", "absent"]
     assert all(sentence in page.text for sentence in sentences(comparison))
     pair = comparison.classes["label 1"][comparison.main[0]].pairs[0]
+    assert all(f"Dice by {one.rule}, exploratory" in page.text for one in comparison.strata)
+    assert all(note in page.text for note in comparison.notes)
     assert any(
         f"{pair.first} − {pair.second}" in row and f"{pair.wins} / {pair.ties} / {pair.losses}" in row
         for row in page.rows
@@ -194,9 +199,7 @@ def test_tables_equal_the_summary(page, scored):
     summary = read_summary(scored)
     for metric in summary.preset.table:
         unit, mean = summary.metrics[metric].unit, summary.classes["lesion"].all[metric]
-        ends = f"[{number(mean.low, unit)}, {number(mean.high, unit)}]"
-        cells = [f"{number(mean.mean, unit)} {ends}", number(mean.sd, unit), number(mean.median, unit)]
-        cells += [str(mean.n), str(mean.undefined)]
+        cells = [*mean_texts(mean, unit), str(mean.undefined)]
         assert any(row[1:6] == cells for row in page.rows), metric
     levels = [level for one in summary.strata for level in one.classes["lesion"]]
     assert [level.name for level in levels] == ["no lesion", "16 to 36 voxels", "64 to 196 voxels", "A", "B"]
@@ -251,6 +254,29 @@ def test_pooled_means_are_those_of_all_cases(write_model, sketch, tmp_path):
     }  # cut anew, as for all cases at once
 
 
+def test_numbers_that_are_read_together_have_the_same_decimals():
+    assert alike("ml", 3.8842, 0.8802, 47.868, None) == ["3.88", "0.88", "47.87", "-"]
+    assert alike("1", 0.5, 0.25) == ["0.500", "0.250"]
+    assert alike("mm", None, None) == ["-", "-"]
+
+
+def test_one_class_needs_no_column_and_several_are_named_once():
+    rows = [(Cell(a, head=True), Cell(b), Cell(c)) for a, b, c in ("aux", "auy", "avz", "bvx")]
+    header = heads("class", "metric", "method")
+    table = by_class("", header, rows, names=2)
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts == [["a", "u", "x"], ["", "", "y"], ["", "v", "z"], ["b", "v", "x"]]
+    table = by_class("", header, rows[:3], names=2)
+    assert [cell.text for cell in table.header] == ["metric", "method"]
+    assert [[cell.text for cell in row] for row in table.rows] == [["u", "x"], ["", "y"], ["v", "z"]]
+
+
+def test_whole_cases_stand_with_the_scores(page, scored):
+    entry = read_summary(scored).classes["lesion"]
+    assert ["cases missed", f"{entry.missed} of 10", "10"] in page.rows
+    assert ["false alarms", f"{entry.false_alarms} of 2", "2"] in page.rows
+
+
 # ------------------------------------------------------------------------------------------------ standing on its own
 
 
@@ -266,7 +292,7 @@ def test_nothing_is_loaded(page):
 
 def test_svg_takes_the_colours_of_the_page(page):
     html = page.path.read_text()
-    assert not re.search("#010203|#040506|#070809", html)
+    assert not re.search("#010203|#040506|#070809|#0a0b0c", html)
     svg = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
     for colour in ("fill: currentColor", "stroke: currentColor", "var(--line)", "var(--font)"):
         assert colour in svg

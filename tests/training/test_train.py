@@ -33,6 +33,7 @@ def test_a_training_leaves_everything_it_promises(whole):
     record = json.loads((fold(whole) / "fold.json").read_text())
     assert set(record["train_cases"]) | set(record["validation_cases"]) == {f"case_{i:03}" for i in range(5)}
     assert not set(record["train_cases"]) & set(record["validation_cases"])
+    assert record["command"] == "autoseg_train 1 0 -device cpu"
     entries = log(whole)
     assert [e["epoch"] for e in entries] == [0, 1, 2]
     assert all(e["loss"] > 0 and 0 <= e["wait_share"] <= 1 for e in entries)
