@@ -379,11 +379,14 @@ def test_bad_input_for_scores_is_refused_and_nothing_is_written(row, root, masks
     spoil, words = SCORING_ROWS[row]
     arguments = spoil(masks) or []
     before = sorted(masks.rglob("*"))
-    assert evaluate.main(["-p", str(masks), "-g", str(data(root) / "labelsTr"), "-np", "1", *arguments]) == 1
-    text = capfd.readouterr().err
-    assert "error:" in text
-    assert not [word for word in words if word not in text], text
-    assert sorted(masks.rglob("*")) == before
+    arguments = ["-p", str(masks), "-g", str(data(root) / "labelsTr"), "-np", "1", *arguments]
+    for out in ([], ["-o", str(masks.with_name("scores"))]):
+        assert evaluate.main([*arguments, *out]) == 1
+        text = capfd.readouterr().err
+        assert "error:" in text
+        assert not [word for word in words if word not in text], text
+        assert sorted(masks.rglob("*")) == before
+    assert not masks.with_name("scores").exists()
 
 
 def test_what_is_said_and_passed_over_while_scoring(root, masks, capfd):

@@ -60,8 +60,8 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.dataset.schema import read_dataset_json
     from autoseg.errors import AutosegError
     from autoseg.evaluation.evaluate import evaluate_folder, find_dataset_json
+    from autoseg.evaluation.outputs import check_folder
     from autoseg.evaluation.tables import format_table
-    from autoseg.prepare import check_writable
 
     predictions, truths = Path(arguments.predictions), Path(arguments.truths)
     if arguments.images and not Path(arguments.images).is_dir():
@@ -72,7 +72,7 @@ def _main(arguments: argparse.Namespace) -> None:
         info = find_dataset_json(predictions, truths)
     out = Path(arguments.out) if arguments.out else predictions
     if arguments.out or predictions.is_dir():
-        check_writable(out)
+        check_folder(out)
     summary = evaluate_folder(
         predictions,
         truths,
@@ -83,10 +83,20 @@ def _main(arguments: argparse.Namespace) -> None:
     ).model_copy(update={"command": arguments.command})
     written = [*summary.write(out), *_overlays(summary, arguments, out)]
     print(format_table(summary))
-    n = len(summary.cases)
-    print(f"\n{n} cases; intervals: {summary.interval}" if n > 1 else "\n1 case, so there are no intervals")
+    print(f"\n{_intervals(summary)}")
     for path in written:
         print(path)
+
+
+def _intervals(summary: Summary) -> str:
+    """How many cases there are, and how the intervals were made."""
+    from autoseg.evaluation.statistics import FEW_CASES
+
+    n = len(summary.cases)
+    if n < 2:
+        return "1 case, so there are no intervals"
+    few = "; of so few cases they are too narrow" if n < FEW_CASES else ""
+    return f"{n} cases; intervals: {summary.interval}{few}"
 
 
 def _overlays(summary: Summary, arguments: argparse.Namespace, out: Path) -> list[Path]:

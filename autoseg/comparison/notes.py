@@ -8,7 +8,7 @@ from autoseg.comparison.schema import Difference, MetricComparison, Test
 from autoseg.comparison.scores import ALPHA, none_can_be_shown, smallest_p
 from autoseg.evaluation.cases import count_of
 from autoseg.evaluation.metric import Better
-from autoseg.evaluation.statistics import PERMUTATIONS
+from autoseg.evaluation.statistics import FEW_CASES, PERMUTATIONS
 
 TESTS: dict[Test, str] = {
     "permutation": f"paired sign-flip permutation test of the mean difference, {PERMUTATIONS} random sign vectors, "
@@ -20,8 +20,6 @@ SPOKEN: dict[Test, str] = {"permutation": "permutation", "wilcoxon": "Wilcoxon",
 TOO_MANY = (
     f"no difference can be shown, because so few cases give no p-value below {ALPHA:g} after correction"
 )
-FEW_FOR_BOOTSTRAP = 10
-"""Below this number of cases, bootstrap intervals are clearly too narrow."""
 
 Results = Mapping[str, Mapping[str, MetricComparison]]
 """Metric to class to result."""
@@ -57,7 +55,7 @@ def notes(results: Results, chosen: Mapping[str, Better], n_cases: int, test: Te
         )
     else:
         found += [_too_many(metric, classes, test) for metric, classes in results.items()]
-    if 2 <= n_cases < FEW_FOR_BOOTSTRAP:
+    if 2 <= n_cases < FEW_CASES:
         found.append(f"bootstrap intervals of {n_cases} cases are too narrow")
     for metric, better in chosen.items():
         if better == "zero":

@@ -5,7 +5,6 @@ A method may stand beside the raters: it is held against each of them, and is in
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,19 +18,19 @@ from autoseg import messages
 from autoseg.comparison.agreement import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.raters_schema import AgreementTable, PairScores, RaterRow, Row
-from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_geometry, read_image
+from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
 from autoseg.dataset.schema import DatasetJson, LabelSet
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.evaluation import statistics
 from autoseg.evaluation.cases import CaseFiles, count_of, masks_in, some_of
+from autoseg.evaluation.evaluate import found_labels
 from autoseg.evaluation.metric import Metric
 from autoseg.evaluation.metrics import METRICS
 from autoseg.evaluation.pair import union_box
-from autoseg.evaluation.scoring import find_values, score_labels
+from autoseg.evaluation.scoring import all_cases, faults_of, score_labels, unknown_values
 from autoseg.evaluation.summarise import metric_row
 from autoseg.evaluation.summary import defined
 from autoseg.evaluation.surface import nsd
-from autoseg.parallel import each
 
 SYMMETRIC = (
     "dice",
@@ -47,11 +46,15 @@ SYMMETRIC = (
     "surface_hd95_mm",
     "assd_mm",
     "assd_mean_mm",
+    "hd95_penalised_mm",
+    "hausdorff_penalised_mm",
+    "hausdorff_voxels_penalised_mm",
+    "surface_hausdorff_penalised_mm",
+    "surface_hd95_penalised_mm",
+    "assd_penalised_mm",
     "nsd_1mm",
 )
 """Metrics that do not ask which of two masks is the truth; ``nsd_2mm`` and so on are others."""
-LARGE_VOXELS = 100_000_000
-"""Fewer voxels than this over all masks are compared faster without processes, which take 2 s to start."""
 
 
 @dataclass(frozen=True)
@@ -253,15 +256,6 @@ def _has(of_runs: Mapping[tuple[str, str], Path], pair: RaterPair) -> bool:
     return (pair.rater_a, pair.run_a) in of_runs and (pair.rater_b, pair.run_b) in of_runs
 
 
-def _is_large(files: Sequence[Mapping[tuple[str, str], Path]]) -> bool:
-    """Whether processes are worth their start; the first mask tells for all."""
-    try:
-        voxels = math.prod(read_geometry(next(iter(files[0].values()))).shape)
-    except AutosegError:  # it is explained when the case's turn comes
-        return False
-    return voxels * sum(map(len, files)) > LARGE_VOXELS
-
-
 def _labels(
     files: Files, cases: Sequence[str], info: DatasetJson | None, processes: int
 ) -> dict[str, int | list[int]]:
@@ -271,15 +265,7 @@ def _labels(
     for case in cases:
         first, *others = files[case].values()
         looked_at += [CaseFiles(case, other, first) for other in others]
-    values = find_values(looked_at, processes)
-    if not values:
-        raise AutosegError(
-            "all masks are empty, and there is no dataset.json to name the classes",
-            fix="give one with -djfile",
-        )
-    names = [f"label {value}" for value in values]
-    messages.info(f"no dataset.json: the classes are the values found in the masks: {some_of(names, 40)}")
-    return {"background": 0, **dict(zip(names, values, strict=True))}
+    return found_labels(looked_at, processes)
 
 
 # -------------------------------------------------------------------------------------------------------- one case
@@ -294,22 +280,21 @@ def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
     try:
         read = {run: read_image(path) for run, path in task.files.items()}
         masks = {run: as_labels(image.pixels, where=str(task.files[run])) for run, image in read.items()}
-    except FaultsError as error:
-        return list(error.faults)
     except AutosegError as error:
-        return [error.fault]
+        return faults_of(error)
     faults = _grid_faults(task, read) or _label_faults(task, masks)
     if faults:
         return faults
-    size, spacing_mm = next(iter(masks.values())).size, next(iter(read.values())).geometry.spacing_mm
+    geometry = next(iter(read.values())).geometry
     box = union_box(*masks.values())
     masks = {run: mask[box] for run, mask in masks.items()}
     metrics = list(choose_metrics(task.metrics).values())
     scores = {}
     for pair in task.pairs:
         a, b = masks[pair.rater_a, pair.run_a], masks[pair.rater_b, pair.run_b]
-        a, b, ignored = _without_ignored(a, b, task.labels.ignore)
-        scores[pair] = score_labels(a, b, spacing_mm, task.labels, metrics, size - ignored)
+        if task.labels.ignore is not None:  # what either of them ignores counts nowhere
+            b = np.where(a == task.labels.ignore, task.labels.ignore, b)
+        scores[pair] = score_labels(a, b, geometry.spacing_mm, task.labels, metrics, geometry.shape)
     return scores
 
 
@@ -326,24 +311,11 @@ def _grid_faults(task: RatedCase, read: Mapping[tuple[str, str], ImageFile]) -> 
 
 def _label_faults(task: RatedCase, masks: Mapping[tuple[str, str], np.ndarray]) -> list[Fault]:
     known = set(task.labels.known_values)
-    expected, faults = ", ".join(map(str, sorted(known))), []
-    for run, mask in masks.items():
-        odd = sorted(set(np.unique(mask[union_box(mask)]).tolist()) - known - {0})
-        if odd:
-            found = ", ".join(map(str, odd[:5]))
-            fix = "use the dataset.json (-djfile) that these masks were made with"
-            faults.append(
-                Fault(str(task.files[run]), "label that is not in dataset.json", found, expected, fix)
-            )
-    return faults
-
-
-def _without_ignored(a: np.ndarray, b: np.ndarray, ignore: int | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Both masks without what either of them ignores, and how many voxels that is."""
-    if ignore is None:
-        return a, b, 0
-    ignored = (a == ignore) | (b == ignore)
-    return np.where(ignored, 0, a), np.where(ignored, 0, b), int(np.count_nonzero(ignored))
+    return [
+        fault
+        for run, mask in masks.items()
+        for fault in unknown_values(mask, str(task.files[run]), task.labels, known)
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------- the table
@@ -371,7 +343,6 @@ def rate_folders(
     said, chosen, raters = messages.warning_counts(), choose_metrics(metrics), check_raters(raters)
     pairs, files = _pairs(raters), find_masks(raters)
     cases, alone = _shared_cases(files, pairs)
-    processes = processes if _is_large([files[case] for case in cases]) else 1
     labels = _labels(files, cases, info, processes)
     label_set = LabelSet.from_labels(labels)
     tasks = [
@@ -380,7 +351,8 @@ def rate_folders(
         )
         for case in cases
     ]
-    scores = _score(tasks, processes)
+    scored = all_cases(score_case, tasks, processes, "compared", lambda task: task.name)
+    scores = dict(zip(cases, scored, strict=True))
     rows = [
         _row(row, label, metric)
         for label in label_set.names
@@ -404,21 +376,6 @@ def rate_folders(
         rows=rows,
         pairs=[_pair_scores(scores, pair, label_set.names, list(chosen)) for pair in pairs],
     )
-
-
-def _score(tasks: Sequence[RatedCase], processes: int) -> dict[str, dict[RaterPair, ClassScores]]:
-    """Case to pair to scores."""
-    scores: dict[str, dict[RaterPair, ClassScores]] = {}
-    faults: list[tuple[int, Fault]] = []
-    for i, found in each(score_case, tasks, processes, name_of=lambda task: task.name, doing="comparing"):
-        if isinstance(found, list):
-            faults += [(i, fault) for fault in found]
-        else:
-            scores[tasks[i].name] = found
-    if faults:
-        ordered = [fault for _, fault in sorted(faults, key=lambda item: item[0])]
-        raise FaultsError(f"the masks cannot be compared: {count_of(len(faults), 'fault')}", ordered)
-    return dict(sorted(scores.items()))
 
 
 def _values(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from autoseg.comparison.agreement import ALL
+from autoseg.evaluation.statistics import landis_koch
 from autoseg.evaluation.summary import MetricRow
-from autoseg.evaluation.tables import grid, number
+from autoseg.evaluation.tables import csv_cell, csv_text, grid, number
 from autoseg.files import write_json, write_text
 
 JSON_NAME, CSV_NAME, SCORES_NAME = "agreement.json", "agreement.csv", "agreement_cases.csv"
+IN_WORDS = ("dice", "mcc")
+"""Metrics whose means are also put in the words of Landis and Koch."""
 
 
 class _Strict(BaseModel):
@@ -129,7 +130,8 @@ def format_agreement(table: AgreementTable) -> str:
         spread = "" if row.sd is None else f" \N{PLUS-MINUS SIGN} {number(row.sd, unit)}"
         interval = "" if row.low is None else f"[{number(row.low, unit)}, {number(row.high, unit)}]"
         cells = [row.kind, who(row), str(row.pairs), number(row.mean, unit) + spread, interval, str(row.n)]
-        rows.append([row.label, row.metric, *cells, str(row.undefined)])
+        words = [landis_koch(row.mean)] if row.metric in IN_WORDS else []
+        rows.append([row.label, row.metric, *cells, str(row.undefined), *words])
     header = [
         "class",
         "metric",
@@ -139,11 +141,15 @@ def format_agreement(table: AgreementTable) -> str:
         "mean \N{PLUS-MINUS SIGN} SD",
         "95 % interval",
         "n",
+        "undefined",
     ]
-    lines = [grid([*header, "undefined"], rows), ""]
+    in_words = any(row.metric in IN_WORDS for row in table.rows)
+    lines = [grid([*header, "in words"] if in_words else header, rows), ""]
     lines.append(
         f"mean and SD over cases, of each case's mean over its pairs; interval of the mean: {table.interval}"
     )
+    if in_words:
+        lines.append("words for the means: Landis and Koch 1977")
     return "\n".join(lines)
 
 
@@ -179,9 +185,9 @@ def format_rows_csv(table: AgreementTable) -> str:
             row.rater_a,
             row.rater_b,
         ]
-        numbers = map(_cell, (row.mean, row.sd, row.low, row.high))
+        numbers = map(csv_cell, (row.mean, row.sd, row.low, row.high))
         rows.append([*who_and_what, row.pairs, row.n, row.undefined, *numbers])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def format_cases_csv(table: AgreementTable) -> str:
@@ -194,15 +200,7 @@ def format_cases_csv(table: AgreementTable) -> str:
         for label, of_metrics in pair.scores.items():
             for metric, of_cases in of_metrics.items():
                 unit = table.metrics[metric].unit
-                rows += [[label, metric, unit, *runs, case, _cell(value)] for case, value in of_cases.items()]
-    return _csv(rows)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.10g}"
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
+                rows += [
+                    [label, metric, unit, *runs, case, csv_cell(value)] for case, value in of_cases.items()
+                ]
+    return csv_text(rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +9,7 @@ from autoseg.comparison.notes import SPOKEN, TOO_MANY
 from autoseg.comparison.schema import Comparison, Difference, Test
 from autoseg.comparison.scores import none_can_be_shown
 from autoseg.evaluation.cases import count_of
-from autoseg.evaluation.tables import grid, number
+from autoseg.evaluation.tables import csv_cell, csv_text, grid, number
 
 ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
     word: word.upper() for word in ("tpr", "tnr", "ppv", "mcc", "assd", "nsd", "tp", "fp", "fn", "tn")
@@ -250,10 +248,16 @@ def format_differences_csv(comparison: Comparison) -> str:
         unit = comparison.metrics[metric].unit
         rows.append(
             [comparison.preset.name, stratum, level, label, metric, unit, pair.first, pair.second, pair.n]
-            + [pair.undefined, *map(_cell, means), *counts, _cell(pair.rank_biserial), *map(_cell, p_values)]
+            + [
+                pair.undefined,
+                *map(csv_cell, means),
+                *counts,
+                csv_cell(pair.rank_biserial),
+                *map(csv_cell, p_values),
+            ]
             + [pair.better or ""]
         )
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _all_pairs(comparison: Comparison) -> Iterable[tuple[str, str, str, str, Difference]]:
@@ -276,15 +280,7 @@ def format_scores_csv(comparison: Comparison) -> str:
             for i, case in enumerate(comparison.cases):
                 for method, values in of_methods.items():
                     unit = comparison.metrics[metric].unit
-                    rows.append([comparison.preset.name, case, label, metric, unit, method, _cell(values[i])])
-    return _csv(rows)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.10g}"
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
+                    rows.append(
+                        [comparison.preset.name, case, label, metric, unit, method, csv_cell(values[i])]
+                    )
+    return csv_text(rows)

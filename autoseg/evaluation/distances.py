@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from autoseg.evaluation.metric import UNDEFINED, Metric
+from autoseg.evaluation.metric import UNDEFINED, Metric, penalised
 from autoseg.evaluation.pair import Pair, border
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def directed_mm(start: np.ndarray, end: np.ndarray, spacing_mm: np.ndarray) -> n
     """Distance from every voxel of ``start`` to the nearest of ``end``, in the order of ``np.argwhere(start)``.
 
     Args:
-        start, end: boolean ``[z, y, x]``; ``end`` is not empty.
-        spacing_mm: z, y, x.
+        start, end: boolean ``[z, y, x]`` or ``[y, x]``; ``end`` is not empty.
+        spacing_mm: of these axes.
     """
     apart = start & ~end
     n_apart = np.count_nonzero(apart)
@@ -103,11 +103,6 @@ class CopiedBorder(NamedTuple):
     inner: np.ndarray
     last: np.ndarray
 
-    @property
-    def copies(self) -> tuple[np.ndarray, ...]:
-        """The border of each copy of the slices."""
-        return (self.first, *[self.inner] * (COPIES - 2), self.last)
-
 
 def copied_border(mask: np.ndarray) -> CopiedBorder:
     """The border of a boolean mask ``[z, y, x]`` whose slices are repeated, without repeating them."""
@@ -131,19 +126,42 @@ def _copied_mm(pair: Pair) -> float:
 def _farthest_copy(start: CopiedBorder, end: CopiedBorder) -> float:
     """Directed Hausdorff distance in voxels of the grid with repeated slices.
 
-    Only the first and last copies are asked for at once. A copy in between is at most as far as one of these plus the
-    way to it, so that few of them can be farther than the farthest so far.
+    Seen from elsewhere, the nearest voxel of a slice is in its first or last copy; seen from a copy of the slice
+    itself, it may also be in that same copy. So the tree holds two copies of each slice, and distances in the plane do
+    the rest. A copy in between is at most as far as the first or the last one plus the way to it, so that few voxels
+    are asked for in every copy.
     """
-    tree = _tree(np.concatenate([_points(mask, copy) for copy, mask in enumerate(end.copies)]))
-    from_first = tree.query(_points(start.first, 0))[0]
-    from_last = tree.query(_points(start.last, COPIES - 1))[0]
+    last = COPIES - 1
+    tree = _tree(np.concatenate([_points(end.first, 0), _points(end.last, last)]))
+    from_first = _to_copies(start.first, end.first, 0, tree)
+    from_last = _to_copies(start.last, end.last, last, tree)
     farthest = max(from_first.max(), from_last.max())
     from_first, from_last = from_first[start.inner[start.first]], from_last[start.inner[start.last]]
-    for copy in range(1, COPIES - 1):
-        bound = np.minimum(from_first + copy, from_last + COPIES - 1 - copy)
-        points = _points(start.inner, copy)[bound > farthest]
-        farthest = max(farthest, tree.query(points)[0].max(initial=0.0))
+    in_plane = _in_plane(start.inner, end.inner)
+    for copy in range(1, last):
+        bound = np.minimum(np.minimum(from_first + copy, from_last + last - copy), in_plane)
+        far = bound > farthest
+        found = np.minimum(tree.query(_points(start.inner, copy)[far])[0], in_plane[far])
+        farthest = max(farthest, found.max(initial=0.0))
     return float(farthest)
+
+
+def _to_copies(start: np.ndarray, end: np.ndarray, copy: int, tree: cKDTree) -> np.ndarray:
+    """Distance from every voxel of ``start`` in a copy to the tree, which holds ``end`` in the same copy."""
+    apart = start & ~end
+    distances = np.zeros(np.count_nonzero(start))
+    distances[apart[start]] = tree.query(_points(apart, copy))[0]
+    return distances
+
+
+def _in_plane(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Distance in voxels from every voxel of ``start`` to the nearest of ``end`` in its slice; ``inf`` without any."""
+    return np.concatenate(
+        [
+            directed_mm(ours, theirs, np.ones(2)) if theirs.any() else np.full(np.count_nonzero(ours), np.inf)
+            for ours, theirs in zip(start, end, strict=True)
+        ]
+    )
 
 
 def _points(mask: np.ndarray, copy: int) -> np.ndarray:
@@ -154,7 +172,7 @@ def _points(mask: np.ndarray, copy: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- the table
 
 
-METRICS: tuple[Metric, ...] = (
+DISTANCES: tuple[Metric, ...] = (
     Metric(
         "hd95_mm",
         "mm",
@@ -196,3 +214,6 @@ METRICS: tuple[Metric, ...] = (
         source="Valverde et al. 2020 (RatLesNetv2)",
     ),
 )
+
+METRICS: tuple[Metric, ...] = (*DISTANCES, *map(penalised, DISTANCES[:3]))
+"""Those with undefined values, and the first three of them without any."""

@@ -100,6 +100,8 @@ def evaluate_arrays(
     box = union_box(prediction, truth)
     faults = unknown_labels(prediction[box], truth[box], label_set, ("the prediction", "the truth"))
     if faults:
+        fix = "name all values in labels, or correct the mask"
+        faults = [replace(fault, problem="label that is not in labels", fix=fix) for fault in faults]
         raise FaultsError("the masks hold labels that are not known", faults)
     return score_labels(prediction, truth, spacing, label_set, metrics)
 
@@ -121,7 +123,7 @@ def _checked(mask: np.ndarray, name: str) -> np.ndarray:
 
 
 def _spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    values = tuple(float(v) for v in spacing_mm)
+    values = tuple(float(v) for v in np.atleast_1d(spacing_mm))
     if len(values) != 3 or not all(math.isfinite(v) and v > 0 for v in values):
         raise AutosegError(
             "spacing_mm does not fit", found=values, expected="three positive numbers: z, y, x in mm"
@@ -244,7 +246,8 @@ def _classes(
     if info is not None:
         labels, labels_from, outputs = info.labels, "dataset.json", info.label_set
     else:
-        labels, labels_from = _found_labels(files, regions, processes), "the values found in the masks"
+        named = {value for merged in (regions or {}).values() for value in merged}
+        labels, labels_from = found_labels(files, processes, named), "the values found in the masks"
         outputs = LabelSet.from_labels(labels)
     if not regions:
         return _Classes(labels, labels_from, outputs)
@@ -256,10 +259,15 @@ def _classes(
     return _Classes(labels, f"regions of {labels_from}", outputs)
 
 
-def _found_labels(
-    files: Sequence[CaseFiles], regions: Regions | None, processes: int
+def found_labels(
+    files: Sequence[CaseFiles], processes: int, named: Iterable[int] = ()
 ) -> dict[str, int | list[int]]:
-    """``background`` and one label for each value that is found in any of the masks or named by a region."""
+    """``background`` and one label for each value that is found in any of the masks or named by a region.
+
+    Raises:
+        AutosegError: there is none.
+        FaultsError: files cannot be read as masks.
+    """
     values = find_values(files, processes)
     if not values:
         raise AutosegError(
@@ -269,7 +277,6 @@ def _found_labels(
         )
     names = [f"label {value}" for value in values]
     messages.info(f"no dataset.json: the classes are the values found in the masks: {some_of(names, 40)}")
-    named = {value for merged in (regions or {}).values() for value in merged}
     return {"background": 0, **{f"label {value}": value for value in sorted({*values, *named})}}
 
 

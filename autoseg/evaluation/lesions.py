@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from autoseg.components import connected_components
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.evaluation.metric import NAN, ZERO_UNLESS_BOTH, Better, Empties, Metric
 from autoseg.evaluation.pair import Pair
@@ -163,23 +164,7 @@ def components(mask: np.ndarray, rule: LesionRule) -> tuple[np.ndarray, np.ndarr
         The component of each voxel ``[z, y, x]`` from 1 on, 0 in the background, and the size of each component in
         voxels ``[component]``.
     """
-    if rule.dimensions == 3:
-        labels, n = _label(mask, rule.connectivity)
-    else:  # all slices below one another, with an empty row between them, are labelled in one call
-        depth, height, width = mask.shape
-        rows = np.zeros((depth, height + 1, width), bool)
-        rows[:, :-1] = mask
-        labels, n = _label(rows.reshape(depth * (height + 1), width), rule.connectivity)
-        labels = labels.reshape(rows.shape)[:, :-1]
-    return labels, np.bincount(labels[mask], minlength=n + 1)[1:]
-
-
-def _label(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
-    import cc3d
-
-    binary = np.ascontiguousarray(mask).view(np.uint8)
-    labels, n = cc3d.connected_components(binary, connectivity=connectivity, return_N=True)
-    return labels, int(n)
+    return connected_components(mask, rule.connectivity)
 
 
 def _by_iou(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoseg.evaluation.pair import Pair, Which
@@ -67,4 +67,21 @@ class Metric:
     def __call__(self, pair: Pair) -> float:
         """The value for one pair; ``nan`` where it is undefined."""
         fixed = self.when_empty(pair.empty) if pair.empty else None
-        return self.compute(pair) if fixed is None else fixed
+        return pair.once(self.compute) if fixed is None else fixed
+
+
+def penalised(distance: Metric) -> Metric:
+    """``hausdorff_mm`` as ``hausdorff_penalised_mm``: where one mask is empty, the diagonal of the volume.
+
+    No case is left out then, so that a method that predicts nothing for hard cases has no better mean. Nothing
+    predicted where nothing is has a distance of 0.
+    """
+    name = f"{distance.name.removesuffix('_mm')}_penalised_mm"
+    return replace(
+        distance,
+        name=name,
+        definition=f"{distance.name}; where one mask is empty, the diagonal of the volume",
+        compute=lambda pair: pair.diagonal_mm if pair.empty else pair.once(distance.compute),
+        empties=Empties(prediction=None, truth=None, both=0.0),
+        source="",
+    )

@@ -11,6 +11,16 @@ from autoseg.files import read_json
 from autoseg.prepare import check_writable
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder that cannot be written to, or not be made; it is not made yet.
+
+    Raises:
+        AutosegError: it is refused.
+    """
+    folder = folder.resolve()
+    check_writable(next(part for part in (folder, *folder.parents) if part.exists()))
+
+
 def check_output(
     path: Path, inputs: Iterable[Path | str], folders_of: Callable[[dict[str, Any]], Iterable[str]]
 ) -> None:
@@ -26,8 +36,7 @@ def check_output(
     Raises:
         AutosegError: it is refused.
     """
-    folder = path.parent.resolve()
-    check_writable(next(part for part in (folder, *folder.parents) if part.exists()))
+    check_folder(path.parent)
     if not path.is_file():
         return
     try:

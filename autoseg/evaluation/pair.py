@@ -22,10 +22,12 @@ class Pair:
         prediction, truth: boolean ``[z, y, x]``.
         spacing_mm: z, y, x.
         total_voxels: voxels that are scored, for true negatives; None is all of the array.
+        shape: of the whole volume where the masks are a part of it; None is that of the array.
 
     Attributes:
         prediction, truth: boolean ``[z, y, x]``, the part inside the box.
         tp, fp, fn, tn, total_voxels: numbers of voxels.
+        diagonal_mm: of the whole volume, no two of its voxels are farther apart.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Pair:
         truth: np.ndarray,
         spacing_mm: Iterable[float],
         total_voxels: int | None = None,
+        shape: Iterable[int] | None = None,
     ) -> None:
         box = union_box(prediction, truth)
         self.prediction, self.truth = prediction[box], truth[box]
         self.spacing_mm = np.asarray(tuple(spacing_mm), float)
+        self.diagonal_mm = float(np.linalg.norm(self.spacing_mm * tuple(shape or truth.shape)))
         self.total_voxels = int(truth.size if total_voxels is None else total_voxels)
         self.tp = int(np.count_nonzero(self.prediction & self.truth))
         self.fp = int(np.count_nonzero(self.prediction)) - self.tp

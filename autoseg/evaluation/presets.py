@@ -27,6 +27,7 @@ class Preset:
         title: what it is, in one line.
         metrics: computed for each case and class, in the order of the report.
         table: names of the metrics in the printed table.
+        in_words: those of them whose means are also put in the words of Landis and Koch 1977.
         source: paper section or official script.
         notes: what deviates from the source and why, one sentence each; printed with the results.
         regions: region to the label values that it merges (BRATS); None takes the classes of dataset.json.
@@ -48,6 +49,7 @@ class Preset:
     strata: tuple[str, ...] = ()
     interval: Interval = "percentile"
     resamples: int = 2000
+    in_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [metric.name for metric in self.metrics]
@@ -56,7 +58,7 @@ class Preset:
             raise AutosegError(
                 f"two metrics of the preset {self.name} have the same name", found=", ".join(twice)
             )
-        odd = [name for name in self.table if name not in names]
+        odd = [name for name in (*self.table, *self.in_words) if name not in names]
         if odd:
             raise AutosegError(
                 f"the table of the preset {self.name} shows metrics that it does not compute",
@@ -185,9 +187,9 @@ RATLESNETV2 = Preset(
     name="ratlesnetv2",
     title="RatLesNetv2, rat brain lesions in thick slices",
     metrics=choose_metrics(
-        "dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm compactness_9slices_prediction "
-        "compactness_9slices_truth compactness_mesh_prediction compactness_mesh_truth tpr ppv tnr lesions_truth "
-        "lesions_prediction volume_truth_ml volume_prediction_ml"
+        "dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm hausdorff_penalised_mm "
+        "compactness_9slices_prediction compactness_9slices_truth compactness_mesh_prediction "
+        "compactness_mesh_truth tpr ppv tnr lesions_truth lesions_prediction volume_truth_ml volume_prediction_ml"
     ),
     table=_words("dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm compactness_9slices_prediction"),
     source="Valverde et al. 2020 (RatLesNetv2) and its public code",
@@ -196,7 +198,8 @@ RATLESNETV2 = Preset(
         "dice_ratlesnetv2 is the published rule for scans without lesion; dice counts a false alarm there as 0.",
         "hausdorff_9slices_mm and compactness_9slices are the paper's, on slices repeated 9 times; that the public "
         "distances are turned into mm by the in-plane spacing is inferred.",
-        "Distances and compactness of empty masks are left out; the public code gives arbitrary numbers there.",
+        "Distances and compactness of empty masks are left out; the public code gives arbitrary numbers there. "
+        "hausdorff_penalised_mm counts the diagonal of the volume.",
     ),
 )
 
@@ -233,13 +236,17 @@ DEEPMEDIC = Preset(
     name="deepmedic",
     title="DeepMedic with enhanced learning techniques on ISLES 2017",
     metrics=choose_metrics(
-        "dice hausdorff_voxels_mm mcc tpr tnr ppv accuracy volume_truth_ml volume_prediction_ml"
+        "dice hausdorff_voxels_mm hausdorff_voxels_penalised_mm mcc tpr tnr ppv accuracy volume_truth_ml "
+        "volume_prediction_ml"
     ),
-    table=_words("dice hausdorff_voxels_mm mcc tpr tnr ppv accuracy"),
+    table=_words("dice hausdorff_voxels_mm hausdorff_voxels_penalised_mm mcc tpr tnr ppv accuracy"),
+    in_words=_words("dice mcc"),
     source="Pérez Malla et al. 2019 (DeepMedic on ISLES 2017)",
     notes=(
         "The paper takes the mean of each fold and then of the folds; here all cases count alike.",
-        "Distances are in mm; they are left out where the prediction is empty.",
+        "Distances are in mm; they are left out where the prediction is empty, "
+        "hausdorff_voxels_penalised_mm counts the diagonal of the volume there.",
+        "The words for the means of dice and mcc are those of Landis and Koch 1977.",
     ),
     interval="normal",
 )
@@ -248,13 +255,16 @@ RESUNET = Preset(
     name="resunet",
     title="3D residual U-Net on ATLAS, with surface distances",
     metrics=choose_metrics(
-        "dice surface_hausdorff_mm assd_mm assd_mean_mm tpr ppv volume_truth_ml volume_prediction_ml voxels_truth"
+        "dice surface_hausdorff_mm surface_hausdorff_penalised_mm assd_mm assd_mean_mm assd_penalised_mm tpr ppv "
+        "volume_truth_ml volume_prediction_ml voxels_truth"
     ),
     table=_words("dice surface_hausdorff_mm assd_mm assd_mean_mm tpr ppv"),
     source="Tomita et al. 2020 (3D residual U-Net)",
     notes=(
         "The paper does not say how the two directions of the surface distance are merged: assd_mm pools both "
         "surfaces, assd_mean_mm is the mean of the two means.",
+        "The paper does not say how it counts empty predictions: they are left out of distances; those called "
+        "penalised count the diagonal of the volume.",
         "The paper does not say of which kind its bootstrap interval is; this is the percentile interval.",
     ),
     strata=("voxels_truth=q4",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def score_labels(
     spacing_mm: Sequence[float],
     labels: LabelSet,
     metrics: Sequence[Metric],
-    total_voxels: int | None = None,
+    shape: Sequence[int] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Class or region to metric to value, for label masks ``[z, y, x]`` whose values are known.
 
@@ -51,9 +52,10 @@ def score_labels(
         spacing_mm: z, y, x.
         labels: the classes.
         metrics: what is computed.
-        total_voxels: of the whole volume; None when the masks are not cut.
+        shape: of the whole volume; None when the masks are not cut.
     """
-    n_scored = truth.size if total_voxels is None else total_voxels
+    shape = shape or truth.shape
+    n_scored = math.prod(shape)
     if labels.ignore is not None:
         ignored = truth == labels.ignore
         n_scored -= int(np.count_nonzero(ignored))
@@ -61,34 +63,46 @@ def score_labels(
         truth = np.where(ignored, 0, truth)
     predicted, true = labels.masks(prediction), labels.masks(truth)
     return {
-        name: score(Pair(predicted[name], true[name], spacing_mm, n_scored), metrics) for name in labels.names
+        name: score(Pair(predicted[name], true[name], spacing_mm, n_scored, shape), metrics)
+        for name in labels.names
     }
 
 
 def unknown_labels(
     prediction: np.ndarray, truth: np.ndarray, labels: LabelSet, names: tuple[str, str]
 ) -> list[Fault]:
-    """A fault for each mask that holds values without a meaning.
+    """A fault for each mask that holds values without a meaning; a prediction has nothing to ignore.
 
     Args:
         prediction, truth: label values.
         labels: that are known.
         names: of the two masks, for the faults.
     """
-    allowed = set(labels.known_values)
+    known = set(labels.known_values)
+    return unknown_values(prediction, names[0], labels, known - {labels.ignore}) + unknown_values(
+        truth, names[1], labels, known
+    )
+
+
+def unknown_values(mask: np.ndarray, where: str, labels: LabelSet, known: set[int]) -> list[Fault]:
+    """One fault, or none.
+
+    Args:
+        mask: label values.
+        where: its name.
+        labels: that are known, for the fault.
+        known: values that it may hold.
+    """
+    if _holds_only(mask, known):
+        return []
     expected = "0 background, " + ", ".join(
         f"{'+'.join(map(str, values))} {name}"
         for name, values in zip(labels.names, labels.values, strict=True)
     )
-    faults = []
-    for mask, where, in_truth in ((prediction, names[0], False), (truth, names[1], True)):
-        known = allowed if in_truth else allowed - {labels.ignore}
-        if not _holds_only(mask, known):
-            odd = [(value, n) for value, n in _counted(mask).items() if value not in known]
-            found = ", ".join(f"{value} in {n} voxels" for value, n in odd[:5])
-            fix = "use the dataset.json (-djfile) that these masks were made with, or correct the file"
-            faults.append(Fault(where, "label that is not in dataset.json", found, expected, fix))
-    return faults
+    odd = [(value, n) for value, n in _counted(mask).items() if value not in known]
+    found = ", ".join(f"{value} in {n} voxels" for value, n in odd[:5])
+    fix = "use the dataset.json (-djfile) that these masks were made with, or correct the file"
+    return [Fault(where, "label that is not in dataset.json", found, expected, fix)]
 
 
 def _holds_only(mask: np.ndarray, known: set[int]) -> bool:
@@ -137,12 +151,12 @@ class Scored:
 
 
 def score_cases(tasks: Sequence[ScoreTask], processes: int) -> list[Scored]:
-    """Score cases; the order is that of finishing.
+    """Score cases.
 
     Raises:
         FaultsError: with the faults of all cases.
     """
-    return _all_cases(_score_case, tasks, processes, "scoring", lambda task: task.files.name)
+    return all_cases(_score_case, tasks, processes, "scored", lambda task: task.files.name)
 
 
 def find_values(files: Sequence[CaseFiles], processes: int) -> list[int]:
@@ -151,28 +165,38 @@ def find_values(files: Sequence[CaseFiles], processes: int) -> list[int]:
     Raises:
         FaultsError: files cannot be read as masks, or hold as many values as an image.
     """
-    found = _all_cases(_look_at_case, files, processes, "looking", lambda case: case.name)
+    found = all_cases(_look_at_case, files, processes, "read", lambda case: case.name)
     return sorted({value for values in found for value in values} - {0})
 
 
-def _all_cases(
+def all_cases(
     function: Callable[[Task], Result | list[Fault]],
     tasks: Sequence[Task],
     processes: int,
-    doing: str,
+    done: str,
     name_of: Callable[[Task], str],
 ) -> list[Result]:
-    """What each case gives; the faults of all of them are raised together, in the order of the cases."""
-    results: list[Result] = []
-    faults: list[tuple[int, Fault]] = []
-    for index, result in _each(function, tasks, processes, doing, name_of):
+    """What each case gives, in the order of the cases.
+
+    Args:
+        function: gives the result of a case, or a list of what is wrong with it.
+        tasks: the cases.
+        processes: at most so many; they start only where they save time.
+        done: what is done with the masks, such as ``scored``.
+        name_of: the name of a case.
+
+    Raises:
+        FaultsError: with the faults of all cases.
+    """
+    found: dict[int, Result | list[Fault]] = dict(_each(function, tasks, processes, name_of))
+    results, faults = [], []
+    for _, result in sorted(found.items(), key=lambda item: item[0]):
         if isinstance(result, list):
-            faults += [(index, fault) for fault in result]
+            faults += result
         else:
             results.append(result)
     if faults:
-        ordered = [fault for _, fault in sorted(faults, key=lambda pair: pair[0])]
-        raise FaultsError(f"the masks cannot be scored: {count_of(len(faults), 'fault')}", ordered)
+        raise FaultsError(f"the masks cannot be {done}: {count_of(len(faults), 'fault')}", faults)
     return results
 
 
@@ -180,7 +204,6 @@ def _each(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
     processes: int,
-    doing: str,
     name_of: Callable[[Task], str],
 ) -> Iterator[tuple[int, Result]]:
     """As :func:`autoseg.parallel.each`, in processes only where they save time.
@@ -189,7 +212,7 @@ def _each(
     will take.
     """
     n_tried, started = 2, time.perf_counter()
-    for index, result in each(function, tasks[:n_tried], 1, name_of=name_of, doing=doing):
+    for index, result in each(function, tasks[:n_tried], 1, name_of=name_of, doing="scoring"):
         seconds, started = time.perf_counter() - started, time.perf_counter()
         yield index, result
     others = tasks[n_tried:]
@@ -197,7 +220,7 @@ def _each(
         processes = min(processes, len(others))
         saved_s = seconds * len(others) * (1 - 1 / max(1, processes))
         processes = processes if saved_s > START_S else 1
-        for index, result in each(function, others, processes, name_of=name_of, doing=doing):
+        for index, result in each(function, others, processes, name_of=name_of, doing="scoring"):
             yield n_tried + index, result
 
 
@@ -233,7 +256,8 @@ def _read(files: CaseFiles) -> _Masks:
     )
 
 
-def _faults_of(error: AutosegError) -> list[Fault]:
+def faults_of(error: AutosegError) -> list[Fault]:
+    """The faults that an error is about."""
     return list(error.faults) if isinstance(error, FaultsError) else [error.fault]
 
 
@@ -243,14 +267,14 @@ def _score_case(task: ScoreTask) -> Scored | list[Fault]:
     try:
         masks = _read(files)
     except AutosegError as error:
-        return _faults_of(error)
+        return faults_of(error)
     box = union_box(masks.prediction, masks.truth)
     prediction, truth = masks.prediction[box], masks.truth[box]
     faults = unknown_labels(prediction, truth, task.outputs, (str(files.prediction), str(files.truth)))
     if faults:
         return faults
     spacing_mm, metrics = masks.truth_file.geometry.spacing_mm, task.measures.metrics
-    scores = score_labels(prediction, truth, spacing_mm, task.labels, metrics, masks.truth.size)
+    scores = score_labels(prediction, truth, spacing_mm, task.labels, metrics, masks.truth.shape)
     counts, problem = _counts(task, masks)
     case = CaseScores(
         name=files.name,
@@ -282,7 +306,7 @@ def _look_at_case(files: CaseFiles) -> frozenset[int] | list[Fault]:
     try:
         masks = _read(files)
     except AutosegError as error:
-        return _faults_of(error)
+        return faults_of(error)
     found: set[int] = set()
     for mask, path in ((masks.prediction, files.prediction), (masks.truth, files.truth)):
         values = np.unique(mask[union_box(mask)]).tolist()

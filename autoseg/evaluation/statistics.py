@@ -22,6 +22,9 @@ PERMUTATIONS = 10_000
 CONFIDENCE = 0.95
 SEED = 12345
 
+FEW_CASES = 10
+"""Below this number of cases, bootstrap intervals are clearly too narrow."""
+
 NAN_INTERVAL = (np.nan, np.nan)
 SD_95 = 1.96
 """Standard deviations either side of the mean that hold 95 % of a normal distribution, as papers round it."""
@@ -138,6 +141,28 @@ def _bca_tails(values: np.ndarray, means: np.ndarray, tails: tuple[float, float]
         return normal.cdf(bias + z / (1 - acceleration * z))
 
     return corrected(tails[0]), corrected(tails[1])
+
+
+def ratio_interval(
+    numerators: ArrayLike, denominators: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a ratio of sums over cases, such as Dice of all their voxels.
+
+    Args:
+        numerators, denominators: one for each case; cases whose denominator is 0 take part.
+        resamples: of the bootstrap, the same as for means.
+        seed: of the bootstrap.
+
+    Returns:
+        ``nan`` for fewer than two cases and where all denominators are 0.
+    """
+    parts, wholes = (np.asarray(values, float).ravel() for values in (numerators, denominators))
+    if len(parts) < 2 or not wholes.any():
+        return NAN_INTERVAL
+    parts, wholes = (_resampled_means(values, resamples, seed) for values in (parts, wholes))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(parts[wholes > 0] / wholes[wholes > 0], [tail, 100 - tail])
+    return float(low), float(high)
 
 
 # ----------------------------------------------------------------------------------------------------- paired tests
@@ -436,12 +461,12 @@ LANDIS_KOCH = (
 """Upper end, included, and the word for it."""
 
 
-def landis_koch(value: float) -> str:
+def landis_koch(value: float | None) -> str:
     """The word of Landis and Koch (1977) for an agreement such as a Dice or a Matthews coefficient.
 
     Returns:
-        ``poor`` below 0, then ``slight`` to ``almost perfect``; ``undefined`` for ``nan``.
+        ``poor`` below 0, then ``slight`` to ``almost perfect``; ``undefined`` for ``nan`` and None.
     """
-    if np.isnan(value):
+    if value is None or np.isnan(value):
         return "undefined"
     return "poor" if value < 0 else next(word for end, word in LANDIS_KOCH if value <= end)

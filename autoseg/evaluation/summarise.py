@@ -12,6 +12,7 @@ import numpy as np
 from autoseg.evaluation import statistics, strata, thresholds
 from autoseg.evaluation.measures import Measures
 from autoseg.evaluation.metric import Metric
+from autoseg.evaluation.overlap import micro_dice
 from autoseg.evaluation.strata import Groups, StrataRule
 from autoseg.evaluation.summary import (
     Agreement,
@@ -28,8 +29,6 @@ from autoseg.evaluation.summary import (
     defined,
 )
 from autoseg.evaluation.thresholds import Counts
-
-_BLOCK = 1 << 20  # numbers held at once while resampling
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ def preset_row(measures: Measures) -> PresetRow:
         source=preset.source,
         notes=list(preset.notes),
         table=list(measures.table),
+        in_words=list(preset.in_words),
     )
 
 
@@ -187,13 +187,10 @@ def _values(scores: Sequence[Scores], name: str) -> np.ndarray:
 
 
 def _micro_dice(scores: Sequence[Scores], resamples: int) -> CohortValue:
-    overlap, false = 2 * _values(scores, "tp"), _values(scores, "fp") + _values(scores, "fn")
-    return _pooled(
-        overlap,
-        overlap + false,
-        "Dice of the voxels of all cases together, 2 TP / (2 TP + FP + FN)",
-        resamples,
-    )
+    tp, fp, fn = (_values(scores, name) for name in ("tp", "fp", "fn"))
+    definition = "Dice of the voxels of all cases together, 2 TP / (2 TP + FP + FN)"
+    pooled = _pooled(2 * tp, 2 * tp + fp + fn, definition, resamples)
+    return pooled.model_copy(update={"value": micro_dice(tp, fp, fn)})
 
 
 def _detection_rate(present: Sequence[Scores], resamples: int) -> CohortValue:
@@ -207,7 +204,7 @@ def _detection_rate(present: Sequence[Scores], resamples: int) -> CohortValue:
 
 def _pooled(parts: np.ndarray, wholes: np.ndarray, definition: str, resamples: int) -> CohortValue:
     """A ratio of sums over cases."""
-    low, high = ratio_interval(parts, wholes, resamples)
+    low, high = statistics.ratio_interval(parts, wholes, resamples=resamples)
     return CohortValue(
         value=float(parts.sum() / wholes.sum()) if wholes.any() else None,
         low=defined(low),
@@ -216,30 +213,6 @@ def _pooled(parts: np.ndarray, wholes: np.ndarray, definition: str, resamples: i
         definition=f"{definition}; interval: percentile bootstrap over cases, {resamples} resamples",
         n=len(parts),
     )
-
-
-def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, resamples: int) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a ratio of sums over cases.
-
-    Args:
-        numerators, denominators: one for each case; cases whose denominator is 0 take part.
-        resamples: of the bootstrap, drawn as for means.
-
-    Returns:
-        ``nan`` for fewer than two cases and where all denominators are 0.
-    """
-    n = len(numerators)
-    if n < 2 or not denominators.any():
-        return statistics.NAN_INTERVAL
-    generator, rows = np.random.default_rng(statistics.SEED), max(1, _BLOCK // n)
-    sums = []
-    for start in range(0, resamples, rows):
-        drawn = generator.integers(0, n, (min(rows, resamples - start), n))
-        sums.append([values[drawn].sum(axis=1) for values in (numerators, denominators)])
-    parts, wholes = np.concatenate(sums, axis=1)
-    tail = 50 * (1 - statistics.CONFIDENCE)
-    low, high = np.percentile(parts[wholes > 0] / wholes[wholes > 0], [tail, 100 - tail])
-    return float(low), float(high)
 
 
 def _at_thresholds(counts: Sequence[Counts]) -> dict[str, CohortValue]:

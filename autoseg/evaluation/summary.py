@@ -30,6 +30,7 @@ class PresetRow(_Strict):
 
     Attributes:
         table: the metrics that are shown first.
+        in_words: those of them whose means are also put in words.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PresetRow(_Strict):
     source: str = ""
     notes: list[str] = []
     table: list[str] = []
+    in_words: list[str] = []
 
 
 class MetricRow(_Strict):

@@ -22,7 +22,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.distances import directed_mm
-from autoseg.evaluation.metric import NAN, UNDEFINED, Empties, Metric
+from autoseg.evaluation.metric import NAN, UNDEFINED, Empties, Metric, penalised
 from autoseg.evaluation.pair import Pair
 
 SOURCE = "Nikolov et al. 2021 (surface-distance)"
@@ -212,7 +212,7 @@ def nsd(tolerance_mm: float) -> Metric:
     )
 
 
-METRICS: tuple[Metric, ...] = (
+DISTANCES: tuple[Metric, ...] = (
     Metric(
         "surface_hausdorff_mm",
         "mm",
@@ -253,5 +253,7 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         source=SOURCE,
     ),
-    nsd(1),
 )
+
+METRICS: tuple[Metric, ...] = (*DISTANCES, *map(penalised, DISTANCES[:3]), nsd(1))
+"""Those with undefined values, three of them without any, and the surface Dice."""

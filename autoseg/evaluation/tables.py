@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from autoseg.evaluation.statistics import landis_koch
+
 if TYPE_CHECKING:
     from autoseg.evaluation.summary import ClassSummary, Mean, Stratification, Summary
 WIDTH = 110
@@ -25,18 +27,20 @@ def format_csv(summary: Summary) -> str:
     for case in summary.cases:
         known = [case.groups.get(column, "") for column in groups]
         for label, scores in case.classes.items():
-            cells = [_cell(scores[metric]) for metric in summary.metrics]
+            cells = [csv_cell(scores[metric]) for metric in summary.metrics]
             rows.append([case.name, label, summary.preset.name, *known, *cells])
-    return _csv(rows)
+    return csv_text(rows)
 
 
-def _cell(value: float | int | None) -> str:
+def csv_cell(value: float | int | None) -> str:
+    """A number with ten significant digits, whole ones in full; empty for None."""
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.10g}"
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """The text of a CSV file."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
@@ -69,15 +73,18 @@ def table_metrics(summary: Summary) -> list[str]:
 def _means(summary: Summary) -> str:
     """A row for each class and metric; means where truth is present only if some cases have none."""
     with_empty = any(entry.empty_truth for entry in summary.classes.values())
+    in_words = [name for name in table_metrics(summary) if name in summary.preset.in_words]
     header = ["class", "metric", "mean [95 % interval]", "sd", "median", "n"]
     header += ["where truth is present", "n"] if with_empty else []
+    header += ["in words"] if in_words else []
     rows = []
     for label, entry in summary.classes.items():
         own = []
         for name in table_metrics(summary):
             unit, present = summary.metrics[name].unit, entry.truth_present[name]
             row = [name, *mean_texts(entry.all[name], unit)]
-            own.append(row + ([interval_text(present, unit), str(present.n)] if with_empty else []))
+            row += [interval_text(present, unit), str(present.n)] if with_empty else []
+            own.append(row + ([landis_koch(entry.all[name].mean)] if name in in_words else []))
         rows += _named(label, [*own, *_misses(entry)])
     return grid(header, rows)
 

@@ -192,7 +192,7 @@ def test_a_tolerance_of_choice():
 
 def test_processes_do_not_change_the_result(study, monkeypatch):
     alone = rate_folders([anna(study), ben(study)])
-    monkeypatch.setattr("autoseg.comparison.raters.LARGE_VOXELS", 0)
+    monkeypatch.setattr("autoseg.evaluation.scoring.START_S", 0.0)
     assert rate_folders([anna(study), ben(study)], processes=2) == alone
 
 
@@ -212,6 +212,7 @@ def test_the_command(study, capsys):
     printed = capsys.readouterr()
     assert "no dataset.json: the classes are the values found in the masks: label 1" in printed.err
     assert "anna - ben" in printed.out and "mean ± SD" in printed.out
+    assert "almost perfect" in printed.out and "Landis and Koch" in printed.out
     assert "0.900 ± 0.141" in printed.out and "percentile bootstrap over cases" in printed.out
     table = read_model(study / "out/agreement.json", AgreementTable)
     assert table.command.startswith("autoseg_agreement ") and format_agreement(table) in printed.out

@@ -1,5 +1,7 @@
 """Distances between voxels against all pairs of voxels, scipy, medpy and repeated slices."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from masks import box, random_case, random_pair
@@ -122,7 +124,8 @@ def test_repeated_slices_against_repeating_them(seed):
     expected = hausdorff_mm(*repeated, (0.5, 0.5, 0.5))
     assert value("hausdorff_9slices_mm", prediction, truth, (7, 0.5, 0.2)) == pytest.approx(expected)
     for mask, slices in zip((prediction, truth), repeated, strict=True):
-        found = np.stack(copied_border(mask).copies, axis=1).reshape(slices.shape)
+        first, inner, last = copied_border(mask)
+        found = np.stack([first, *[inner] * (COPIES - 2), last], axis=1).reshape(slices.shape)
         np.testing.assert_array_equal(found, border(slices))
 
 
@@ -133,6 +136,17 @@ def test_farthest_in_the_middle_of_the_copies():
     truth[1] = False
     assert value("hausdorff_9slices_mm", prediction, truth, (1, 1, 1)) == 5
     assert value("hausdorff_mm", prediction, truth, (9, 1, 1)) == 9
+
+
+def test_repeated_slices_of_noise_are_bounded_in_memory():
+    """Every voxel is border here; the tree holds two copies of a slice, not nine."""
+    random = np.random.default_rng(0)
+    prediction, truth = (random.random((30, 100, 100)) < 0.5 for _ in range(2))
+    tracemalloc.start()
+    found = value("hausdorff_9slices_mm", prediction, truth, (1, 1, 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1 < found < 5 and peak < 150 * truth.size
 
 
 # --------------------------------------------------------------------------------------------------- properties

@@ -514,8 +514,9 @@ def test_arrays_by_a_preset():
         (np.zeros((12, 14)), SPACING, None, "is not a volume"),
         (np.full(SHAPE, 0.5), SPACING, None, "not whole numbers"),
         (mask((2, 0, 0, 0)), SPACING, None, "more than one class"),
-        (mask((2, 0, 0, 0)), SPACING, {"lesion": 1}, "2 in 8 voxels"),
+        (mask((2, 0, 0, 0)), SPACING, {"lesion": 1}, "not in labels .* 2 in 8 voxels"),
         (mask(), (1, 1), None, "three positive numbers"),
+        (mask(), 1.0, None, "three positive numbers"),
         (mask(), (1, 0, 1), None, "three positive numbers"),
     ],
 )

@@ -50,10 +50,18 @@ EMPTY_TABLE = {  # metric: empty prediction, empty truth, both empty; the other 
     "hausdorff_mm": (NAN, NAN, NAN),
     "hausdorff_voxels_mm": (NAN, NAN, NAN),
     "hausdorff_9slices_mm": (NAN, NAN, NAN),
+    **dict.fromkeys(
+        ("hd95_penalised_mm", "hausdorff_penalised_mm", "hausdorff_voxels_penalised_mm"),
+        (27**0.5, 27**0.5, 0),
+    ),
     "surface_hausdorff_mm": (NAN, NAN, NAN),
     "surface_hd95_mm": (NAN, NAN, NAN),
     "assd_mm": (NAN, NAN, NAN),
     "assd_mean_mm": (NAN, NAN, NAN),
+    **dict.fromkeys(
+        ("surface_hausdorff_penalised_mm", "surface_hd95_penalised_mm", "assd_penalised_mm"),
+        (27**0.5, 27**0.5, 0),
+    ),
     "nsd_1mm": (0, 0, NAN),
     "compactness_prediction": (NAN, 2**0.5, NAN),
     "compactness_truth": (2**0.5, NAN, NAN),
@@ -189,6 +197,29 @@ def test_union_box():
     a[1, 2, 3] = b[3, 2, 6] = True
     assert union_box(a, b) == (slice(1, 4), slice(2, 3), slice(3, 7))
     assert a[union_box(np.zeros_like(a))].size == 0
+
+
+@pytest.mark.parametrize(
+    "shape, spacing_mm, diagonal_mm",
+    [
+        ((189, 233, 197), (1.0, 1.0, 1.0), 358.9),  # ATLAS, as of Tomita et al. 2020
+        ((18, 256, 256), (1.0, 0.1171875, 0.1171875), 46.09),  # rats, as of Valverde et al. 2020
+    ],
+)
+def test_penalised_distances_are_the_diagonal_of_the_whole_volume(shape, spacing_mm, diagonal_mm):
+    """Also where the masks are a part of it."""
+    lesion = np.ones((2, 2, 2), bool)
+    for prediction, truth in ((lesion, ~lesion), (~lesion, lesion)):
+        found = score(Pair(prediction, truth, spacing_mm, shape=shape))
+        penalised = {name: value for name, value in found.items() if name.endswith("_penalised_mm")}
+        assert penalised == pytest.approx(dict.fromkeys(penalised, diagonal_mm), abs=0.05)
+        assert len(penalised) == 6
+
+
+def test_penalised_distances_are_those_that_they_are_called_after():
+    found = score(Pair(*random_pair(), (3, 1, 2)))
+    for name in (name for name in found if name.endswith("_penalised_mm")):
+        assert found[name] == found[name.replace("_penalised", "")]
 
 
 def test_what_is_asked_once_is_computed_once():

@@ -92,6 +92,8 @@ def test_presets_that_do_not_fit():
         Preset("mine", "", (dice, replace(dice, empties=None)), ())
     with pytest.raises(AutosegError, match="shows metrics that it does not compute\n  found:    iou\n.*dice"):
         Preset("mine", "", (dice,), ("dice", "iou"))
+    with pytest.raises(AutosegError, match="shows metrics that it does not compute\n  found:    mcc"):
+        Preset("mine", "", (dice,), ("dice",), in_words=("mcc",))
     with pytest.raises(AutosegError, match="there is no metric 'dise'\n.*did you mean dice"):
         choose_metrics("dise")
 
@@ -166,6 +168,7 @@ def test_deepmedic_on_a_slice():
     missed = score("deepmedic", NOTHING, SOME)
     assert [missed[m] for m in ("dice", "ppv", "tpr", "mcc")] == [0, 0, 0, 0]
     assert math.isnan(missed["hausdorff_voxels_mm"])
+    assert missed["hausdorff_voxels_penalised_mm"] == pytest.approx(np.linalg.norm(SOME.shape))
     both = score("deepmedic", NOTHING, NOTHING)
     assert both["dice"] == 1 and math.isnan(both["mcc"])
     assert find_preset("deepmedic").interval == "normal"

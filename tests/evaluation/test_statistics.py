@@ -19,6 +19,7 @@ from autoseg.evaluation.statistics import (
     mean_interval,
     paired_t,
     permutation_test,
+    ratio_interval,
     wilcoxon,
 )
 
@@ -124,6 +125,19 @@ def test_an_interval_says_how_it_was_made():
         == "95 % BCa bootstrap over cases, 500 resamples, seed 1"
     )
     assert "mean ± 1.96 SD / sqrt(n)" in describe_interval("normal")
+
+
+def test_interval_of_a_ratio_against_a_plain_loop():
+    random = np.random.default_rng(1)
+    parts, wholes = random.integers(0, 9, 12), random.integers(0, 20, 12)
+    generator, ratios = np.random.default_rng(12345), []
+    for drawn in generator.integers(0, 12, (300, 12)):
+        if wholes[drawn].sum():
+            ratios.append(parts[drawn].sum() / wholes[drawn].sum())
+    expected = tuple(np.percentile(ratios, [2.5, 97.5]))
+    assert ratio_interval(parts, wholes, resamples=300) == pytest.approx(expected)
+    assert np.isnan(ratio_interval(parts[:1], wholes[:1])).all()
+    assert np.isnan(ratio_interval(parts, np.zeros(12))).all()
 
 
 # ----------------------------------------------------------------------------------------------------- paired tests
@@ -299,7 +313,7 @@ def test_dice_against_log_volume_without_a_line():
 
 
 def test_words_of_landis_and_koch():
-    values = [-0.1, 0, 0.2, 0.21, 0.4, 0.41, 0.6, 0.61, 0.8, 0.81, 1, math.nan]
+    values = [-0.1, 0, 0.2, 0.21, 0.4, 0.41, 0.6, 0.61, 0.8, 0.81, 1, math.nan, None]
     assert [landis_koch(value) for value in values] == [
         "poor",
         *["slight"] * 2,
@@ -307,5 +321,5 @@ def test_words_of_landis_and_koch():
         *["moderate"] * 2,
         *["substantial"] * 2,
         *["almost perfect"] * 2,
-        "undefined",
+        *["undefined"] * 2,
     ]

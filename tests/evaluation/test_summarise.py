@@ -7,7 +7,7 @@ from autoseg.evaluation.measures import Measures
 from autoseg.evaluation.presets import find_preset
 from autoseg.evaluation.statistics import mean_interval
 from autoseg.evaluation.strata import Groups, parse_rule
-from autoseg.evaluation.summarise import Averaging, metric_row, ratio_interval, stratifications, summarise
+from autoseg.evaluation.summarise import Averaging, metric_row, stratifications, summarise
 from autoseg.evaluation.summary import CaseScores
 from autoseg.evaluation.thresholds import THRESHOLDS
 
@@ -117,21 +117,13 @@ def test_volume_agreement_by_hand():
     assert summary_of(CASES[:1]).classes["lesion"].volume_agreement is None
 
 
-def test_interval_of_a_ratio_against_a_plain_loop():
-    random = np.random.default_rng(1)
-    parts, wholes = random.integers(0, 9, 12), random.integers(0, 20, 12)
-    generator, ratios = np.random.default_rng(12345), []
-    for drawn in generator.integers(0, 12, (300, 12)):
-        if wholes[drawn].sum():
-            ratios.append(parts[drawn].sum() / wholes[drawn].sum())
-    assert ratio_interval(parts, wholes, 300) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])))
-    assert np.isnan(ratio_interval(parts[:1], wholes[:1], 300)).all()
-    assert np.isnan(ratio_interval(parts, np.zeros(12), 300)).all()
-
-
 def test_everything_empty():
     entry = summary_of([case("a", 0, 0, 0), case("b", 0, 0, 0)]).classes["lesion"]
-    assert entry.truth_present["dice"].mean is None and entry.cohort["micro_dice"].value is None
+    assert entry.truth_present["dice"].mean is None
+    assert (
+        entry.cohort["micro_dice"].value == entry.all["dice"].mean == 1
+        and entry.cohort["micro_dice"].low is None
+    )
     assert entry.cohort["detection_rate"].value is None and entry.cohort["r2_dice_log_volume"].value is None
     assert entry.volume_agreement.sd_ml == 0
 

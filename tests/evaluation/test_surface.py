@@ -18,7 +18,7 @@ from autoseg.evaluation.surface import (
     surface_elements,
 )
 
-GROUP = [metric for metric in METRICS.values() if metric.group == "surface"]
+GROUP = [m for m in METRICS.values() if m.group == "surface" and not m.name.endswith("_penalised_mm")]
 
 
 def reference(prediction, truth, spacing_mm, tolerance_mm=1.0):

@@ -90,6 +90,12 @@ def test_a_row_for_each_metric_of_the_presets_table():
     assert "where truth is present" not in "\n".join(lines({"core": entry()}))
 
 
+def test_means_in_words():
+    found = "\n".join(lines({"lesion": entry(2)}, in_words=["dice", "tp"]))
+    assert "in words" in found and found.count("substantial") == 1
+    assert "in words" not in "\n".join(lines({"lesion": entry()}))
+
+
 def test_metrics_that_were_left_out_make_room_for_others():
     assert tables.table_metrics(summary({"lesion": entry()}, table=["gone"])) == ["dice", "hd95_mm", "tp"]
 
