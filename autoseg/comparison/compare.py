@@ -19,7 +19,7 @@ from autoseg.evaluation import statistics
 from autoseg.evaluation.evaluate import Regions, evaluate_folder
 from autoseg.evaluation.measures import Measures
 from autoseg.evaluation.metric import GROUPS, Better, Metric
-from autoseg.evaluation.presets import PRESETS, Preset
+from autoseg.evaluation.presets import PRESETS, Preset, find_preset
 from autoseg.evaluation.summary import Stratification, Summary
 from autoseg.evaluation.surface import nsd
 
@@ -179,7 +179,8 @@ def compare(
     one = next(iter(summaries.values()))
     better = {name: metric.better or "higher" for name, metric in chosen.items()}
     scores = {name: _scores(summaries, name) for name in chosen}
-    results = {m: compare_scores.compare_metric(scores[m], better[m], test) for m in chosen}
+    preset = find_preset(one.preset.name)
+    results = {m: compare_scores.compare_metric(scores[m], better[m], test, preset) for m in chosen}
     return Comparison(
         autoseg_version=version("autoseg"),
         truths=one.truths,

@@ -15,6 +15,7 @@ import numpy as np
 
 from autoseg.comparison.schema import Difference, MetricComparison, Ranked, Test
 from autoseg.evaluation.metric import Better
+from autoseg.evaluation.presets import PRESETS, Preset
 from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm, mean_interval
 
 ALPHA = 0.05
@@ -26,13 +27,16 @@ MetricScores = Mapping[str, Mapping[str, np.ndarray]]
 """Class to method to scores, of one metric."""
 
 
-def compare_metric(scores: MetricScores, better: Better, test: Test) -> dict[str, MetricComparison]:
+def compare_metric(
+    scores: MetricScores, better: Better, test: Test, preset: Preset = PRESETS["autoseg"]
+) -> dict[str, MetricComparison]:
     """Rank the methods and compare every pair of them, for one metric.
 
     Args:
         scores: of this metric; each class has the same methods.
         better: what a better method has.
         test: whose p-values are corrected, over all pairs and classes, and decide.
+        preset: says which kind of interval the means have.
 
     Returns:
         Class to result.
@@ -40,7 +44,7 @@ def compare_metric(scores: MetricScores, better: Better, test: Test) -> dict[str
     differences = corrected(scores, better, test)
     return {
         label: MetricComparison(
-            n=int(_everywhere(methods).sum()), ranking=rank(methods, better), pairs=differences[label]
+            n=int(_everywhere(methods).sum()), ranking=rank(methods, better, preset), pairs=differences[label]
         )
         for label, methods in scores.items()
     }
@@ -152,13 +156,18 @@ def rank_biserial(differences: np.ndarray) -> float:
     return float((np.sign(known) * ranks).sum() / ranks.sum())
 
 
-def rank(methods: Mapping[str, np.ndarray], better: Better) -> list[Ranked]:
-    """The methods, best mean first, over the cases where all of them are defined."""
+def rank(
+    methods: Mapping[str, np.ndarray], better: Better, preset: Preset = PRESETS["autoseg"]
+) -> list[Ranked]:
+    """The methods, best mean first, over the cases where all of them are defined.
+
+    The intervals of the means are of the preset's kind, as ``autoseg_evaluate`` shows them.
+    """
     everywhere = _everywhere(methods)
     rows = []
     for method, values in methods.items():
         known = comparable(values[everywhere], better)
-        low, high = mean_interval(known, method=INTERVAL)
+        low, high = mean_interval(known, method=preset.interval, resamples=preset.resamples)
         rows.append(
             Ranked(
                 method=method,

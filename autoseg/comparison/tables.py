@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,7 @@ from autoseg.comparison.scores import none_can_be_shown
 from autoseg.evaluation.cases import count_of
 from autoseg.evaluation.tables import csv_cell, csv_text, grid, number
 
+SPOKEN_WHOLE = {"volume_truth_ml": "true volume", "volume_prediction_ml": "predicted volume"}
 ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
     word: word.upper() for word in ("tpr", "tnr", "ppv", "mcc", "assd", "nsd", "tp", "fp", "fn", "tn")
 }
@@ -21,6 +23,8 @@ ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
 
 def spoken(metric: str) -> str:
     """A metric in a sentence: ``hd95_mm`` is HD95; its unit stands with the number."""
+    if metric in SPOKEN_WHOLE:
+        return SPOKEN_WHOLE[metric]
     words = re.sub(r"_(mm|ml|voxels|px)$", "", metric).split("_")
     return " ".join(ABBREVIATIONS.get(word, word) for word in words)
 
@@ -89,17 +93,20 @@ def difference_text(pair: Difference, unit: str) -> str:
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    text = _rounded(value, unit) if unit == "1" or value is None else f"{_rounded(value, unit)} {unit}"
-    return text if low is None or high is None else f"{text} [{_rounded(low, unit)}, {_rounded(high, unit)}]"
-
-
-def _rounded(value: float | None, unit: str) -> str:
-    """A difference has fewer digits that matter than the scores; no minus before a zero."""
-    if value is None or unit == "1":
-        text = number(value, unit)
+    """The numbers share their decimals: as many as the largest of them needs for three digits."""
+    largest = max((abs(v) for v in (value, low, high) if v is not None), default=0.0)
+    if unit == "1" or value is None:
+        middle, *ends = (_rounded(number(v, unit)) for v in (value, low, high))
     else:
-        text = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
-    return text.removeprefix("-") if text in ("-0.000", "-0") else text
+        decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
+        middle, *ends = ("-" if v is None else _rounded(f"{v:.{decimals}f}") for v in (value, low, high))
+        middle += f" {unit}"
+    return middle if low is None or high is None else f"{middle} [{', '.join(ends)}]"
+
+
+def _rounded(text: str) -> str:
+    """No minus before a zero."""
+    return text[1:] if text.startswith("-0") and not text.strip("-0.") else text
 
 
 # ---------------------------------------------------------------------------------------------------------- tables

@@ -252,7 +252,7 @@ def test_the_command_says_who_is_better(folders, capsys):
     said = capsys.readouterr().out
     head = "lesion: good is better than poor in Dice by "
     assert head in said and "p = 0.008 (Holm, permutation, 8 cases)" in said
-    assert re.search(r"good is better than poor in HD95 by 1 mm \[1, 1\], p = 0.008", said)
+    assert re.search(r"good is better than poor in HD95 by 1.00 mm \[1.00, 1.00\], p = 0.008", said)
     assert "preset autoseg:" in said and "1 pair of methods, 1 class, 1 test" in said
     assert "note: bootstrap intervals of 8 cases are too narrow" in said
     for name in (
