@@ -3,6 +3,10 @@
 Notation: ``b`` batch, ``c`` image channels, ``k`` outputs, ``z, y, x`` space (``y, x`` for 2D networks).
 Every network maps ``[b, c, z, y, x]`` to logits ``[b, k, z, y, x]``; in training mode it may return a list
 of such outputs, the first of which counts: coarser ones follow (deep supervision), or auxiliary ones of its own loss.
+
+A network may say as attributes that the sizes of its input must be multiples of ``divisor`` (a number per axis; two of
+them mark a 2D network), and that it ``classifies``: it takes patches of exactly ``divisor`` and says one thing of
+each, ``[b, c, y, x]`` to logits ``[b, k]``. Such a network cannot be the one that predicts a mask.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
+from autoseg.networks import edd_muscle as _edd_muscle  # noqa: E402, F401
+from autoseg.networks import edd_muscle_baselines as _edd_muscle_baselines  # noqa: E402, F401
 from autoseg.networks import ratlesnet as _ratlesnet  # noqa: E402, F401
 from autoseg.networks import ratlesnetv2 as _ratlesnetv2  # noqa: E402, F401
 from autoseg.networks import unet as _unet  # noqa: E402, F401  (registers its networks)

@@ -1,7 +1,8 @@
 """One sweep over all registered networks: a new family is tested without a new test.
 
 A network is built with its own defaults, or with the variants listed in ``VARIANTS``. It may say, as attributes, that
-it wants inputs divisible by ``divisor`` (one number per axis, which also gives the number of axes).
+it wants inputs divisible by ``divisor`` (one number per axis, which also gives the number of axes), and that it
+``classifies`` patches of that size, so that its outputs have no axes of space.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def image(network: torch.nn.Module, channels: int = 1, batch: int = 1, about: in
     return torch.rand(batch, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
+def space(network: torch.nn.Module, batch: torch.Tensor) -> tuple[int, ...]:
+    """The axes that the output has beside batch and channels."""
+    return () if getattr(network, "classifies", False) else tuple(batch.shape[2:])
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_forward_and_backward(name, variant, channels):
@@ -53,7 +59,7 @@ def test_forward_and_backward(name, variant, channels):
     batch = image(network, channels, batch=2)
     outputs = network(batch)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    assert outputs[0].shape == (2, 3, *batch.shape[2:])
+    assert outputs[0].shape == (2, 3, *space(network, batch))
     assert all(coarse.shape[2:] <= fine.shape[2:] for fine, coarse in zip(outputs, outputs[1:], strict=False))
     sum((output**2).mean() for output in outputs).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -66,7 +72,7 @@ def test_evaluation_mode_gives_one_tensor_and_does_not_depend_on_the_batch(name,
     batch = image(network, batch=2)
     with torch.no_grad():
         both, first = network(batch), network(batch[:1])
-    assert both.shape == (2, 2, *batch.shape[2:])
+    assert both.shape == (2, 2, *space(network, batch))
     assert torch.allclose(both[:1], first, atol=1e-4)
 
 

@@ -1,0 +1,275 @@
+"""EDD Net, MUSCLE Net, the networks EDD Net was compared with, the loss and the fusion: the numbers of the study.
+
+Chen, Bentley and Rueckert 2017 (doi 10.1016/j.nicl.2017.06.016). The paper prints receptive fields (Tables 2 and 3);
+numbers of parameters and worked cases of loss and fusion were computed independently of this code.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autoseg import losses, networks
+from autoseg.dataset.schema import LabelSet
+from autoseg.networks.edd_muscle import FUSIONS, STACKS, receptive_field
+from autoseg.postprocessing.muscle import RULES, correct_prior, find_candidates, judge
+
+LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
+
+
+class Known(NamedTuple):
+    """A network of the study: its name and arguments, and what it must have."""
+
+    name: str
+    arguments: dict
+    parameters: int
+    convolutions: int
+    deconvolutions: int
+    receptive_field: int | None  # of the deepest feature map
+    deepest: str = "encoder.-1"
+
+
+NETWORKS = {
+    "deconvnet_rf18": Known("deconvnet", {"stacks": [1, 1, 1]}, 195_106, 4, 3, 18),
+    "deconvnet_rf32": Known("deconvnet", {"stacks": [2, 2, 2]}, 583_074, 7, 6, 32),
+    "deconvnet_rf44": Known("deconvnet", {"stacks": [2, 3, 3]}, 952_482, 9, 8, 44),
+    "deconvnet_rf64_chosen": Known("deconvnet", {}, 1_617_314, 12, 11, 64),
+    "deconvnet_rf96": Known("deconvnet", {"stacks": [2, 3, 3, 3]}, 3_904_418, 12, 11, 96),
+    "deconvnet_rf128": Known("deconvnet", {"stacks": [4, 4, 4, 4]}, 5_491_618, 17, 16, 128),
+    "unet_rf46": Known("edd_unet", {}, 712_418, 16, 0, 46),
+    "fcn_rf52": Known("edd_fcn", {}, 583_206, 10, 0, 52),
+    "deeplab_rf44": Known("edd_deeplab", {}, 730_790, 12, 0, 44, "parallel.-1"),
+    "edd": Known("edd", {}, 3_245_126, 27, 22, None),
+    "muscle_4ch": Known("muscle", {"in_channels": 4}, 1_131_458, 4, 0, 14, "convolutions"),
+    "muscle_6ch": Known("muscle", {"in_channels": 6}, 1_132_034, 4, 0, 14, "convolutions"),
+}
+SEGMENTERS = [key for key, known in NETWORKS.items() if known.name != "muscle"]
+
+
+def make(key: str, **more) -> nn.Module:
+    known = NETWORKS[key]
+    return networks.build(known.name, **{"in_channels": 1, "out_channels": 2, **known.arguments, **more})
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def count(network: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+# Sizes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_layers_and_parameters(key):
+    with torch.device("meta"):
+        network = make(key)
+    known = NETWORKS[key]
+    assert parameters(network) == known.parameters
+    assert count(network, nn.Conv2d) == known.convolutions
+    assert count(network, nn.ConvTranspose2d) == known.deconvolutions
+
+
+@pytest.mark.parametrize(
+    ("stacks", "expected"), [((4, 5, 4), 1_432_994), ((4, 3, 5), 1_580_450), ((2, 2, 6), 1_764_770)]
+)
+def test_other_networks_with_a_receptive_field_of_64(stacks, expected):
+    with torch.device("meta"):
+        network = networks.build("deconvnet", in_channels=1, out_channels=2, stacks=stacks)
+    assert parameters(network) == expected
+    assert receptive_field(stacks) == 64
+
+
+def test_parts_of_edd_and_muscle():
+    with torch.device("meta"):
+        edd, muscle = make("edd"), make("muscle_4ch")
+    assert [parameters(branch) for branch in edd.branches] == [1_617_314] * 2
+    assert parameters(edd.refinement) == 10_498
+    assert (count(muscle, nn.MaxPool2d), count(muscle, nn.Linear)) == (1, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (144, 167), (33, 50), (8, 13)])
+@pytest.mark.parametrize("key", SEGMENTERS)
+def test_output_has_the_size_of_the_image(key, size):
+    with torch.device("meta"):
+        network, image = make(key), torch.zeros(2, 1, *size)
+        assert network.eval()(image).shape == (2, 2, *size)
+        outputs = network.train()(image)
+    if key == "edd":
+        assert [output.shape for output in outputs] == [(2, 2, *size)] * 4
+    else:
+        assert outputs.shape == (2, 2, *size)
+
+
+@pytest.mark.parametrize("key", ["muscle_4ch", "muscle_6ch"])
+def test_muscle_classifies_patches(key):
+    channels = NETWORKS[key].arguments["in_channels"]
+    with torch.device("meta"):
+        assert make(key)(torch.zeros(3, channels, 16, 16)).shape == (3, 2)
+
+
+# Receptive fields ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole_windows(monkeypatch):
+    """Pooling that depends on all pixels of its window, as the maximum does, but with a gradient to each."""
+
+    def mean(x, kernel_size, stride=None, *_, return_indices=False, **__):
+        pooled = F.avg_pool2d(x, kernel_size, stride)
+        return (pooled, None) if return_indices else pooled
+
+    monkeypatch.setattr(F, "max_pool2d", mean)
+    monkeypatch.setattr(
+        F, "max_unpool2d", lambda x, _, kernel_size, output_size: F.interpolate(x, output_size)
+    )
+
+
+def reach(network: nn.Module, deepest: nn.Module, image: torch.Tensor) -> list[int]:
+    """How many pixels, along y and x, one unit in the middle of a feature map depends on."""
+    for module in network.modules():  # no path may cancel another, no ReLU may close
+        if getattr(module, "weight", None) is not None:
+            nn.init.constant_(module.weight, 1)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
+    found = []
+    deepest.register_forward_hook(lambda module, inputs, output: found.append(output))
+    image = image.double().requires_grad_()
+    network.double().eval()(image)
+    y, x = (n // 2 for n in found[0].shape[2:])
+    found[0][0, 0, y, x].backward()
+    where = image.grad[0, 0].nonzero()
+    return (where.max(0).values - where.min(0).values + 1).tolist()
+
+
+def test_receptive_field_is_measured_on_a_known_network(whole_windows):
+    """One 3x3 convolution, one pooling, one 3x3 convolution: 3 + 1 + 4."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(1, 1, 3, padding=1))
+    assert reach(network, network, torch.ones(1, 1, 20, 20)) == [8, 8]
+
+
+@pytest.mark.parametrize("key", [key for key, known in NETWORKS.items() if known.receptive_field])
+def test_receptive_fields(key, whole_windows):
+    known = NETWORKS[key]
+    network = make(key, width=2)
+    name, _, index = known.deepest.partition(".")
+    deepest = getattr(network, name)[int(index)] if index else getattr(network, name)
+    image = torch.ones(
+        1, known.arguments.get("in_channels", 1), *((16, 16) if "muscle" in key else (200, 216))
+    )
+    assert reach(network, deepest, image) == [known.receptive_field] * 2
+
+
+@pytest.mark.parametrize("field", STACKS)
+def test_formula_of_the_receptive_field(field):
+    assert receptive_field(STACKS[field]) == field
+
+
+# Initialisation ------------------------------------------------------------------------------------------------------
+
+
+def test_xavier_as_caffe_has_it():
+    network = make("deconvnet_rf44")
+    convolution, deconvolution = network.encoder[0][3], network.decoder[-1][0]
+    for layer in (convolution, deconvolution):  # 32 maps in and out
+        assert layer.weight.abs().max().item() == pytest.approx(0.102062, rel=1e-3)
+        assert layer.weight.var().item() == pytest.approx(1 / 288, rel=0.05)
+        assert layer.bias is None
+    assert network.score.weight.abs().max().item() == pytest.approx(0.102062, rel=0.02)
+    assert network.score.bias.tolist() == [0, 0]
+
+
+def test_branches_start_different():
+    first, second = make("edd").branches
+    assert not torch.equal(first.encoder[0][0].weight, second.encoder[0][0].weight)
+
+
+# Loss ----------------------------------------------------------------------------------------------------------------
+
+BRANCHES = [torch.tensor(logits, dtype=torch.float64).view(1, 2, 1, 1) for logits in ([0, 1.0], [0, -0.5])]
+REFINED = torch.tensor([0, 2.0], dtype=torch.float64).view(1, 2, 1, 1)
+TERMS = {"refined": 0.1269280, "fused": 0.5759394, "branch1": 0.3132617, "branch2": 0.9740770}
+
+
+def test_four_terms_of_the_loss():
+    outputs = [REFINED, FUSIONS["mean_logits"](BRANCHES), *BRANCHES]
+    label = torch.ones(1, 1, 1, dtype=torch.long)
+    assert losses.build("edd_muscle", labels=LESION)(outputs, label).item() == pytest.approx(
+        1.9902061, abs=1e-7
+    )
+    for i, expected in enumerate(TERMS.values()):
+        weights = [float(i == j) for j in range(4)]
+        loss = losses.build("edd_muscle", labels=LESION, output_weights=weights)
+        assert loss(outputs, label).item() == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "expected"),
+    [("mean_logits", 0.5621765), ("sum_logits", 1 / (1 + np.exp(-0.5))), ("mean_probabilities", 0.5542996)],
+)
+def test_fusion_of_the_branches(fusion, expected):
+    assert FUSIONS[fusion](BRANCHES).softmax(1)[0, 1].item() == pytest.approx(expected, abs=1e-7)
+
+
+# Second stage --------------------------------------------------------------------------------------------------------
+
+P = [0.9, 0.6, 0.55]
+FUSED = [
+    ("peak", 0.8, [0.8, 0.533333, 0.488889]),
+    ("product", 0.8, [0.72, 0.48, 0.44]),
+    ("odds", 0.8, [0.972973, 0.857143, 0.830189]),
+    ("peak", 0.3, [0.3, 0.2, 0.183333]),
+    ("product", 0.3, [0.27, 0.18, 0.165]),
+    ("odds", 0.3, [0.794118, 0.391304, 0.343750]),
+]
+
+
+@pytest.mark.parametrize(("rule", "q", "expected"), FUSED)
+def test_fusion_of_both_networks(rule, q, expected):
+    probability = np.zeros((1, 5, 5))
+    probability[0, 2, 1:4] = P
+    fused, mask = judge(probability, find_candidates(probability), np.array([q]), rule)
+    assert fused[0, 2, 1:4] == pytest.approx(np.array(expected), abs=1e-6)
+    assert mask[0, 2, 1:4].tolist() == [value > 0.5 for value in expected]
+    assert mask.sum() == sum(value > 0.5 for value in expected)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "prior", "expected"),
+    [(0.8, 0.3, 0.5, 0.631579), (0.8, 0.3, 0.7, 0.423529), (0.99, 0.01, 0.5, 0.5)],
+)
+def test_product_of_odds(p, q, prior, expected):
+    got = RULES["odds"](np.array(p), np.array(q), np.array(p), prior)
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_correction_for_the_prior_multiplies_the_odds():
+    q = np.array([0.2, 0.5, 0.8, 0.0, 1.0])
+    corrected = correct_prior(q, positives=30, negatives=90)
+    assert corrected == pytest.approx([1 / 13, 1 / 4, 4 / 7, 0, 1])  # odds 1/4, 1, 4, times 1/3
+    assert correct_prior(q, 7, 7) == pytest.approx(q)
+
+
+# The record ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+def test_every_number_of_the_record_is_tested(shared):
+    record = json.loads((shared / "conformance/other.json").read_text())["edd_muscle"]
+    assert list(record) == list(NETWORKS)
+    for key, known in NETWORKS.items():
+        entry = record[key]
+        fields = [entry.get(f"rf_{kind}") for kind in ("bottleneck", "deepest", "conv_part")]
+        assert [known.parameters, known.convolutions] == [entry["params"], entry["n_conv"]]
+        assert known.deconvolutions == entry.get("n_deconv", 0)
+        assert known.receptive_field is None or [known.receptive_field] * 2 in fields
+        if "stacks" in entry:
+            assert list(known.arguments.get("stacks", STACKS[64])) == entry["stacks"]
