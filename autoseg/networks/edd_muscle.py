@@ -6,8 +6,7 @@ comparison are in :mod:`autoseg.networks.edd_muscle_baselines`.
 
 All convolutions and deconvolutions are 3x3 with stride 1, each but the last of a network followed by batch
 normalisation and ReLU. Any size of slice fits: pooling drops an odd last row, unpooling brings it back as zeros.
-Notation as in :mod:`autoseg.networks`; w is the width. What the paper leaves open is listed in
-docs/families/edd_muscle.md.
+Notation as in :mod:`autoseg.networks`; w is the width.
 """
 
 from __future__ import annotations
