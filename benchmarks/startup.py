@@ -12,8 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "export", "import", "make_phantom")
-
 
 def seconds(command: Path, option: str) -> float:
     """Wall time of one call."""
@@ -30,7 +28,7 @@ def main() -> None:
     parser.add_argument("--nnunet", type=Path, required=True, help="python of an environment with nnU-Net")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    ours = [Path(sys.executable).parent / f"autoseg_{name}" for name in COMMANDS]
+    ours = sorted(Path(sys.executable).parent.glob("autoseg_*"))
     theirs = arguments.nnunet.parent / "nnUNetv2_train"
     times: dict[str, list[float]] = {}
     for run in range(arguments.runs + 1):  # the first fills the file cache and is not counted
