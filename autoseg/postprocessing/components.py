@@ -34,7 +34,7 @@ def fill_small_holes(
 ) -> Segmentation:
     """Components of the background with fewer voxels than given become ``value``.
 
-    A component that is cut off by the border of the image counts as a hole too (Valverde et al. 2020, the authors' code).
+    A component that is cut off by the border of the image counts as a hole too, as in the code of Valverde et al. 2020.
     """
     holes = small_components(case.mask == 0, fewer_than_voxels, connectivity)
     return replace(case, mask=np.where(holes, value, case.mask).astype(np.uint8))
