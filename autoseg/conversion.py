@@ -25,11 +25,14 @@ class Volume:
     Attributes:
         path: of the file.
         index: which volume of a NIfTI file with four axes, counted from 0. None: the file holds one volume, and more
-            are a fault; a converter that leaves it None for images offers the option ``--channel``.
+            are a fault; where such files are usual, the converter offers the option ``--channel``.
+        resample: of images: put it onto the grid of the case's first channel that is not resampled, linearly and by
+            the geometry in the headers. A file that lies on that grid is copied all the same.
     """
 
     path: Path
     index: int | None = None
+    resample: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class SourceCase:
 
     Attributes:
         name: in the raw dataset; letters, digits and ``_ . + -``, unique.
-        images: one volume for each channel, in order, all on one grid.
+        images: one volume for each channel, in order, all on one grid but for those to be resampled.
         mask: on the same grid; None only for a case that is declared lesion-free, or for a test case whose mask was
             not published.
         lesion_free: declared to have no lesion (a sham, a control). Without a mask an empty one is written; a mask

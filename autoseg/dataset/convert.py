@@ -1,8 +1,9 @@
 """Writes a raw dataset from what a converter describes: every file checked, whole or not at all.
 
-Images keep their pixels, type and geometry: a 3D ``.nii.gz`` file is copied byte for byte. Beside the images and masks
-there are ``dataset.json``, ``groups.csv`` (a column ``case`` and the converter's own) and ``splits.json`` where the
-source defines folds.
+Images keep their pixels, type and geometry: a 3D ``.nii.gz`` file is copied byte for byte. Only where a converter says
+so, and the grid differs, an image is resampled onto that of another. Beside the images and masks there are
+``dataset.json``, ``groups.csv`` (a column ``case`` and the converter's own) and ``splits.json`` where the source
+defines folds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from autoseg import messages, parallel
 from autoseg.conversion import Conversion, SourceCase, Volume
@@ -50,6 +52,8 @@ ENDING = ".nii.gz"
 GROUPS, SPLITS = "groups.csv", "splits.json"
 MADE_BY = "converted"
 """The entry of dataset.json that says how the dataset was made."""
+UNCOVERED_SHARE = 0.05
+"""A resampled image that leaves out more than this share of the grid is warned of."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOCK = ".lock"
@@ -240,10 +244,17 @@ def _write_tables(conversion: Conversion, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a case: its faults; whether its mask holds a lesion, None without a mask."""
+    """What became of a case.
+
+    Attributes:
+        faults: of all its files.
+        has_lesion: whether its mask holds a lesion; None without a mask.
+        uncovered: share of the grid that a resampled image does not reach; the largest of its channels.
+    """
 
     faults: tuple[Fault, ...]
     has_lesion: bool | None = None
+    uncovered: float = 0.0
 
 
 def _part(case: SourceCase) -> str:
@@ -268,8 +279,20 @@ def _write_cases(
         raise FaultsError(f"{conversion.root} is not converted: {len(faults)} faults", faults)
     unsaid = [c.name for i, c in enumerate(cases) if outcomes[i].has_lesion is False and not c.lesion_free]
     if unsaid:
-        names = ", ".join(unsaid[:5]) + (f" and {len(unsaid) - 5} more" if len(unsaid) > 5 else "")
-        messages.warn(f"{len(unsaid)} masks are empty though nothing declares it: {names}")
+        messages.warn(f"{len(unsaid)} masks are empty though nothing declares it: {_first_five(unsaid)}")
+    short = [
+        f"{c.name} ({outcomes[i].uncovered:.0%})"
+        for i, c in enumerate(cases)
+        if outcomes[i].uncovered > UNCOVERED_SHARE
+    ]
+    if short:
+        messages.warn(
+            f"{len(short)} resampled images do not fill their grid; share left out: {_first_five(short)}"
+        )
+
+
+def _first_five(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _write_case(
@@ -284,23 +307,26 @@ def _write_case(
     """Copy one case into the half-made dataset and check what was copied."""
     faults: list[Fault] = []
     geometry: Geometry | None = None
-    if len(case.images) != n_channels:
-        found = f"{len(case.images)} channels"
-        return _Outcome(
-            (Fault(case.name, "has other channels", found, f"{n_channels}", "mend the converter"),)
-        )
-    for channel, volume in enumerate(case.images):
+    uncovered = 0.0
+    n_resampled = sum(volume.resample for volume in case.images)
+    if len(case.images) != n_channels or n_resampled == n_channels:
+        found = f"{len(case.images)} channels, {n_resampled} to be resampled"
+        expected = f"{n_channels}, at least one of them as it is"
+        return _Outcome((Fault(case.name, "has other channels", found, expected, "mend the converter"),))
+    for channel, volume in sorted(enumerate(case.images), key=lambda item: item[1].resample):
         target = folder / f"images{_part(case)}" / f"{case.name}_{channel:04d}{ENDING}"
         file = _copied(volume, target, root, faults)
-        if file and geometry is None:
+        if file and geometry is None and not volume.resample:
             geometry = file.geometry
+        elif file and geometry and volume.resample:
+            uncovered = max(uncovered, _put_onto(geometry, file, target, _shown(volume, root), faults))
         elif file and geometry:
             faults += _grid_faults(volume, root, geometry, file.geometry)
     if geometry is None:
         return _Outcome(tuple(faults))
     target = folder / f"labels{_part(case)}" / f"{case.name}{ENDING}"
     has_lesion = _write_mask(case, target, root, geometry, known, ignore_mask_headers, faults)
-    return _Outcome(tuple(faults), has_lesion)
+    return _Outcome(tuple(faults), has_lesion, uncovered)
 
 
 def _write_mask(
@@ -358,6 +384,45 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
     except AutosegError as error:
         faults.append(_at_source(error.fault, volume, root))
         return None
+
+
+def _put_onto(grid: Geometry, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
+    """Write an image anew on another grid, unless it lies there; the share of the grid that it does not reach.
+
+    Linear, by the geometry in the headers. What the image does not reach gets its smallest value, which is the
+    background of a magnitude image. An image that reaches nothing of the grid is added to the faults.
+    """
+    if not differences(grid, file.geometry):
+        return 0.0
+    resampled = _resample(file.pixels.astype(np.float32), file.geometry, grid, fill=float(file.pixels.min()))
+    ones = np.ones(file.geometry.shape, np.float32)
+    uncovered = 1 - float(_resample(ones, file.geometry, grid, fill=0).mean())
+    if uncovered == 1:
+        problem = "lies elsewhere than the image whose grid it is put onto"
+        fix = "correct the header that is wrong"
+        faults.append(Fault(where, problem, "no voxel in common", "an overlap", fix))
+    write_image(target, resampled, grid)
+    return uncovered
+
+
+def _resample(pixels: np.ndarray, geometry: Geometry, grid: Geometry, *, fill: float) -> np.ndarray:
+    """Linear interpolation at the voxels of ``grid``; float32."""
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing(geometry.spacing_mm[::-1])
+    image.SetOrigin(geometry.origin_mm)
+    image.SetDirection(geometry.direction)
+    resampled = sitk.Resample(
+        image,
+        grid.shape[::-1],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        grid.origin_mm,
+        grid.spacing_mm[::-1],
+        grid.direction,
+        fill,
+        sitk.sitkFloat32,
+    )
+    return sitk.GetArrayFromImage(resampled)
 
 
 def _at_source(fault: Fault, volume: Volume, root: Path) -> Fault:

@@ -69,7 +69,7 @@ def _refuse_other_volume(path: Path, n_volumes: int, index: int | None) -> None:
             where=str(path),
             found=f"a fourth axis of length {n_volumes}",
             expected="one channel",
-            fix="choose one, counted from 0, with --channel",
+            fix="choose one, counted from 0, with --channel; where the format has no such option, keep one in the file",
         )
     if index is not None and not 0 <= index < n_volumes:
         raise AutosegError(
