@@ -14,11 +14,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoseg.sampling.cases import AUGMENTED, of_case
 from autoseg.sampling.keys import noise_field
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Patch
 
 EPSILON = 1e-7
+
+
+def augment_all(
+    patches: Sequence[Patch], inside_nonzero: Sequence[bool]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """:func:`augment` for each of some patches.
+
+    Raises:
+        AutosegError: one could not be augmented; its case is named.
+    """
+    results = []
+    for patch in patches:
+        with of_case(patch.case, *AUGMENTED):
+            results.append(augment(patch, inside_nonzero))
+    return results
 
 
 def augment(patch: Patch, inside_nonzero: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:

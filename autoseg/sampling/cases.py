@@ -19,6 +19,7 @@ from autoseg.sampling.patches import Foreground
 GIGABYTE = 1e9
 NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
+AUGMENTED = ("augmented", "report this with the text above")  # for of_case
 
 
 class Stored(Protocol):
@@ -73,6 +74,7 @@ class Cases:
         self._full = False
         self._arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._known: dict[str, Known] = {}
+        self._minima: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def known(self, name: str) -> Known:
@@ -80,6 +82,22 @@ class Cases:
         if name not in self._known:
             self.arrays(name)
         return self._known[name]
+
+    def foreground_voxels(self, name: str) -> np.ndarray:
+        """All voxels of any class, int32 ``[n, 3]``: z, y, x. The store's list, for drawing, is cut short."""
+        _, label = self.arrays(name)
+        with of_case(name, "read from the store"):
+            values = sorted({value for values in self.classes for value in values})
+            return np.argwhere(np.isin(label[...], values)).astype(np.int32)
+
+    def minimum(self, name: str) -> np.ndarray:
+        """The least value of each channel, float32 ``[c]``; found once."""
+        if name not in self._minima:
+            image, _ = self.arrays(name)
+            with of_case(name, "read from the store"):
+                channels = (np.asarray(image[c : c + 1]) for c in range(self.channels))
+                self._minima[name] = np.array([channel.min() for channel in channels], np.float32)
+        return self._minima[name]
 
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced; do not write to them."""

@@ -6,6 +6,7 @@ together with the patch's middle in the image it says which image point each vox
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,6 +73,16 @@ def source_box(
     return tuple((int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
+def box_for_any_angle(start: Sequence[int], patch_size: Sequence[int]) -> Box:
+    """The image voxels that a plane touches, however it is turned: of the same size for all patches of this size."""
+    reach = math.hypot(*((n - 1) / 2 for n in patch_size[1:])) + ROUNDING
+    box = [(start[0], start[0] + patch_size[0])]
+    for first, n in zip(start[1:], patch_size[1:], strict=True):
+        half = (n - 1) / 2
+        box.append((first + math.floor(half - reach), first + math.ceil(half + reach) + 1))
+    return tuple(box)
+
+
 def keep_inside(
     voxel: Sequence[int], matrix: np.ndarray, start: Sequence[int], patch_size: Sequence[int]
 ) -> tuple[int, ...]:
@@ -88,3 +99,22 @@ def keep_inside(
     excess = seen - np.clip(seen, -margin, margin)
     shift = np.rint(matrix @ excess).astype(int)
     return tuple(int(a + b) for a, b in zip(start, shift, strict=True))
+
+
+def start_that_shows(
+    voxel: Sequence[int], position: Sequence[int], matrix: np.ndarray | None, patch_size: Sequence[int]
+) -> tuple[int, int, int]:
+    """The start from which a patch shows ``voxel`` at ``position``, to within rounding where it is turned.
+
+    Args:
+        voxel: z, y, x in the image.
+        position: z, y, x in the patch, counted from 0.
+        matrix: from patch to image directions, ``[3, 3]``; None when the patch is neither turned nor scaled.
+        patch_size: z, y, x.
+    """
+    half = (np.asarray(patch_size) - 1) / 2
+    offset = position - half
+    if matrix is not None:
+        offset = matrix @ offset
+    z, y, x = np.rint(voxel - offset - half).astype(int).tolist()
+    return z, y, x

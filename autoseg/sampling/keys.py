@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,6 +30,14 @@ def generator(purpose: Purpose, key: Sequence[int]) -> np.random.Generator:
     (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
     """
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((int(purpose), *map(int, key)))))
+
+
+@lru_cache(maxsize=4)
+def order(key: tuple[int, ...], n: int) -> np.ndarray:
+    """The numbers from 0 to n - 1 in the random order of this key; read-only."""
+    numbers = generator(Purpose.ORDER, key).permutation(n)
+    numbers.flags.writeable = False
+    return numbers
 
 
 def noise_field(seed: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -21,12 +21,14 @@ import torch
 from autoseg import plan
 from autoseg.errors import AutosegError
 from autoseg.sampling import batchgenerators_backend, parameters, patches, torch_backend
-from autoseg.sampling.cases import Cases, Store, of_case
+from autoseg.sampling.cases import AUGMENTED, Cases, Store, of_case
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.patches import Patch, Sample
 from autoseg.sampling.prefetch import Prefetcher, WorkerPool
 
 PREFETCH = 2  # batches that wait; more would only hide a shortage at the start of an epoch
+TASK_VOXELS = 64**3  # what one call of a worker augments: less, and sending takes longer than working
+NAMED = 3  # cases in a message about several
 LABEL_TYPE = torch.int16
 Finished = tuple[torch.Tensor, torch.Tensor]
 
@@ -37,20 +39,19 @@ class Batch:
 
     Attributes:
         images: float32 ``[b, c, *patch]`` on the device.
-        target: int16 ``[b, *patch]`` on the device: label values, never negative; the ignore label is kept.
-        samples: how each entry was made; :meth:`BatchSource.replay` makes it again.
+        target: int16 ``[b, *patch]`` on the device: label values, never negative; the ignore label is kept. A source
+            of another kind may give one class for each entry, ``[b]``.
+        cases: the case of each entry.
         wait_seconds: from asking for the batch to having it.
+        samples: how each entry was made; :meth:`BatchSource.replay` makes it again. Empty from a source that keeps
+            no such record.
     """
 
     images: torch.Tensor
     target: torch.Tensor
-    samples: tuple[Sample, ...]
+    cases: tuple[str, ...]
     wait_seconds: float
-
-    @property
-    def cases(self) -> tuple[str, ...]:
-        """The case of each entry."""
-        return tuple(sample.case for sample in self.samples)
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ class BatchSource:
         label_values: the foreground classes: a label value, or the values of a region, each.
 
     Raises:
-        AutosegError: no cases; a batch that is smaller than the world; unknown names in the plan.
+        AutosegError: no cases; nothing in them that the sampler could show; a batch that is smaller than the world;
+            unknown names in the plan.
     """
+
+    facts: Mapping[str, int] = MappingProxyType({})
+    nothing_to_learn = ""
 
     def __init__(
         self,
@@ -103,23 +108,24 @@ class BatchSource:
         self.inside_nonzero = tuple(inside_nonzero)
         self.dims = len(stage.patch_size) or 3
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
-        self.sampler = patches.build_sampler(stage.sampling)
+        sampler = patches.build_sampler(stage.sampling)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
         self.cases = Cases(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
         size = stage.patch_size or self.cases.known(self.names[0]).size
         self.augmentation = parameters.build(stage.augmentation, size)
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self.places = sampler.places(self.names, self.cases, stage, self.seed_key)
+        self.outside = sampler.outside
         self._pool: WorkerPool | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._running: Prefetcher[_Prepared] | None = None
 
     @property
     def iterations(self) -> int:
-        """Batches in an epoch: as planned, or as many as show every case once.
+        """Batches in an epoch: as planned, or as many as one pass over what is sampled needs.
 
-        All batches are full: where the cases do not fill the last one, the first of the epoch come again.
+        All batches are full: where a pass does not fill the last one, the first of the epoch come again.
         """
-        return self.stage.iterations_per_epoch or math.ceil(len(self.names) / self.stage.batch_size)
+        return self.stage.iterations_per_epoch or math.ceil(self.places.pass_length / self.stage.batch_size)
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from ``start_iteration`` on. One epoch runs at a time; a new call ends the last.
@@ -137,24 +143,18 @@ class BatchSource:
                 if prepared is None:
                     return
                 images, target = self._deliver(prepared)
-                yield Batch(images, target, prepared.samples, time.perf_counter() - asked)
+                samples = prepared.samples
+                cases = tuple(sample.case for sample in samples)
+                yield Batch(images, target, cases, time.perf_counter() - asked, samples)
         finally:
             running.close()
 
     def sample(self, epoch: int, index: int) -> Sample:
         """How sample ``index`` of an epoch is made; counted over all processes."""
-        key = (*self.seed_key, epoch, index)
-        batch_size = self.stage.batch_size
-        case = self._case(epoch, index)
-        drawn = self.augmentation.draw(generator(Purpose.AUGMENTATION, key), len(self.inside_nonzero))
-        rng = generator(Purpose.CROP, key)
-        forced = self.sampler.forced(rng, index % batch_size, batch_size)
-        known = self.cases.known(case)
-        voxel = self.sampler.voxel(rng, known.foreground) if forced else None
-        z, y, x = [1] * (3 - self.dims) + list(self.stage.patch_size or known.size)
-        matrix = patches.affine_of(drawn, self.dims)
-        start = patches.crop_start(rng, known.size, (z, y, x), voxel, matrix)
-        return Sample(epoch, index, case, forced, voxel, start, (z, y, x), drawn)
+        rng = generator(Purpose.AUGMENTATION, (*self.seed_key, epoch, index))
+        drawn = self.augmentation.draw(rng, len(self.inside_nonzero))
+        place = self.places.place(epoch, index, patches.affine_of(drawn, self.dims))
+        return Sample(epoch, index, place.case, place.forced, place.voxel, place.start, place.size, drawn)
 
     def replay(self, sample: Sample) -> Finished:
         """Make one entry of a batch again: image ``[c, *patch]`` and target ``[*patch]`` on the device."""
@@ -182,16 +182,6 @@ class BatchSource:
             self._running.close()
             self._running = None
 
-    def _draw_order(self, epoch: int) -> np.ndarray:
-        return generator(Purpose.ORDER, (*self.seed_key, epoch)).permutation(len(self.names))
-
-    def _case(self, epoch: int, index: int) -> str:
-        """Uniform with replacement, or one pass in an order that each epoch draws anew."""
-        if self.stage.iterations_per_epoch is None:
-            return self.names[self._order(epoch)[index % len(self.names)]]
-        rng = generator(Purpose.CASE, (*self.seed_key, epoch, index))
-        return self.names[int(rng.integers(len(self.names)))]
-
     def _samples(self, epoch: int, iteration: int) -> tuple[Sample, ...]:
         """Those of one batch that are this process's."""
         first = iteration * self.stage.batch_size
@@ -203,7 +193,8 @@ class BatchSource:
         image, label = self.cases.arrays(sample.case)
         with of_case(sample.case, "read from the store"):
             pinned = self.device.type == "cuda" and self.backend == "torch"
-            return patches.cut_patch(sample, image, label, dims=self.dims, pinned=pinned)
+            beyond = self.cases.minimum(sample.case) if self.outside == "minimum" else None
+            return patches.cut_patch(sample, image, label, dims=self.dims, beyond=beyond, pinned=pinned)
 
     def _prepare(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
         """Runs in the prefetch thread."""
@@ -222,26 +213,29 @@ class BatchSource:
         """Cut here, augment in the workers, collect in order; enough batches ahead to keep all workers busy."""
         if self._pool is None:
             self._pool = WorkerPool(self.workers, batchgenerators_backend.limit_threads)
-        ahead = max(1, math.ceil(2 * self.workers * self.world_size / self.stage.batch_size))
         waiting: deque[tuple[tuple[Sample, ...], list[Future]]] = deque()
         for iteration in range(start, self.iterations):
             samples = self._samples(epoch, iteration)
-            waiting.append((samples, [self._send(self._pool, sample) for sample in samples]))
-            if len(waiting) > ahead:
+            tasks = [self._send(self._pool, some) for some in self._tasks(samples)]
+            waiting.append((samples, tasks))
+            if len(waiting) > max(1, math.ceil(2 * self.workers / len(tasks))):
                 yield self._collect(self._pool, *waiting.popleft())
         while waiting:
             yield self._collect(self._pool, *waiting.popleft())
 
-    def _send(self, pool: WorkerPool, sample: Sample) -> Future:
-        patch = self._cut(sample)
-        return pool.submit(sample.case, batchgenerators_backend.augment, patch, self.inside_nonzero)
+    def _tasks(self, samples: tuple[Sample, ...]) -> list[tuple[Sample, ...]]:
+        """The samples of a batch in parts: one large patch each, or many small ones, but all workers have some."""
+        share = math.ceil(len(samples) / self.workers)
+        each = min(share, max(1, TASK_VOXELS // math.prod(samples[0].size)))
+        return [samples[first : first + each] for first in range(0, len(samples), each)]
 
-    def _collect(self, pool: WorkerPool, samples: tuple[Sample, ...], futures: list[Future]) -> _Prepared:
-        results = []
-        for sample, future in zip(samples, futures, strict=True):
-            with of_case(sample.case, "augmented", "report this with the text above"):
-                results.append(pool.result(future))
-        return _Prepared(samples, finished=self._stack([_as_tensors(result) for result in results]))
+    def _send(self, pool: WorkerPool, samples: tuple[Sample, ...]) -> Future:
+        cut = [self._cut(sample) for sample in samples]
+        return pool.submit(_names(cut), batchgenerators_backend.augment_all, cut, self.inside_nonzero)
+
+    def _collect(self, pool: WorkerPool, samples: tuple[Sample, ...], tasks: list[Future]) -> _Prepared:
+        results = [_as_tensors(result) for task in tasks for result in pool.result(task)]
+        return _Prepared(samples, finished=self._stack(results))
 
     @property
     def _augments_on_device(self) -> bool:
@@ -249,22 +243,27 @@ class BatchSource:
 
     def _finish(self, prepared: _Prepared) -> _Prepared:
         """Augment in this process, on the CPU."""
-        augment = self._augment_in_torch if self.backend == "torch" else self._augment_in_numpy
-        results = [augment(patch) for patch in prepared.patches]
+        if self.backend == "torch":
+            results = self._augment_in_torch(prepared.patches, "cpu")
+        else:
+            arrays = batchgenerators_backend.augment_all(prepared.patches, self.inside_nonzero)
+            results = [_as_tensors(result) for result in arrays]
         return _Prepared(prepared.samples, finished=self._stack(results))
 
-    def _augment_in_torch(self, patch: Patch, device: torch.device | str = "cpu") -> Finished:
-        with of_case(patch.case, "augmented", "report this with the text above"):
-            return torch_backend.augment(patch, self.inside_nonzero, device)
-
-    def _augment_in_numpy(self, patch: Patch) -> Finished:
-        with of_case(patch.case, "augmented", "report this with the text above"):
-            return _as_tensors(batchgenerators_backend.augment(patch, self.inside_nonzero))
+    def _augment_in_torch(self, cut: Sequence[Patch], device: torch.device | str) -> list[Finished]:
+        """Image ``[c, *patch]`` and label ``[*patch]`` of each; those that are alike at once."""
+        results: dict[int, Finished] = {}
+        for numbers in torch_backend.alike(cut):
+            together = [cut[number] for number in numbers]
+            with of_case(_names(together), *AUGMENTED):
+                images, labels = torch_backend.augment_alike(together, self.inside_nonzero, device)
+            results.update(zip(numbers, zip(images, labels, strict=True), strict=True))
+        return [results[number] for number in range(len(cut))]
 
     def _stack(self, results: Sequence[Finished]) -> Finished:
         """One batch ``[b, c, *patch]`` and ``[b, *patch]``; page-locked when it goes to CUDA."""
         images = torch.stack([image for image, _ in results])
-        target = torch.stack([label.to(LABEL_TYPE) for _, label in results])
+        target = torch.stack([label for _, label in results]).to(LABEL_TYPE)
         if self.device.type == "cuda" and images.device.type == "cpu":
             return images.pin_memory(), target.pin_memory()
         return images, target
@@ -274,7 +273,7 @@ class BatchSource:
         if prepared.finished is None and not self._augments_on_device:
             prepared = self._finish(prepared)
         if prepared.finished is None:
-            return self._stack([self._augment_in_torch(patch, self.device) for patch in prepared.patches])
+            return self._stack(self._augment_in_torch(prepared.patches, self.device))
         images, target = prepared.finished
         return images.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
 
@@ -290,6 +289,12 @@ def choose_backend(
 
 def _as_tensors(result: tuple[np.ndarray, np.ndarray]) -> Finished:
     return torch.from_numpy(result[0]), torch.from_numpy(result[1])
+
+
+def _names(cut: Sequence[Patch]) -> str:
+    """The cases of some patches, the first of many."""
+    names = list(dict.fromkeys(patch.case for patch in cut))
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _check(cases: Sequence[str], stage: plan.Stage, world_size: int) -> None:

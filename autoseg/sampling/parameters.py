@@ -68,6 +68,19 @@ class Parameters:
         """Whether voxels are interpolated."""
         return bool(self.rotation) or self.scale is not None
 
+    @property
+    def changes_intensities(self) -> bool:
+        """Whether values change where they are."""
+        per_channel = (
+            self.blur,
+            self.brightness,
+            self.contrast,
+            self.low_resolution,
+            self.gamma_inverted,
+            self.gamma,
+        )
+        return self.noise_sigma is not None or any(per_channel)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able data."""
         return asdict(self)

@@ -6,19 +6,29 @@ the first axis; it is cut with one voxel along z, which is dropped afterwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoseg import plan
 from autoseg.registry import Registry
 from autoseg.sampling import geometry
+from autoseg.sampling.keys import Purpose, generator, order
+from autoseg.sampling.lesion_pixels import LesionPixels
 from autoseg.sampling.parameters import Parameters, tuples
+from autoseg.sampling.places import Outside, Place, Sampler, Voxel, as_voxel, checked_outside, full_size
+
+if TYPE_CHECKING:
+    from autoseg.sampling.cases import Cases
 
 OUTSIDE = -1
 """The label beyond the image, and beyond the non-zero mask where the store says so."""
+
+SMALL = 128 * 128
+"""Patches of a 2D network with up to so many pixels are cut alike for every angle: a batch is then turned at once."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,9 @@ class Sample:
     index: int
     case: str
     forced: bool
-    voxel: tuple[int, int, int] | None
-    start: tuple[int, int, int]
-    size: tuple[int, int, int]
+    voxel: Voxel | None
+    start: Voxel
+    size: Voxel
     parameters: Parameters
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +91,7 @@ class Foreground:
         """Whether the case has no foreground at all."""
         return not self._voxels
 
-    def draw(self, rng: np.random.Generator, *, by_component: bool) -> tuple[int, int, int]:
+    def draw(self, rng: np.random.Generator, *, by_component: bool) -> Voxel:
         """A voxel: a class that the case has, then a voxel of it, or a component of it and then its voxel."""
         which = int(rng.integers(len(self._voxels)))
         voxels, bounds = self._voxels[which], self._bounds[which]
@@ -91,18 +101,6 @@ class Foreground:
             first, last = bounds[component], bounds[component + 1]
         z, y, x = voxels[int(rng.integers(first, last))]
         return int(z), int(y), int(x)
-
-
-class Sampler(Protocol):
-    """Anything that says where in a case a patch is cut."""
-
-    def forced(self, rng: np.random.Generator, position: int, batch_size: int) -> bool:
-        """Whether the sample at this position of the batch must show foreground."""
-        ...
-
-    def voxel(self, rng: np.random.Generator, foreground: Foreground) -> tuple[int, int, int] | None:
-        """The voxel that a forced sample is cut for; None for a random place."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,13 @@ class ForegroundShare:
 
     share: float
     balance: str
+    outside: Outside = "zero"
+
+    def places(
+        self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
+    ) -> ForegroundPlaces:
+        """See :class:`autoseg.sampling.places.Sampler`."""
+        return ForegroundPlaces(self, names, cases, stage, seed_key)
 
     def forced(self, rng: np.random.Generator, position: int, batch_size: int) -> bool:
         """See the class."""
@@ -122,19 +127,62 @@ class ForegroundShare:
             return bool(rng.random() < self.share)
         return position >= round(batch_size * (1 - self.share))
 
-    def voxel(self, rng: np.random.Generator, foreground: Foreground) -> tuple[int, int, int] | None:
+    def voxel(self, rng: np.random.Generator, foreground: Foreground) -> Voxel | None:
         """See the class; None for a case without foreground."""
         if foreground.is_empty:
             return None
         return foreground.draw(rng, by_component=self.balance == "component")
 
 
+@dataclass(frozen=True)
+class ForegroundPlaces:
+    """The places of :class:`ForegroundShare`.
+
+    With a number of iterations per epoch, cases are drawn uniformly with replacement. Without it an epoch is one pass
+    over the cases, in an order that each epoch draws anew.
+    """
+
+    sampler: ForegroundShare
+    names: Sequence[str]
+    cases: Cases
+    stage: plan.Stage
+    seed_key: tuple[int, ...]
+
+    @property
+    def pass_length(self) -> int:
+        """The number of cases."""
+        return len(self.names)
+
+    def place(self, epoch: int, index: int, matrix: np.ndarray | None) -> Place:
+        """See :class:`autoseg.sampling.places.Places`."""
+        case, batch_size = self._case(epoch, index), self.stage.batch_size
+        rng = generator(Purpose.CROP, (*self.seed_key, epoch, index))
+        forced = self.sampler.forced(rng, index % batch_size, batch_size)
+        known = self.cases.known(case)
+        voxel = self.sampler.voxel(rng, known.foreground) if forced else None
+        size = full_size(self.stage.patch_size, known.size)
+        return Place(case, forced, voxel, crop_start(rng, known.size, size, voxel, matrix), size)
+
+    def _case(self, epoch: int, index: int) -> str:
+        if self.stage.iterations_per_epoch is None:
+            return self.names[order((*self.seed_key, epoch), len(self.names))[index % len(self.names)]]
+        rng = generator(Purpose.CASE, (*self.seed_key, epoch, index))
+        return self.names[int(rng.integers(len(self.names)))]
+
+
 SAMPLERS = Registry("sampler")
+"""Builders of a :class:`autoseg.sampling.places.Sampler` from the plan's ``foreground_share``, ``balance`` (which a
+sampler need not use) and its ``arguments``."""
 
 
 @SAMPLERS.register("foreground_share")
-def _foreground_share(foreground_share: float, balance: str) -> ForegroundShare:
-    return ForegroundShare(foreground_share, balance)
+def _foreground_share(foreground_share: float, balance: str, outside: str = "zero") -> ForegroundShare:
+    return ForegroundShare(foreground_share, balance, checked_outside(outside))
+
+
+@SAMPLERS.register("lesion_pixels")
+def _lesion_pixels(foreground_share: float, balance: str, outside: str = "minimum") -> LesionPixels:
+    return LesionPixels(checked_outside(outside))
 
 
 def build_sampler(spec: plan.Sampling) -> Sampler:
@@ -153,7 +201,7 @@ def crop_start(
     patch_size: Sequence[int],
     voxel: Sequence[int] | None,
     matrix: np.ndarray | None,
-) -> tuple[int, int, int]:
+) -> Voxel:
     """First voxel of a patch.
 
     For a voxel the patch has it in its middle, but is shifted to stay within the image where it fits
@@ -167,17 +215,12 @@ def crop_start(
     padded = -((-room) // 2)  # where the patch begins on an axis on which the image is smaller
     if voxel is None:
         start = np.where(room >= 0, rng.integers(0, np.maximum(room, 0) + 1), padded)
-        return _triple(start)
+        return as_voxel(start)
     centred = np.asarray(voxel) - np.asarray(patch_size) // 2
     start = np.where(room >= 0, np.clip(centred, 0, np.maximum(room, 0)), padded)
     if matrix is not None:
-        return _triple(geometry.keep_inside(voxel, matrix, start, patch_size))
-    return _triple(start)
-
-
-def _triple(values: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
+        return as_voxel(geometry.keep_inside(voxel, matrix, start, patch_size))
+    return as_voxel(start)
 
 
 @dataclass(frozen=True)
@@ -186,7 +229,7 @@ class Patch:
 
     Attributes:
         image: float32 ``[c, z, y, x]`` (``[c, y, x]`` for a 2D network), larger than the patch when it is turned.
-        label: small integers, the same space; :data:`OUTSIDE` beyond the image.
+        label: small integers, the same space; beyond the image :data:`OUTSIDE`, or 0 where the sampler says so.
         centre: the middle of the patch in the voxels of ``image``.
         size: of the patch, 2 or 3 numbers.
         values: the label values that occur, sorted; known only when voxels are interpolated.
@@ -208,21 +251,30 @@ class Patch:
         return geometry.affine(self.parameters, len(self.size)) if self.parameters.is_spatial else None
 
 
-def cut_patch(sample: Sample, image: Any, label: Any, *, dims: int, pinned: bool = False) -> Patch:
+def cut_patch(
+    sample: Sample,
+    image: Any,
+    label: Any,
+    *,
+    dims: int,
+    beyond: np.ndarray | None = None,
+    pinned: bool = False,
+) -> Patch:
     """Cut the voxels that a sample needs.
 
     Args:
         image, label: ``[c, z, y, x]`` and ``[z, y, x]``; anything that can be sliced, in memory or on disk.
         dims: 2 drops the axis z of the cut.
-        pinned: allocate page-locked memory, from which CUDA copies while the program goes on.
+        beyond: per channel the value beyond the image, ``[c]``. The label there is background, so that channels
+            which are 0 outside the non-zero mask keep the value too. None: 0 and :data:`OUTSIDE`.
+        pinned: allocate page-locked memory for large patches, from which CUDA copies while the program goes on.
     """
-    box: geometry.Box = tuple((a, a + n) for a, n in zip(sample.start, sample.size, strict=True))
-    if sample.parameters.is_spatial:
-        matrix = affine_of(sample.parameters, dims)
-        box = geometry.source_box(matrix, sample.start, sample.size, image.shape[1:])
+    box = _box(sample, image.shape[1:], dims)
+    pinned = pinned and math.prod(sample.size) > SMALL  # small ones are put together first
     middle = [a + (n - 1) / 2 for a, n in zip(sample.start, sample.size, strict=True)]
-    cut_image = cut(image, box, 0, np.float32, pinned=pinned)
-    cut_label = cut(label, box, OUTSIDE, label.dtype, pinned=pinned)
+    fill, outside = (0, OUTSIDE) if beyond is None else (beyond[:, None, None, None], 0)
+    cut_image = cut(image, box, fill, np.float32, pinned=pinned)
+    cut_label = cut(label, box, outside, label.dtype, pinned=pinned)
     if dims == 2:
         cut_image, cut_label = cut_image[:, 0], cut_label[0]
     return Patch(
@@ -236,6 +288,16 @@ def cut_patch(sample: Sample, image: Any, label: Any, *, dims: int, pinned: bool
     )
 
 
+def _box(sample: Sample, image_size: Sequence[int], dims: int) -> geometry.Box:
+    """The voxels that a sample needs; of a small plane more than that."""
+    start, size, drawn = sample.start, sample.size, sample.parameters
+    if not drawn.is_spatial:
+        return tuple((a, a + n) for a, n in zip(start, size, strict=True))
+    if dims == 2 and drawn.scale is None and math.prod(size) <= SMALL:
+        return geometry.box_for_any_angle(start, size)
+    return geometry.source_box(affine_of(drawn, dims), start, size, image_size)
+
+
 def affine_of(parameters: Parameters, dims: int) -> np.ndarray | None:
     """As :func:`geometry.affine`, but always ``[3, 3]``: a plane of z stays in its plane. None without change."""
     if not parameters.is_spatial:
@@ -245,8 +307,10 @@ def affine_of(parameters: Parameters, dims: int) -> np.ndarray | None:
     return matrix
 
 
-def cut(array: Any, box: geometry.Box, fill: int, dtype: Any, *, pinned: bool = False) -> np.ndarray:
-    """A copy of the box over the last axes of ``array``, ``fill`` where it lies outside."""
+def cut(
+    array: Any, box: geometry.Box, fill: int | np.ndarray, dtype: Any, *, pinned: bool = False
+) -> np.ndarray:
+    """A copy of the box over the last axes of ``array``, ``fill`` (as it broadcasts) where it lies outside."""
     shape = array.shape[len(array.shape) - len(box) :]
     inner = [(max(low, 0), min(high, n)) for (low, high), n in zip(box, shape, strict=True)]
     leading = tuple(array.shape[: len(array.shape) - len(box)])

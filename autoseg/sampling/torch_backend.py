@@ -1,14 +1,18 @@
 """Augmentation in torch, in float32, on any device.
 
-Each sample is worked on alone, with all its channels at once: a sample is the same whatever batch it is part of, how
-many devices share the batch, and where a run was resumed. Patches are large enough to fill a GPU one by one.
+A sample is the same whatever batch it is part of, how many devices share the batch, and where a run was resumed.
+Large patches fill a GPU one by one, with all their channels at once. Small ones are turned together, as far as they
+are alike; none of the operations depends on what else is in the batch.
 
 Notation: ``image`` is ``[c, z, y, x]`` or ``[c, y, x]``, ``label`` the same without c.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +21,27 @@ from torch import Tensor
 
 from autoseg.sampling.keys import noise_field
 from autoseg.sampling.parameters import Parameters, PerChannel
-from autoseg.sampling.patches import Patch
+from autoseg.sampling.patches import SMALL, Patch
 
 EPSILON = 1e-7
 TOGETHER = 6  # label values that are interpolated at once
 BLUR_REACH = 4.0  # the kernel ends after this many standard deviations, as scipy's gaussian_filter
 
 
-@torch.no_grad()
+def alike(patches: Sequence[Patch]) -> list[list[int]]:
+    """Which of these patches can be worked on together: lists of their numbers, each number in one list.
+
+    Small ones that were cut to the same size and have the same label values. Large ones stay alone: to put them
+    together would only copy them once more.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, patch in enumerate(patches):
+        small = math.prod(patch.size) <= SMALL
+        key = (patch.image.shape, patch.label.dtype, patch.values, patch.parameters.in_plane)
+        groups.setdefault(key if small else number, []).append(number)
+    return list(groups.values())
+
+
 def augment(
     patch: Patch, inside_nonzero: Sequence[bool], device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
@@ -38,21 +55,58 @@ def augment(
     Returns:
         Image float32 ``[c, *size]`` and label ``[*size]`` without negative values, on ``device``.
     """
+    images, labels = augment_alike([patch], inside_nonzero, device)
+    return images[0], labels[0]
+
+
+@torch.no_grad()
+def augment_alike(
+    patches: Sequence[Patch], inside_nonzero: Sequence[bool], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """As :func:`augment` for each of some patches that are :func:`alike`: ``[b, c, *size]`` and ``[b, *size]``."""
     device = torch.device(device)
-    image = torch.from_numpy(patch.image).to(device, non_blocking=True)
-    label = torch.from_numpy(patch.label).to(device, non_blocking=True)
-    matrix = patch.matrix
+    images = _together([patch.image for patch in patches], device)
+    labels = _together([patch.label for patch in patches], device)
     with torch.autocast(device.type, enabled=False):
-        if matrix is not None:
-            image, label = _resample(image, label, patch, matrix)
-        image = change_intensities(image, patch.parameters)
-        axes = patch.parameters.mirror
-        if axes:
-            image, label = image.flip([axis + 1 for axis in axes]), label.flip(axes)
+        if patches[0].parameters.is_spatial:
+            images, labels = _resample(images, labels, patches)
+        images = _change_each(images, patches)
+        images, labels = _mirror(images, labels, patches)
         for channel, masked in enumerate(inside_nonzero):
             if masked:
-                image[channel].masked_fill_(label < 0, 0)
-    return image, label.clamp_(min=0)
+                images[:, channel].masked_fill_(labels < 0, 0)
+    return images, labels.clamp_(min=0)
+
+
+def _together(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """``[b, *shape]`` on the device. One array alone is not copied on the CPU."""
+    tensors = [torch.from_numpy(array) for array in arrays]
+    if len(tensors) == 1:
+        return tensors[0][None].to(device, non_blocking=True)
+    stacked = torch.stack(tensors)
+    return (stacked.pin_memory() if device.type == "cuda" else stacked).to(device, non_blocking=True)
+
+
+def _change_each(images: Tensor, patches: Sequence[Patch]) -> Tensor:
+    """The intensities, patch by patch: each has its own statistics."""
+    if not any(patch.parameters.changes_intensities for patch in patches):
+        return images
+    changed = [
+        change_intensities(image, patch.parameters) for image, patch in zip(images, patches, strict=True)
+    ]
+    return changed[0][None] if len(changed) == 1 else torch.stack(changed)
+
+
+def _mirror(images: Tensor, labels: Tensor, patches: Sequence[Patch]) -> tuple[Tensor, Tensor]:
+    """Reverse the axes that each patch drew."""
+    drawn = [patch.parameters.mirror for patch in patches]
+    for axes in sorted(set(drawn) - {()}):
+        of_image, of_label = [axis + 2 for axis in axes], [axis + 1 for axis in axes]
+        if drawn.count(axes) == len(drawn):
+            return images.flip(of_image), labels.flip(of_label)
+        rows = [number for number, mirror in enumerate(drawn) if mirror == axes]
+        images[rows], labels[rows] = images[rows].flip(of_image), labels[rows].flip(of_label)
+    return images, labels
 
 
 def change_intensities(image: Tensor, parameters: Parameters) -> Tensor:
@@ -76,62 +130,85 @@ def change_intensities(image: Tensor, parameters: Parameters) -> Tensor:
     return image
 
 
-def _resample(image: Tensor, label: Tensor, patch: Patch, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The turned and scaled patch, linear; in-plane parameters keep every plane to itself.
+def _resample(images: Tensor, labels: Tensor, patches: Sequence[Patch]) -> tuple[Tensor, Tensor]:
+    """The turned and scaled patches, linear; in-plane parameters keep every plane to itself.
 
     The label is the value with the largest interpolated share, the lowest value on a tie. The lowest value's share is
     what the others leave of 1; the others are interpolated together with the image, which costs little more than
     the image alone, and the rest of a long list a few at a time, so that memory does not grow with it.
     """
-    flat = len(patch.size) == 3 and patch.parameters.in_plane
-    dims = slice(1, None) if flat else slice(None)
-    grid = _grid(matrix[dims, dims], patch.centre[dims], patch.size[dims], image)
-    first, *others = patch.values
-    indicators = [(label == value).float() for value in others[:TOGETHER]]
-    sampled = _sample(torch.stack([*image, *indicators]), grid)
-    image, shares = sampled[: len(image)], sampled[len(image) :]
-    best, left = torch.zeros_like(image[0]), torch.ones_like(image[0])
-    result = torch.full_like(best, first, dtype=label.dtype)
+    first, *others = patches[0].values
+    grid = _grid(patches, images)
+    sampled = _sample(torch.cat([images, _indicators(labels, others[:TOGETHER])], dim=1), grid)
+    channels = images.shape[1]
+    images, shares = sampled[:, :channels], sampled[:, channels:]
+    best, left = torch.zeros_like(images[:, 0]), torch.ones_like(images[:, 0])
+    result = torch.full_like(best, first, dtype=labels.dtype)
     for begin in range(0, len(others), TOGETHER):
         values = others[begin : begin + TOGETHER]
         if begin:
-            shares = _sample(torch.stack([(label == value).float() for value in values]), grid)
-        for value, share in zip(values, shares, strict=True):
+            shares = _sample(_indicators(labels, values), grid)
+        for value, share in zip(values, shares.unbind(1), strict=True):
             result.masked_fill_(share > best, value)
             best = torch.maximum(best, share)
             left -= share
-    return image.contiguous(), result.masked_fill_(left >= best, first)
+    return images.contiguous(), result.masked_fill_(left >= best, first)
 
 
-def _grid(matrix: np.ndarray, centre: Sequence[float], size: Sequence[int], like: Tensor) -> Tensor:
-    """For :func:`torch.nn.functional.grid_sample`: ``[*size, d]``, last axis in the order x, y, z, from -1 to 1.
+def _indicators(labels: Tensor, values: Sequence[int]) -> Tensor:
+    """``[b, values, *space]``: 1 where the label has the value."""
+    found = labels.new_empty((len(labels), len(values), *labels.shape[1:]), dtype=torch.float32)
+    for number, value in enumerate(values):
+        found[:, number] = labels == value
+    return found
+
+
+def _grid(patches: Sequence[Patch], like: Tensor) -> Tensor:
+    """For :func:`torch.nn.functional.grid_sample`: ``[b, *size, d]``, last axis in the order x, y, z, from -1 to 1.
 
     Sums of three vectors instead of a matrix product: exact also where TF32 is switched on.
     """
-    shape = like.shape[-len(size) :]
-    steps = [torch.arange(n, dtype=torch.float32, device=like.device) - (n - 1) / 2 for n in size]
+    flat = len(patches[0].size) == 3 and patches[0].parameters.in_plane
+    dims = slice(1, None) if flat else slice(None)
+    size = patches[0].size[dims]
+    unit = 2 / np.maximum(np.array(like.shape[-len(size) :]) - 1, 1)
+    matrices = np.stack([patch.matrix[dims, dims] * unit[:, None] for patch in patches])
+    origins = np.stack([np.array(patch.centre[dims]) * unit - 1 for patch in patches])
+    numbers = np.concatenate((matrices, origins[..., None]), axis=-1).astype(np.float32)
+    columns = torch.from_numpy(numbers).to(like.device).view(*numbers.shape, *[1] * len(size))
+    steps = _steps(size, like.device)
     coordinates = []
     for axis in range(len(size)):
-        unit = 2 / max(shape[axis] - 1, 1)
-        total: Tensor | float = centre[axis] * unit - 1
+        total = columns[:, axis, -1]
         for other, step in enumerate(steps):
-            ahead = [1] * other + [-1] + [1] * (len(size) - other - 1)
-            total = total + (step * (float(matrix[axis, other]) * unit)).view(ahead)
+            total = total + step * columns[:, axis, other]
         coordinates.append(total)
-    return torch.stack(torch.broadcast_tensors(*reversed(coordinates)), dim=-1)
+    return torch.stack(coordinates[::-1], dim=-1)
 
 
-def _sample(image: Tensor, grid: Tensor) -> Tensor:
-    """Linear interpolation of all leading axes, border voxels repeated. ``[..., *space]`` to ``[..., *size]``."""
+@lru_cache(maxsize=4)
+def _steps(size: tuple[int, ...], device: torch.device) -> list[Tensor]:
+    """For each axis the places of the patch's voxels, counted from its middle, shaped to broadcast."""
+    steps = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in size]
+    return [step.view([-1] + [1] * (len(size) - 1 - axis)) for axis, step in enumerate(steps)]
+
+
+def _sample(images: Tensor, grid: Tensor) -> Tensor:
+    """Linear interpolation, border voxels repeated. ``[b, c, (z,) *space]`` to ``[b, c, (z,) *size]``."""
     dims = grid.shape[-1]
-    leading, space = image.shape[: image.ndim - dims], image.shape[image.ndim - dims :]
-    flat = image.reshape(1, -1, *space)
-    parts = _parts(grid) if image.device.type == "cpu" else 1
-    split = grid.reshape(parts, grid.shape[0] // parts, *grid.shape[1:])
+    n, leading, space = len(images), images.shape[1:-dims], images.shape[-dims:]
+    flat = images.reshape(n, -1, *space)
+    parts = _parts(grid[0]) if n == 1 and grid.device.type == "cpu" else 1
+    split = grid.reshape(n * parts, grid.shape[1] // parts, *grid.shape[2:])
     result = F.grid_sample(
-        flat.expand(parts, *flat.shape[1:]), split, padding_mode="border", align_corners=True
+        flat.expand(n * parts, *flat.shape[1:]) if parts > 1 else flat,
+        split,
+        padding_mode="border",
+        align_corners=True,
     )
-    return result.transpose(0, 1).reshape(*leading, *grid.shape[:-1])
+    if parts > 1:
+        result = result.transpose(0, 1)
+    return result.reshape(n, *leading, *grid.shape[1:-1])
 
 
 def _parts(grid: Tensor) -> int:

@@ -52,6 +52,11 @@ def _in(voxel, box):
 
 
 @pytest.fixture
+def make_store():
+    return MemoryStore
+
+
+@pytest.fixture
 def store():
     cases = {f"case{i}": make_case(i, (24 + i, 26, 28)) for i in range(4)}
     cases["empty"] = make_case(9, lesions=())

@@ -13,6 +13,7 @@ from autoseg import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.inference import folder
+from autoseg.sampling import loader
 from autoseg.training import journal, stage, validation
 from autoseg.training.interrupt import Interrupted, StopRequest, stop_on_signals
 
@@ -57,7 +58,7 @@ def test_a_signal_in_the_final_validation_stops_it_and_c_does_only_the_rest(root
 
 def test_a_signal_to_all_processes_saves_although_the_workers_are_gone(root, monkeypatch):
     """The workers die first, the training's own signal comes a little later."""
-    plain, left = stage.BatchSource.batches, []
+    plain, left = loader.BatchSource.batches, []
 
     def broken(self, *args):
         for batch in plain(self, *args):
@@ -67,11 +68,11 @@ def test_a_signal_to_all_processes_saves_although_the_workers_are_gone(root, mon
                 raise AutosegError("a worker process died")
             yield batch
 
-    monkeypatch.setattr(stage.BatchSource, "batches", broken)
+    monkeypatch.setattr(loader.BatchSource, "batches", broken)
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
     assert train.main(["1", "0", "-device", "cpu"]) == STOPPED
     assert (fold(root) / "checkpoint" / "latest.safetensors").exists()
-    monkeypatch.setattr(stage.BatchSource, "batches", lambda *_: iter(_raise(AutosegError("by itself"))))
+    monkeypatch.setattr(loader.BatchSource, "batches", lambda *_: iter(_raise(AutosegError("by itself"))))
     assert train.main(["1", "0", "--c", "-device", "cpu"]) == 1
 
 
