@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What networks compute in: see :func:`lower_precision`. Weights, losses and sums stay float32 always."""
+
+
+def lower_precision(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """The type below float32 that a network computes in on this device, None for none.
+
+    ``auto`` is mixed precision on CUDA and float32 elsewhere. ``bfloat16`` is taken on a CPU too: with matrix
+    instructions for it (AMX) convolutions are several times as fast, without them they may be slower.
+    """
+    import torch
+
+    if precision == "bfloat16":
+        return torch.bfloat16
+    return half_precision() if precision == "auto" and device.type == "cuda" else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision within, or nothing for None."""
+    import torch
+
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def place(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """The network on the device, its weights in the order in memory that is fastest there; the values are the same.
+
+    In bfloat16 a CPU convolves about 1.5 times as fast with channels last.
+    """
+    import torch
+
+    network.to(device)
+    if device.type == "cpu" and dtype is torch.bfloat16:
+        for parameter in network.parameters():
+            if parameter.dim() in (4, 5):
+                last = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+                parameter.data = parameter.data.contiguous(memory_format=last)
+    return network
 
 
 def half_precision() -> torch.dtype:

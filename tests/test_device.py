@@ -1,0 +1,39 @@
+"""Precision: what a network computes in, and where its weights lie."""
+
+import pytest
+import torch
+from torch import nn
+
+from autoseg.device import autocast, lower_precision, place
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("auto", None), ("float32", None), ("bfloat16", torch.bfloat16)]
+)
+def test_a_cpu_computes_in_float32_unless_it_is_asked(precision, expected):
+    assert lower_precision(CPU, precision) is expected
+
+
+def test_mixed_precision_is_on_only_where_there_is_a_type():
+    layer, image = nn.Conv2d(1, 2, 3), torch.rand(1, 1, 8, 8)
+    with autocast(CPU, None):
+        assert layer(image).dtype is torch.float32
+    with autocast(CPU, torch.bfloat16):
+        assert layer(image).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_placed_network_is_the_same_network(dims):
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    network = nn.Sequential(conv(1, 8, 3), nn.ReLU(), conv(8, 2, 3))
+    image = torch.rand(1, 1, *[9] * dims)
+    before, parameters = network(image), list(network.parameters())
+    weights = [p.detach().clone() for p in parameters]
+    placed = place(network, CPU, torch.bfloat16)
+    assert all(
+        a is b for a, b in zip(placed.parameters(), parameters, strict=True)
+    )  # an optimiser still holds them
+    assert all(torch.equal(a, b) for a, b in zip(parameters, weights, strict=True))
+    torch.testing.assert_close(placed(image), before)
