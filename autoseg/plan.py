@@ -15,10 +15,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from autoseg.dataset.schema import LabelSet
+from autoseg.device import Precision
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 
 PLAN_VERSION = 1
+OFF = ("off", False, None)
+"""Values by which ``--set postprocessing.STEP=...`` takes a step out."""
 
 
 class Strict(BaseModel):
@@ -80,7 +83,8 @@ class Sampling(Strict):
 
     Attributes:
         name: ``foreground_share`` draws cases uniformly and centres that share of each batch on the foreground;
-            trainers may bring others.
+            ``lesion_pixels`` shows every pixel of every lesion once in a pass, anywhere in its patch; trainers may
+            bring others.
         foreground_share: share of a batch that is centred on a foreground voxel, 0 to 1.
         balance: among the foreground of a case: ``voxel`` (a lesion's chance follows its volume, as nnU-Net) or
             ``component`` (every lesion has the same chance).
@@ -120,11 +124,15 @@ class Stage(Strict):
         patch_size: in voxels of the working grid; two numbers for a 2D network, which sees planes of the first axis. An
             empty list trains on whole images, whatever their sizes, one in a batch.
         batch_size: in all, over all devices.
-        iterations_per_epoch: None means one pass over the training cases.
+        iterations_per_epoch: None means one pass over what is sampled: the training cases, or every lesion pixel.
         gradient_clip: largest norm of the gradient; None for no clipping.
         frozen: patterns (``fnmatch``) of parameter names that do not train.
         snapshots: epochs (counted from 1) after which the weights are kept as members of their own.
         keep: whether the weights of this stage take part in the prediction.
+        leave_out: ``(k, n)`` trains on all cases of the fold but part k of n, counted from 0: every n-th case by name.
+            A later stage can learn from what this one predicts for the cases that it has not seen (cross-fitting).
+        patience: ends the stage after so many epochs without a better validation Dice; its last weights are then
+            those of the best one. The validation score is too good for that; None trains all epochs.
     """
 
     name: str
@@ -143,6 +151,14 @@ class Stage(Strict):
     frozen: list[str] = Field(default_factory=list)
     snapshots: list[int] = Field(default_factory=list)
     keep: bool = True
+    leave_out: tuple[int, int] | None = None
+    patience: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _left_out_part_exists(self) -> Stage:
+        if self.leave_out is not None and not 0 <= self.leave_out[0] < self.leave_out[1] >= 2:
+            raise ValueError(f"leave_out is part k of n, 0 <= k < n and n >= 2, found {self.leave_out}")
+        return self
 
     @model_validator(mode="after")
     def _patch_fits_the_batch(self) -> Stage:
@@ -165,7 +181,8 @@ class Inference(Strict):
     """How a whole case is predicted.
 
     Attributes:
-        patch_size: as of a stage; an empty list predicts the whole image at once.
+        patch_size: as of a stage; an empty list predicts the whole image at once, or whole planes of the first axis
+            with a 2D network.
         step: distance of neighbouring tiles as a share of the patch.
         gaussian: weigh the middle of a tile more than its border.
         mirror_axes: working axes (0, 1, 2 for z, y, x, also for a 2D network) for test-time mirroring, in all
@@ -199,8 +216,10 @@ class Recipe(Strict):
         stages: in the order in which they are trained.
         members: how often the stages are run, each time with other random numbers.
         fusion: ``mean_logits``, ``mean_probabilities``, ``majority``, or one that the trainer brings.
-        postprocessing: steps in order, each on the fused mask.
-        precision: ``auto`` is mixed precision on CUDA (bfloat16 where the card has it) and float32 elsewhere.
+        postprocessing: steps in order: first those on each member's logits, which only trainers bring, then those on
+            the fused mask.
+        precision: ``auto`` is mixed precision on CUDA (bfloat16 where the card has it) and float32 elsewhere;
+            ``bfloat16`` is mixed precision on a CPU too, which is several times as fast where the CPU has AMX.
         compile: train through ``torch.compile``.
     """
 
@@ -210,7 +229,7 @@ class Recipe(Strict):
     postprocessing: list[Named] = Field(default_factory=list)
     inference: Inference
     validation: Validation = Field(default_factory=Validation)
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Precision = "auto"
     compile: bool = False
 
     @model_validator(mode="after")
@@ -318,8 +337,9 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
         plan: it is not changed.
         overrides: dotted path to value, such as ``{"recipe.stages.0.epochs": 20}``. ``stages.0.epochs``
             is short for it: a path that starts with a field of the recipe may leave ``recipe.`` out.
-            A list element is named by its index or by its name (``stages.train.epochs``). Where the patch of the
-            prediction was that of the last stage, it follows a change of it, unless it is changed too.
+            A list element is named by its index or by its name (``stages.train.epochs``); a step of the
+            post-processing that is set to ``off`` is taken out. Where the patch of the prediction was that of the last
+            stage, it follows a change of it, unless it is changed too.
 
     Raises:
         AutosegError: a path does not exist; the nearest names are given.
@@ -344,7 +364,9 @@ def _set(content: Any, path: str, value: Any) -> None:
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         key = _key(place, part, path, may_be_new=last and depth > 0 and parts[depth - 1] == "arguments")
-        if last:
+        if last and parts[:-1] == ["recipe", "postprocessing"] and value in OFF:
+            del place[key]
+        elif last:
             place[key] = value
         else:
             place = place[key]
@@ -361,7 +383,7 @@ def _key(place: Any, part: str, path: str, *, may_be_new: bool) -> str | int:
     if isinstance(place, dict):
         known = list(place) if "recipe" not in place else [*place, *place["recipe"]]
     elif isinstance(place, list):
-        known = [str(i) for i in range(len(place))]
+        known = [*(str(i) for i in range(len(place))), *(v["name"] for v in place if "name" in v)]
     else:
         known = []
     raise AutosegError(

@@ -173,8 +173,9 @@ def _network_stages(network: Named, patch: Sequence[int]) -> list[str]:
 
 def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
     path = f"recipe.stages.{index}"
+    passes = {"lesion_pixels": "the lesion pixels", "candidates": "the candidates"}
     steps = (
-        "one pass over the cases"
+        f"one pass over {passes.get(stage.sampling.name, 'the cases')}"
         if stage.iterations_per_epoch is None
         else f"{stage.iterations_per_epoch} batches"
     )
@@ -206,8 +207,20 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[Row]:
             "after epochs " + ", ".join(map(str, stage.snapshots)),
             "snapshots",
         ),
+        (
+            stage.patience is not None,
+            "patience",
+            f"ends after {stage.patience} epochs without a better validation Dice",
+            "patience",
+        ),
+        (stage.leave_out is not None, "cases", _left_out(stage), "leave_out"),
     ]
     return rows + [Row(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
+
+
+def _left_out(stage: Stage) -> str:
+    part, n = stage.leave_out or (0, 1)
+    return f"without part {part + 1} of {n}"
 
 
 def _augmentation(stage: Stage, plan: Plan) -> str:
@@ -223,7 +236,8 @@ def _patch(size: Sequence[int]) -> str:
 
 def _prediction(plan: Plan) -> list[Row]:
     recipe, inference = plan.recipe, plan.recipe.inference
-    tiles = "the whole image at once"
+    in_planes = any(len(stage.patch_size) == 2 for stage in recipe.stages if stage.network == "main")
+    tiles = f"whole slices, {inference.batch_size} at once" if in_planes else "the whole image at once"
     if inference.patch_size:
         weighed = ", Gaussian weights" if inference.gaussian else ""
         tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"

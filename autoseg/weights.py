@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class WeightsInfo:
         epoch: how many epochs of the stage were done.
         plan_hash: :func:`autoseg.files.hash_json` of the plan.
         autoseg_version: that wrote it.
+        facts: what the trainer noted of the training data, such as how many samples of each kind there were.
     """
 
     network: str
@@ -43,6 +44,10 @@ class WeightsInfo:
     epoch: int
     plan_hash: str
     autoseg_version: str
+    facts: Mapping[str, int] = field(default_factory=dict)
+
+
+REQUIRED = ("network", "stage", "member", "epoch", "plan_hash", "autoseg_version")
 
 
 @dataclass(frozen=True)
@@ -87,22 +92,40 @@ def save(
     member: int,
     epoch: int,
     plan_hash: str,
+    facts: Mapping[str, int] | None = None,
 ) -> None:
     """Write the weights of a network (or a state dict) atomically.
 
     Args:
         path: see :func:`autoseg.inference.model.weight_file_name`.
         source: the module, also a compiled or distributed one, or its tensors by name.
-        network, stage, member, epoch, plan_hash: see :class:`WeightsInfo`.
+        network, stage, member, epoch, plan_hash, facts: see :class:`WeightsInfo`.
 
     Raises:
         AutosegError: the file cannot be written.
     """
-    info = WeightsInfo(network, stage, member, epoch, plan_hash, version("autoseg"))
+    metadata = {"network": network, "stage": stage, "member": str(member), "epoch": str(epoch)}
+    metadata |= {"plan_hash": plan_hash, "autoseg_version": version("autoseg")}
+    metadata |= {"facts": json.dumps(dict(facts), sort_keys=True)} if facts else {}
     with atomic_path(path) as temporary:
-        facts = {key: str(value) for key, value in asdict(info).items()}
-        write_tensors(temporary, distinct_tensors(source), facts)
+        write_tensors(temporary, distinct_tensors(source), metadata)
         _sort_header(temporary)
+
+
+def restamp(path: Path, plan_hash: str) -> None:
+    """Say of a weight file that it belongs to another plan, one that would have trained the same weights."""
+    file = read(path)
+    info = file.info
+    save(
+        path,
+        file.tensors,
+        network=info.network,
+        stage=info.stage,
+        member=info.member,
+        epoch=info.epoch,
+        plan_hash=plan_hash,
+        facts=info.facts,
+    )
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -146,14 +169,16 @@ def read_info(path: Path) -> WeightsInfo:
 
 def _info(path: Path, metadata: dict[str, str]) -> WeightsInfo:
     try:
-        values: dict[str, Any] = {f.name: metadata[f.name] for f in fields(WeightsInfo)}
-        return WeightsInfo(**{**values, "member": int(values["member"]), "epoch": int(values["epoch"])})
-    except (KeyError, ValueError) as error:
+        values: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
+        numbers = {name: int(values[name]) for name in ("member", "epoch")}
+        facts = {key: int(value) for key, value in json.loads(metadata.get("facts", "{}")).items()}
+        return WeightsInfo(**{**values, **numbers, "facts": facts})
+    except (KeyError, ValueError, AttributeError) as error:
         raise AutosegError(
             "the weight file does not say what it belongs to",
             where=str(path),
             found=f"metadata {sorted(metadata)} ({type(error).__name__}: {error})",
-            expected=", ".join(f.name for f in fields(WeightsInfo)),
+            expected=", ".join(REQUIRED),
             fix="use a file written by autoseg_train",
         ) from None
 

@@ -118,3 +118,20 @@ def test_a_stage_starts_from_a_stage_of_the_same_network(start, words):
         plan(networks=networks, recipe=Recipe(stages=stages, inference=Inference(patch_size=[])))
     stages = [stage(), stage("other", network="second"), stage("last", start="previous")]
     plan(networks=networks, recipe=Recipe(stages=stages, inference=Inference(patch_size=[])))
+
+
+@pytest.mark.parametrize("off", ["off", False, None])
+def test_a_step_of_the_postprocessing_is_taken_out(off):
+    steps = [Named(name="remove_small_components", arguments={"fewer_than_voxels": 9}), Named(name="other")]
+    before = plan()
+    before.recipe.postprocessing = steps
+    after = apply_overrides(before, {"postprocessing.remove_small_components": off})
+    assert [step.name for step in after.recipe.postprocessing] == ["other"]
+    with pytest.raises(AutosegError, match=r"(?s)there is no 'small'.*remove_small_components"):
+        apply_overrides(before, {"postprocessing.small": off})
+
+
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 1)])
+def test_a_part_that_does_not_exist_cannot_be_left_out(part):
+    with pytest.raises(FaultsError, match="leave_out is part k of n"):
+        apply_overrides(plan(), {"stages.0.leave_out": part})

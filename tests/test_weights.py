@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from autoseg.errors import AutosegError
-from autoseg.weights import load_network, read, read_info, save
+from autoseg.weights import load_network, read, read_info, restamp, save
 
 FACTS = {"network": "main", "stage": "train", "member": 0, "epoch": 3, "plan_hash": "abc"}
 
@@ -87,3 +87,22 @@ def test_the_same_weights_make_the_same_file(tmp_path):
         save(tmp_path / f"{i}.safetensors", network, **FACTS)
         files.add((tmp_path / f"{i}.safetensors").read_bytes())
     assert len(files) == 1
+
+
+def test_facts_of_the_training_travel_with_the_weights(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save(path, Shared(), **FACTS, facts={"real": 12, "false": 0})
+    assert read_info(path).facts == {"real": 12, "false": 0}
+    save(path, Shared(), **FACTS)
+    assert read_info(path).facts == {}
+
+
+def test_a_new_stamp_changes_the_plan_alone(tmp_path):
+    path, network = tmp_path / "w.safetensors", Shared()
+    save(path, network, **FACTS, facts={"real": 1})
+    restamp(path, "def")
+    info = read_info(path)
+    assert (info.plan_hash, info.epoch, info.facts) == ("def", 3, {"real": 1})
+    other = Shared()
+    load_network(other, read(path).tensors, where="w")
+    assert same(network, other)

@@ -64,7 +64,10 @@ def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
         )
 
 
-def add_set(command: argparse.ArgumentParser) -> None:
+def add_set(
+    command: argparse.ArgumentParser,
+    help_text: str = "change a value of the plan, such as stages.0.epochs=20 (value: JSON or text)",
+) -> None:
     """Add ``--set path=value``, which may be repeated."""
     command.add_argument(
         "--set",
@@ -73,7 +76,7 @@ def add_set(command: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="change a value of the plan, such as stages.0.epochs=20 (value: JSON or text)",
+        help=help_text,
     )
 
 

@@ -10,7 +10,8 @@ from autoseg.cli import common
 EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
   autoseg_predict -i rat07_0000.nii.gz -o masks -m model.zip -device cpu
-  autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction"""
+  autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
+  autoseg_predict -i imagesTs -o raw_masks -d 11 --set postprocessing.remove_small_components=off"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--overwrite", action="store_true", help="replace masks that autoseg did not predict"
     )
+    common.add_set(
+        command, "change how the plan predicts, such as postprocessing.STEP=off (value: JSON or text)"
+    )
     common.add_folders(command, "results")
     return command
 
@@ -97,7 +101,13 @@ def _main(arguments: argparse.Namespace) -> None:
 
         _use_all_cores()
         mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
-        predictor = Predictor(model, device=arguments.device, mirror=mirror, step=arguments.step_size)
+        predictor = Predictor(
+            model,
+            device=arguments.device,
+            mirror=mirror,
+            step=arguments.step_size,
+            overrides=common.parse_overrides(arguments.overrides),
+        )
         messages.info(
             f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
             f"{_count(predictor.n_members, 'network')}, on {predictor.device}"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EXAMPLES = """  autoseg_train 11 0
   autoseg_train RatT2 0 --c
   autoseg_train RatT2 all -device cuda --set stages.train.epochs=200 -name unet__short
-  autoseg_train 11 0 --overwrite"""
+  autoseg_train 11 0 --overwrite
+  autoseg_train DWI 0 --redo_from muscle --set stages.muscle.epochs=100"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     again = command.add_mutually_exclusive_group()
     again.add_argument("--c", dest="resume", action="store_true", help="continue an interrupted training")
     again.add_argument("--overwrite", action="store_true", help="train a fold again that has a result")
+    again.add_argument(
+        "--redo_from",
+        metavar="STAGE",
+        help="train a fold again from this stage on; the stages before keep their weights",
+    )
     command.add_argument("-device", metavar="DEVICE", help="cuda, cpu or mps (default: cuda if there is one)")
     command.add_argument(
         "-workers",
@@ -96,6 +102,7 @@ def _main(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        redo_from=arguments.redo_from,
         command=arguments.command,
     )
     try:

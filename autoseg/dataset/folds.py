@@ -43,6 +43,11 @@ def make_folds(names: Iterable[str], n_folds: int = 5, seed: int = 12345) -> lis
     ]
 
 
+def left_out(names: Iterable[str], part: tuple[int, int] | None) -> tuple[str, ...]:
+    """Part k of n of the cases, ``part = (k, n)``: every n-th by name from the k-th on; none for None."""
+    return () if part is None else tuple(sorted(names)[part[0] :: part[1]])
+
+
 def load_or_make_folds(path: Path, names: Iterable[str]) -> list[Fold]:
     """The folds of a dataset, written once and then kept.
 

@@ -5,7 +5,7 @@ The folder is the bundle: ``plan.json``, ``dataset.json``, ``model_card.json`` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,21 +34,39 @@ def weight_file_name(
     return f"member{member}.{stage}{kind}.safetensors"
 
 
-def expected_weights(plan: Plan, checkpoint: Checkpoint) -> list[str]:
-    """Names of the weight files of one fold that take part in the prediction.
+@dataclass(frozen=True)
+class MemberFiles:
+    """The weight files of one network that predicts.
+
+    Attributes:
+        main: its own.
+        companions: of the networks under other keys, which look at what it predicts; by key.
+    """
+
+    main: str
+    companions: Mapping[str, str]
+
+
+def expected_members(plan: Plan, checkpoint: Checkpoint) -> list[MemberFiles]:
+    """The weight files of one fold that take part in the prediction.
 
     For each member and each stage that is kept: its last (or best) weights and its snapshots. A snapshot after
-    the last epoch is the last weights and counts once.
+    the last epoch is the last weights and counts once. Companions are the last kept stages of their networks; these
+    have no best weights, since only the predicting network is validated.
     """
-    names = []
+    kept = [stage for stage in plan.recipe.stages if stage.keep]
+    members = []
     for member in range(plan.recipe.members):
-        for stage in plan.recipe.stages:
-            if not stage.keep or stage.network != PREDICTING_NETWORK:
-                continue
-            earlier = [epoch for epoch in stage.snapshots if epoch != stage.epochs]
-            names += [weight_file_name(stage.name, member, snapshot_epoch=epoch) for epoch in earlier]
-            names.append(weight_file_name(stage.name, member, best=checkpoint == "best"))
-    return names
+        others = {
+            s.network: weight_file_name(s.name, member) for s in kept if s.network != PREDICTING_NETWORK
+        }
+        for stage in kept:
+            if stage.network == PREDICTING_NETWORK:
+                earlier = [epoch for epoch in stage.snapshots if epoch != stage.epochs]
+                names = [weight_file_name(stage.name, member, snapshot_epoch=epoch) for epoch in earlier]
+                names.append(weight_file_name(stage.name, member, best=checkpoint == "best"))
+                members += [MemberFiles(name, others) for name in names]
+    return members
 
 
 def read_plan(folder: Path) -> Plan:
@@ -86,6 +104,14 @@ def refuse_other_version(content: object, key: str, known: int, *, where: str, w
 
 
 @dataclass(frozen=True)
+class Member:
+    """:class:`MemberFiles` of one fold, as paths."""
+
+    main: Path
+    companions: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
 class Model:
     """What a prediction is made with.
 
@@ -94,7 +120,7 @@ class Model:
         plan, info: plan.json and dataset.json.
         checkpoint: which weights of each stage.
         folds: by name, ``0`` and up, or ``all``.
-        weights: every weight file that takes part, in order.
+        members: the networks that predict, in order.
     """
 
     folder: Path
@@ -102,7 +128,13 @@ class Model:
     info: DatasetJson
     checkpoint: Checkpoint
     folds: tuple[str, ...]
-    weights: tuple[Path, ...]
+    members: tuple[Member, ...]
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """Every weight file that takes part, each once, in order."""
+        files = (path for member in self.members for path in (member.main, *member.companions.values()))
+        return tuple(dict.fromkeys(files))
 
     @cached_property
     def hash(self) -> str:
@@ -130,20 +162,28 @@ def open_model(
     if (folder / CARD).exists():
         card = read_json(folder / CARD)
         refuse_other_version(card, "bundle_version", BUNDLE_VERSION, where=str(folder / CARD), what="bundle")
-    names = expected_weights(plan, checkpoint)
-    if not names:
+    expected = expected_members(plan, checkpoint)
+    if not expected:
         raise AutosegError(
             f"no stage of the plan keeps weights of the network '{PREDICTING_NETWORK}'",
             where=str(folder / "plan.json"),
             found=", ".join(f"{s.name}: network {s.network}, keep {s.keep}" for s in plan.recipe.stages),
             fix="set keep of a stage of this network to true",
         )
+    names = [name for files in expected for name in (files.main, *files.companions.values())]
     chosen = _given_folds(folder, folds) if folds else _finished_folds(folder, names, checkpoint)
-    weights = tuple(folder / f"fold_{fold}" / "weights" / name for fold in chosen for name in names)
-    missing = [path for path in weights if not path.is_file()]
+    members = tuple(
+        _in_fold(folder / f"fold_{fold}" / "weights", files) for fold in chosen for files in expected
+    )
+    model = Model(folder, plan, info, checkpoint, tuple(chosen), members)
+    missing = [path for path in model.weights if not path.is_file()]
     if missing:
         raise _missing_weights(folder, missing, checkpoint)
-    return Model(folder, plan, info, checkpoint, tuple(chosen), weights)
+    return model
+
+
+def _in_fold(weights: Path, files: MemberFiles) -> Member:
+    return Member(weights / files.main, {key: weights / name for key, name in files.companions.items()})
 
 
 def _folds_there(folder: Path) -> list[str]:

@@ -5,29 +5,28 @@ Notation: ``c`` channels, ``k`` outputs; ``z, y, x`` the original grid unless "w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from autoseg import messages, plugins, postprocessing, weights
 from autoseg.dataset.imageio import Geometry
-from autoseg.device import choose_device
+from autoseg.device import choose_device, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.files import hash_json
 from autoseg.inference import fusion
-from autoseg.inference.model import Checkpoint, Model, open_model
+from autoseg.inference.model import Checkpoint, Member, Model, open_model
 from autoseg.inference.tiling import mirrorings, predict_logits
+from autoseg.plan import Plan, apply_overrides
 from autoseg.postprocessing import Segmentation
 from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
-
-if TYPE_CHECKING:
-    from autoseg.training.trainer import Trainer
+from autoseg.training.trainer import Companion, Trainer
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Predictor:
         device: None takes CUDA where there is one, else the CPU.
         mirror: None mirrors except on a CPU, where it would take up to eight times as long.
         step: None takes the plan's.
+        overrides: changes to how the plan predicts, see :func:`overridden`.
 
     Raises:
         AutosegError: the model is incomplete, damaged or of another version; its trainer is not installed.
@@ -70,9 +70,11 @@ class Predictor:
         device: torch.device | str | None = None,
         mirror: bool | None = None,
         step: float | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model if isinstance(model, Model) else open_model(Path(model), folds, checkpoint)
         self.device = device if isinstance(device, torch.device) else choose_device(device)
+        self.plan = overridden(self.model.plan, overrides or {})
         self.labels = self.plan.label_set
         recipe = self.plan.recipe
         self._trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
@@ -85,12 +87,11 @@ class Predictor:
             step=self._inference.step,
         )
         self._refuse_other_channels()
+        own, refinements = self._trainer.postprocessing, self._trainer.refinements
+        postprocessing.check(recipe.postprocessing, own, refinements)
+        self._refinements = [step for step in recipe.postprocessing if step.name in refinements]
+        self._steps = [step for step in recipe.postprocessing if step.name not in refinements]
         self._load_members()
-
-    @property
-    def plan(self) -> Any:
-        """The model's plan (:class:`autoseg.plan.Plan`)."""
-        return self.model.plan
 
     @property
     def n_members(self) -> int:
@@ -106,14 +107,13 @@ class Predictor:
     def identity(self) -> dict[str, Any]:
         """What determines the result beside the image: the model and the options."""
         options = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self.options).items()}
-        return {"model": self.model.hash, **options}
+        changed = {"overrides": self.plan.overrides} if self.plan is not self.model.plan else {}
+        return {"model": self.model.hash, **options, **changed}
 
     def needs(self, what: str) -> bool:
         """Whether a post-processing step asks for ``image`` or ``probabilities`` (its attribute ``needs``)."""
         own = self._trainer.postprocessing
-        steps = [
-            own.get(s.name) or postprocessing.REGISTRY.get(s.name) for s in self.plan.recipe.postprocessing
-        ]
+        steps = [own.get(step.name) or postprocessing.REGISTRY.get(step.name) for step in self._steps]
         return any(what in getattr(step, "needs", ()) for step in steps)
 
     # ------------------------------------------------------------------------------------- the parts, in order
@@ -154,9 +154,9 @@ class Predictor:
             progress: told the share of the case that is done, 0 to 1.
         """
         image = torch.from_numpy(np.ascontiguousarray(case.image))
-        for index, tensors in enumerate(self._members):
-            self._use(index, tensors)
-            yield predict_logits(
+        for index in range(self.n_members):
+            self._use(index)
+            logits = predict_logits(
                 self._network,
                 image,
                 self._inference,
@@ -166,6 +166,14 @@ class Predictor:
                 progress=partial(_tell, progress, index, self.n_members) if progress else None,
                 precision=self.plan.recipe.precision,
             )
+            yield self._refined(index, logits, image)
+
+    def _refined(self, index: int, logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """A member's logits after the steps that look at them."""
+        for step in self._refinements:
+            refine = self._trainer.refinements[step.name]
+            logits = refine(logits, image, self._companions[index], **step.arguments)
+        return logits
 
     def fusion(self, properties: CaseProperties) -> fusion.Fusion:
         """The plan's fusion for one case."""
@@ -196,7 +204,7 @@ class Predictor:
         """
         result = fused.result(probabilities=probabilities or self.needs("probabilities"))
         case = Segmentation(result.mask, spacing_mm, result.probabilities, image)
-        return postprocessing.apply(case, self.plan.recipe.postprocessing, self._trainer.postprocessing)
+        return postprocessing.apply(case, self._steps, self._trainer.postprocessing)
 
     def predict(
         self, name: str, image: np.ndarray, geometry: Geometry, *, probabilities: bool = False
@@ -227,23 +235,39 @@ class Predictor:
         spec = self.plan.networks["main"]
         self._network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
         self._members: list[dict[str, torch.Tensor]] = []
-        plan_hash = hash_json(self.plan)
-        for path in self.model.weights:
-            file = weights.read(path)
-            weights.load_network(self._network, file.tensors, where=str(path))
+        for member in self.model.members:
+            file = self._read(member.main)
+            weights.load_network(self._network, file.tensors, where=str(member.main))
             self._members.append(file.tensors)
-            if file.info.plan_hash != plan_hash:
-                messages.warn(
-                    f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is {plan_hash[:12]}: "
-                    "it was changed after the training"
-                )
-        self._network.to(self.device).eval()
+        self._companions = [self._load_companions(member) for member in self.model.members]
+        place(self._network, self.device, lower_precision(self.device, self.plan.recipe.precision)).eval()
         self._loaded = len(self._members) - 1
 
-    def _use(self, index: int, tensors: dict[str, torch.Tensor]) -> None:
+    def _read(self, path: Path) -> weights.WeightFile:
+        """A weight file; one that another plan trained is said."""
+        file, plan_hash = weights.read(path), hash_json(self.model.plan)
+        if file.info.plan_hash != plan_hash:
+            messages.warn(
+                f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is {plan_hash[:12]}: "
+                "it was changed after the training"
+            )
+        return file
+
+    def _load_companions(self, member: Member) -> dict[str, Companion]:
+        """The networks that refine what a member predicts, if a step asks for any."""
+        companions = {}
+        for key, path in member.companions.items() if self._refinements else ():
+            spec, file = self.plan.networks[key], self._read(path)
+            network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
+            weights.load_network(network, file.tensors, where=str(path))
+            companions[key] = Companion(network.to(self.device).eval(), spec.arguments, file.info.facts)
+        return companions
+
+    def _use(self, index: int) -> None:
         """Put a member's weights into the network unless they are there."""
         if self._loaded != index:
-            weights.load_network(self._network, tensors, where=str(self.model.weights[index]))
+            where = str(self.model.members[index].main)
+            weights.load_network(self._network, self._members[index], where=where)
             self._loaded = index
 
 
@@ -260,6 +284,42 @@ def _with_step(inference: Any, step: float) -> Any:
             fix="leave it out, or give a number such as 0.5",
         )
     return inference.model_copy(update={"step": step})
+
+
+PREDICTION = ("inference", "fusion", "postprocessing", "precision")
+"""Fields of the recipe that only change how a model predicts."""
+
+
+def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
+    """The plan of a model with other settings for its prediction; the same object without any.
+
+    Args:
+        plan: it is not changed.
+        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION` and for the
+            arguments of networks: which of several outputs counts, for example. Weights must fit the network still.
+
+    Raises:
+        AutosegError: a path that does not exist, or one that could only change the training.
+    """
+    if not overrides:
+        return plan
+    changed = apply_overrides(plan, dict(overrides))
+    if (found := _trained(changed)) != (before := _trained(plan)):
+        raise AutosegError(
+            "these settings cannot be changed for a prediction",
+            found=", ".join(sorted(overrides)),
+            expected=f"{', '.join(PREDICTION)}, or networks.NAME.arguments",
+            fix="leave them out; changed in the training: "
+            + ", ".join(sorted(key for key in before if before[key] != found[key])),
+        )
+    return changed
+
+
+def _trained(plan: Plan) -> dict[str, Any]:
+    """What the training of a model followed, without the arguments of its networks."""
+    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
+    content |= plan.recipe.model_dump(mode="json", exclude=set(PREDICTION))
+    return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}
 
 
 def predict(

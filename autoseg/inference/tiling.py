@@ -13,7 +13,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import nn
 
 from autoseg import messages
-from autoseg.device import half_precision
+from autoseg.device import Precision, autocast, lower_precision
 from autoseg.errors import AutosegError
 from autoseg.plan import Inference
 
@@ -122,7 +121,7 @@ def predict_logits(
     mirror: bool,
     *,
     progress: Progress | None = None,
-    precision: Literal["auto", "float32"] = "auto",
+    precision: Precision = "auto",
 ) -> torch.Tensor:
     """The logits of a whole case: overlapping tiles, each weighed by its window, averaged.
 
@@ -134,8 +133,7 @@ def predict_logits(
         device: where the network lies.
         mirror: average over all combinations of ``inference.mirror_axes``.
         progress: told after each batch of tiles.
-        precision: of the network; ``auto`` on CUDA is bfloat16 where the card has it, else float16, and is
-            float32 elsewhere. Logits are summed up in float32 always.
+        precision: of the network, see :func:`autoseg.device.lower_precision`; logits are summed up in float32.
 
     Returns:
         ``[k, z, y, x]`` float32 on the CPU.
@@ -188,7 +186,7 @@ class _TileRun:
     device: torch.device
     flips: list[tuple[int, ...]]
     progress: Progress | None
-    precision: str
+    precision: Precision
 
     def on(self, image: torch.Tensor, store: torch.device) -> torch.Tensor:
         """The averaged logits ``[k, *tiling.shape]`` on the CPU, collected on the device ``store``."""
@@ -196,7 +194,7 @@ class _TileRun:
         sums = torch.zeros((self.n_outputs, *self.tiling.shape), device=store)
         windows = [torch.from_numpy(values).to(self.device) for values in self._windows()]
         weight = windows[0][:, None, None] * windows[1][:, None] * windows[2]
-        with torch.inference_mode(), _mixed_precision(self.device, self.precision):
+        with torch.inference_mode(), autocast(self.device, lower_precision(self.device, self.precision)):
             padded = self._pad(image.to(store, torch.float32))
             tiles = list(self.tiling)
             for first in range(0, len(tiles), self.inference.batch_size):
@@ -265,10 +263,3 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
         network.train(modes[0][1])  # a network may switch more than the flag, such as deep supervision
         for module, training in modes:
             module.training = training
-
-
-def _mixed_precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """Autocast on CUDA; nothing elsewhere, where half precision is slower or less exact."""
-    if device.type != "cuda" or precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast("cuda", dtype=half_precision())

@@ -1,6 +1,7 @@
 """Steps that work on a whole predicted case, in the order that the plan gives.
 
-A step is a function ``step(case, **arguments) -> Segmentation``; it must not change its input.
+A step is a function ``step(case, **arguments) -> Segmentation``; it must not change its input. A trainer may also bring
+refinements, which work on each member's logits (:data:`autoseg.training.trainer.Refinement`) and come first.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoseg.errors import AutosegError
 from autoseg.registry import Registry
 
 if TYPE_CHECKING:
     from autoseg.plan import Named
 
-__all__ = ["REGISTRY", "Segmentation", "Step", "apply", "names", "replace"]
+__all__ = ["REGISTRY", "Segmentation", "Step", "apply", "check", "names", "replace"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,30 @@ REGISTRY = Registry("post-processing step")
 def names() -> list[str]:
     """All registered steps."""
     return REGISTRY.names()
+
+
+def check(steps: Sequence[Named], own: Mapping[str, Step], refinements: Mapping[str, Any]) -> None:
+    """Refuse steps that nobody has, and refinements that come after another step.
+
+    Args:
+        steps: of the plan.
+        own: steps that the trainer brings.
+        refinements: those it brings for the members' logits.
+
+    Raises:
+        AutosegError: an unknown step, or the wrong order.
+    """
+    for before, step in zip([None, *steps], steps, strict=False):
+        if step.name in refinements:
+            if before is not None and before.name not in refinements:
+                raise AutosegError(
+                    f"the post-processing step '{step.name}' comes too late",
+                    found=f"it follows '{before.name}', which works on the fused mask",
+                    expected="steps on the members' logits before all others",
+                    fix="change the order in recipe.postprocessing",
+                )
+        elif step.name not in own:
+            REGISTRY.get(step.name)
 
 
 def apply(case: Segmentation, steps: Sequence[Named], own: Mapping[str, Step] | None = None) -> Segmentation:

@@ -30,6 +30,7 @@ class Position:
         loss_sum: of the iterations of this epoch that are done.
         seconds, wait_seconds: spent in this epoch before the interruption.
         best: highest validation Dice of this stage so far, -1 before the first.
+        best_epoch: that had it.
     """
 
     member: int = 0
@@ -40,6 +41,7 @@ class Position:
     seconds: float = 0.0
     wait_seconds: float = 0.0
     best: float = -1.0
+    best_epoch: int = 0
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from autoseg.dataset.layout import load_raw
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
 from autoseg.inference import fusion
+from autoseg.inference.model import weight_file_name
 from autoseg.plan import Plan, Stage
 from autoseg.sampling import parameters, patches
 from autoseg.training import checkpoint
@@ -48,7 +50,10 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     _refuse_missing_truth(job, fold)
     if job.resume:
         load_checkpoint(job, fold)
+    if job.redo_from is not None:
+        _refuse_redo(job)
     _refuse_other_plan(job)
+    _refuse_empty_parts(job.plan, fold)
     check_recipe(job.plan, plugins.load(plugins.TRAINERS, job.plan.trainer))
 
 
@@ -62,7 +67,8 @@ def refuse_to_overwrite(job: FoldJob) -> None:
             where=str(job.folder),
             fix="predict with it, or train it again with --overwrite",
         )
-    if job.overwrite or job.resume or not (finished or begun):
+    begun = begun or any(job.folder.glob("weights/*.safetensors"))
+    if job.overwrite or job.resume or job.redo_from is not None or not (finished or begun):
         return
     raise AutosegError(
         f"fold {job.fold} has a result already"
@@ -70,8 +76,17 @@ def refuse_to_overwrite(job: FoldJob) -> None:
         else f"fold {job.fold} was begun and not finished",
         where=str(job.folder),
         expected="a fold without a result",
-        fix="--overwrite trains it again" if finished else "--c continues it, --overwrite starts again",
+        fix=_how_to_go_on(job, finished),
     )
+
+
+def _how_to_go_on(job: FoldJob, finished: bool) -> str:
+    """What a user can do about a fold that is there already."""
+    later = [stage.name for stage in job.plan.recipe.stages[1:]]
+    from_stage = f", --redo_from {later[-1]} keeps the stages before it" if later else ""
+    if finished:
+        return f"--overwrite trains it again{from_stage}"
+    return f"--c continues it, --overwrite starts again{from_stage}"
 
 
 def _refuse_other_preparation(job: FoldJob) -> None:
@@ -146,6 +161,80 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     return found
 
 
+def stage_index(plan: Plan, name: str) -> int:
+    """The place of a stage in the recipe.
+
+    Raises:
+        AutosegError: there is no stage of this name.
+    """
+    names = [stage.name for stage in plan.recipe.stages]
+    if name not in names:
+        raise AutosegError(
+            f"the plan has no stage '{name}'",
+            found=f"stages {', '.join(names)}",
+            fix=nearest_names(name, names),
+        )
+    return names.index(name)
+
+
+def earlier_weights(job: FoldJob) -> list[Path]:
+    """The last weights of all members in the stages before ``job.redo_from``."""
+    earlier = job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
+    members = range(job.plan.recipe.members)
+    return [job.folder / "weights" / weight_file_name(s.name, m) for m in members for s in earlier]
+
+
+def _refuse_redo(job: FoldJob) -> None:
+    """Training again from a stage on needs what the stages before it left, made as the plan says now."""
+    needed = earlier_weights(job)
+    if not needed:
+        raise AutosegError(
+            f"'{job.redo_from}' is the first stage: there is nothing to keep",
+            expected=", ".join(stage.name for stage in job.plan.recipe.stages[1:])
+            or "a plan with several stages",
+            fix="start again with --overwrite",
+        )
+    missing = [path.name for path in needed if not path.exists()]
+    if missing:
+        raise AutosegError(
+            f"the stages before '{job.redo_from}' are not all trained",
+            where=str(job.folder),
+            found=f"no {', '.join(missing[:3])}",
+            fix="finish the training with --c, or start again with --overwrite",
+        )
+    before = Plan.model_validate(read_json(job.model / "plan.json"))
+    changed = differences(_up_to(before, job.redo_from), _up_to(job.plan, job.redo_from))
+    if changed:
+        raise AutosegError(
+            f"the stages before '{job.redo_from}' were trained by another plan",
+            where=str(job.model),
+            found=f"different: {', '.join(changed[:6])}",
+            expected="changes to this stage and later ones only",
+            fix="start again with --overwrite, or under another -name",
+        )
+
+
+def _up_to(plan: Plan, stage: str) -> dict[str, Any]:
+    """What the weights of the stages before one depend on."""
+    earlier = plan.recipe.stages[: stage_index(plan, stage)]
+    networks = {stage.network: plan.networks[stage.network] for stage in earlier}
+    content = plan.model_dump(mode="json", include={*PREPARED, "seed", "trainer"})
+    content["stages"] = {s.name: s.model_dump(mode="json") for s in earlier}
+    return {**content, "networks": {key: spec.model_dump(mode="json") for key, spec in networks.items()}}
+
+
+def _refuse_empty_parts(plan: Plan, fold: Fold) -> None:
+    """A stage that leaves a part of the cases out needs some of both."""
+    for stage in plan.recipe.stages:
+        if stage.leave_out is not None and stage.leave_out[1] > len(fold.train):
+            raise AutosegError(
+                f"there are too few cases for stage '{stage.name}'",
+                found=f"{len(fold.train)} training cases",
+                expected=f"at least {stage.leave_out[1]}, one for each part of leave_out",
+                fix="train without cross-fitting: plan again with --set planner.cross_fitting=false",
+            )
+
+
 def cases_hash(fold: Fold) -> str:
     """Of the names of the training cases."""
     return hash_json(list(fold.train))
@@ -200,9 +289,7 @@ def check_recipe(plan: Plan, trainer: Trainer) -> None:
         _check_stage(plan, trainer, stage, networks[stage.network])
     if plan.recipe.fusion.name not in trainer.fusions:
         fusion.REGISTRY.get(plan.recipe.fusion.name)
-    for step in plan.recipe.postprocessing:
-        if step.name not in trainer.postprocessing:
-            postprocessing.REGISTRY.get(step.name)
+    postprocessing.check(plan.recipe.postprocessing, trainer.postprocessing, trainer.refinements)
 
 
 def _network(plan: Plan, trainer: Trainer, stage: Stage) -> nn.Module:
@@ -214,7 +301,8 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     trainer.build_optimiser(stage.optimiser, trained)
     trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
     trainer.build_loss(stage.loss, plan.label_set)
-    patches.build_sampler(stage.sampling)
+    if stage.sampling.name not in trainer.sources:
+        patches.build_sampler(stage.sampling)
     parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))
 
 

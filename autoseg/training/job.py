@@ -25,6 +25,7 @@ class FoldJob:
         workers: processes that augment; 0 augments on the device.
         resume: continue from the checkpoint.
         overwrite: start again although there is a result.
+        redo_from: name of the stage from which a trained fold is trained again; the stages before keep their weights.
         command: as it was typed, for the record; empty from Python.
     """
 
@@ -37,6 +38,7 @@ class FoldJob:
     workers: int = 0
     resume: bool = False
     overwrite: bool = False
+    redo_from: str | None = None
     command: str = ""
 
     @property

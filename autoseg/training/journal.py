@@ -41,6 +41,11 @@ class Journal:
         ]
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
+    def forget_stages(self, first: int) -> None:
+        """Drop what was recorded in stage ``first`` (counted from 0) and later ones, of all members."""
+        kept = [e for e in self.entries() if e["stage_index"] < first]
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
     def add(self, entry: dict[str, Any], epochs: int) -> None:
         """Record one epoch.
 

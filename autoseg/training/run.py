@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -10,22 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from autoseg import messages, plugins
-from autoseg.dataset.folds import Fold, load_or_make_folds
+from autoseg import messages, plugins, weights
+from autoseg.dataset.folds import Fold, left_out, load_or_make_folds
+from autoseg.device import lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, hash_json, write_json
+from autoseg.inference.model import weight_file_name
 from autoseg.plan import Stage
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.checkpoint import Checkpoint, Position
-from autoseg.training.checks import cases_hash, check_job, load_checkpoint, refuse_to_overwrite
+from autoseg.training.checks import (
+    cases_hash,
+    check_job,
+    earlier_weights,
+    load_checkpoint,
+    refuse_to_overwrite,
+    stage_index,
+)
 from autoseg.training.distributed import World, world
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
 from autoseg.training.seeds import fold_number
 from autoseg.training.stage import StageContext, train_stage
-from autoseg.training.trainer import Trainer
+from autoseg.training.trainer import Source, SourceContext, Trainer
 from autoseg.training.validation import Validator, validate_fold
 
 
@@ -60,6 +71,8 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     refuse_to_overwrite(job)  # once more: another process may have trained it in between
     if job.overwrite:
         _remove_result(job.folder)
+    if job.redo_from is not None:
+        _remove_from_stage(job)
     for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote
         leftover.unlink(missing_ok=True)
     write_json(job.model / "plan.json", job.plan)
@@ -92,12 +105,26 @@ def split(job: FoldJob) -> Fold:
 
 def _remove_result(folder: Path) -> None:
     """Forget a fold's result; the log of messages stays."""
-    import shutil
-
     for name in ("weights", "checkpoint", "validation", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("fold.json", "log.jsonl", "curves.png"):
         (folder / name).unlink(missing_ok=True)
+
+
+def _remove_from_stage(job: FoldJob) -> None:
+    """Forget a stage and all that came after it; the weights of the stages before now belong to the job's plan."""
+    kept, plan_hash = set(earlier_weights(job)), hash_json(job.plan)
+    index = stage_index(job.plan, job.redo_from)
+    Journal(job.folder, tensorboard=False).forget_stages(index)
+    for path in (job.folder / "weights").iterdir():
+        stage = weights.read_info(path).stage
+        if stage_index(job.plan, stage) >= index:
+            path.unlink()
+        elif path in kept and weights.read_info(path).plan_hash != plan_hash:
+            weights.restamp(path, plan_hash)
+    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
+    shutil.rmtree(job.folder / "validation", ignore_errors=True)
+    (job.folder / "fold.json").unlink(missing_ok=True)
 
 
 def _train_members(
@@ -111,6 +138,8 @@ def _train_members(
         if first:
             journal.forget_from(first.member, first.stage, first.epoch)
             messages.info(_where(job, first))
+        elif job.redo_from is not None:
+            messages.info(f"fold {job.fold}: again from stage {job.redo_from}, on {_device_name(job.device)}")
         else:
             journal.forget_from(0, 0, 0)
             messages.info(_what_begins(job, fold))
@@ -118,10 +147,9 @@ def _train_members(
     try:
         for member in range(job.plan.recipe.members):
             for index in range(len(job.plan.recipe.stages)):
-                done_before = first is not None and (member, index) < (first.member, first.stage)
-                if done_before:
-                    continue
                 here = first is not None and (member, index) == (first.member, first.stage)
+                if not here and _is_done(job, member, index, first):
+                    continue
                 context = StageContext(
                     plan=job.plan,
                     plan_hash=hash_json(job.plan),
@@ -130,7 +158,7 @@ def _train_members(
                     member=member,
                     index=index,
                     seed_key=(job.plan.seed, fold_number(job.fold), member, index),
-                    source=_source_maker(job, fold, processes),
+                    source=_source_maker(job, fold, processes, trainer, member, stop),
                     validate=validate,
                     folder=job.folder,
                     journal=journal,
@@ -166,24 +194,59 @@ def _where(job: FoldJob, position: Position) -> str:
     )
 
 
-def _source_maker(
-    job: FoldJob, fold: Fold, processes: World
-) -> Callable[[Stage, tuple[int, ...]], BatchSource]:
-    """Makes the batches of any stage from the fold's training cases."""
-    labels = job.plan.label_set
+def _is_done(job: FoldJob, member: int, index: int, first: Position | None) -> bool:
+    """Whether a stage was trained before: by the run that is continued, or before a redo from a later stage.
 
-    def make(stage: Stage, seed_key: tuple[int, ...]) -> BatchSource:
+    Stages leave their last weights when they end, and a run that begins anew has removed those of the stages that
+    it trains.
+    """
+    if first is not None and (member, index) < (first.member, first.stage):
+        return True
+    stage = job.plan.recipe.stages[index]
+    return (job.folder / "weights" / weight_file_name(stage.name, member)).exists()
+
+
+def _source_maker(
+    job: FoldJob, fold: Fold, processes: World, trainer: Trainer, member: int, stop: StopRequest
+) -> Callable[[Stage, tuple[int, ...]], Source]:
+    """Makes the batches of any stage from the fold's training cases."""
+    plan = job.plan
+
+    def network_of(name: str) -> nn.Module:
+        spec = plan.networks[plan.stage(name).network]
+        network = trainer.build_network(spec, plan.in_channels, plan.label_set.n_outputs)
+        path = job.folder / "weights" / weight_file_name(name, member)
+        weights.load_network(network, weights.read(path).tensors, where=str(path))
+        return place(network, job.device, lower_precision(job.device, plan.recipe.precision)).eval()
+
+    def make(stage: Stage, seed_key: tuple[int, ...]) -> Source:
+        cases = tuple(name for name in fold.train if name not in left_out(fold.train, stage.leave_out))
+        if stage.sampling.name in trainer.sources:
+            context = SourceContext(
+                plan=plan,
+                stage=stage,
+                cases=cases,
+                store=job.prepared.store,
+                network_of=network_of,
+                seed_key=seed_key,
+                device=job.device,
+                workers=job.workers,
+                rank=processes.rank,
+                world_size=processes.size,
+                check_stop=stop.check,
+            )
+            return trainer.sources[stage.sampling.name](context)
         return BatchSource(
             job.prepared.store,
-            fold.train,
+            cases,
             stage,
             seed_key,
             job.device,
             workers=job.workers,
             rank=processes.rank,
             world_size=processes.size,
-            inside_nonzero=[n.inside_nonzero for n in job.plan.preprocessing.normalisation],
-            label_values=labels.values,
+            inside_nonzero=[n.inside_nonzero for n in plan.preprocessing.normalisation],
+            label_values=plan.label_set.values,
         )
 
     return make

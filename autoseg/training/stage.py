@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from autoseg import weights
-from autoseg.device import half_precision
+from autoseg import messages, weights
+from autoseg.device import autocast, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.inference.model import PREDICTING_NETWORK, weight_file_name
 from autoseg.plan import Plan, Stage
 from autoseg.sampling.cases import NO_MEMORY
-from autoseg.sampling.loader import Batch, BatchSource
+from autoseg.sampling.loader import Batch
 from autoseg.training import checkpoint, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.checks import trained_parameters
@@ -29,7 +30,7 @@ from autoseg.training.distributed import World
 from autoseg.training.interrupt import Interrupted, StopRequest
 from autoseg.training.journal import Journal
 from autoseg.training.seeds import derive
-from autoseg.training.trainer import Loss, Trainer
+from autoseg.training.trainer import Loss, Source, Trainer
 
 CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
@@ -58,7 +59,7 @@ class StageContext:
     member: int
     index: int
     seed_key: tuple[int, ...]
-    source: Callable[[Stage, tuple[int, ...]], BatchSource]
+    source: Callable[[Stage, tuple[int, ...]], Source]
     validate: Callable[[nn.Module], dict[str, float | None]]
     folder: Path
     journal: Journal | None
@@ -89,6 +90,7 @@ class _Running:
     scaler: torch.amp.GradScaler
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
     position: Position
+    facts: Mapping[str, int] = field(default_factory=dict)
     pending: list[tuple[torch.Tensor, tuple[str, ...]]] = field(default_factory=list)
 
 
@@ -106,7 +108,10 @@ def train_stage(context: StageContext, resume: Checkpoint | None = None) -> None
     context.world.check_batch(context.stage.batch_size, context.stage.name)
     running = _set_up(context, resume)
     source = context.source(context.stage, context.seed_key)
+    running.facts = source.facts
     try:
+        if source.nothing_to_learn:
+            _keep_untrained(context, running, source.nothing_to_learn)
         while running.position.epoch < context.stage.epochs:
             _train_epoch(context, running, source)
             _finish_epoch(context, running, source.iterations)
@@ -114,6 +119,17 @@ def train_stage(context: StageContext, resume: Checkpoint | None = None) -> None
         source.close()
     if context.journal is not None:
         context.journal.draw()
+
+
+def _keep_untrained(context: StageContext, running: _Running, why: str) -> None:
+    """The stage ends before it begins; its facts say so to whoever uses the weights."""
+    if running.position.epoch >= context.stage.epochs:  # continued after it
+        return
+    if context.world.leads:
+        messages.warn(f"stage {context.stage.name} of member {context.member} is not trained: {why}")
+        _keep(context, running, epoch=0)
+    running.position = replace(running.position, epoch=context.stage.epochs)
+    _save(context, running)
 
 
 def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:
@@ -127,9 +143,10 @@ def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:
         _load_start(context, network)
     else:
         weights.load_network(network, resume.network, where=f"checkpoint of {context.folder.name}")
-    network.to(context.device)
+    dtype = lower_precision(context.device, context.plan.recipe.precision)
+    place(network, context.device, dtype)
     optimiser = context.trainer.build_optimiser(stage.optimiser, trained_parameters(network, stage))
-    autocast, scaler = _precision(context)
+    scaler = torch.amp.GradScaler(context.device.type, enabled=dtype is torch.float16)
     if resume is not None:
         optimiser.load_state_dict(resume.optimiser)
         scaler.load_state_dict(resume.scaler)
@@ -142,7 +159,7 @@ def _set_up(context: StageContext, resume: Checkpoint | None) -> _Running:
         schedule=context.trainer.build_schedule(stage.schedule, stage.epochs),
         loss=loss.to(context.device) if isinstance(loss, nn.Module) else loss,
         scaler=scaler,
-        autocast=autocast,
+        autocast=partial(autocast, context.device, dtype),
         position=_start_position(context, resume),
     )
 
@@ -174,19 +191,7 @@ def _load_start(context: StageContext, network: nn.Module) -> None:
     weights.load_network(network, weights.read(path).tensors, where=str(path))
 
 
-def _precision(
-    context: StageContext,
-) -> tuple[Callable[[], contextlib.AbstractContextManager], torch.amp.GradScaler]:
-    """Mixed precision on CUDA: bfloat16 where the card has it, else float16 with a scaler; float32 elsewhere."""
-    mixed = context.device.type == "cuda" and context.plan.recipe.precision == "auto"
-    dtype = half_precision() if mixed else torch.float16
-    scaler = torch.amp.GradScaler(context.device.type, enabled=mixed and dtype is torch.float16)
-    if not mixed:
-        return contextlib.nullcontext, scaler
-    return lambda: torch.autocast(context.device.type, dtype), scaler
-
-
-def _train_epoch(context: StageContext, running: _Running, source: BatchSource) -> None:
+def _train_epoch(context: StageContext, running: _Running, source: Source) -> None:
     """The iterations of one epoch, from the position's on."""
     position = running.position
     if position.iteration == 0:
@@ -301,21 +306,50 @@ def _finish_epoch(context: StageContext, running: _Running, iterations: int) -> 
         "wait_share": min(1.0, position.wait_seconds / max(position.seconds, 1e-9)),
         "validation_dice": scores,
     }
+    tired = False
     if context.world.leads:
         context.journal.add(entry, stage.epochs)
         if position.epoch % 10 == 0:
             context.journal.draw()
         if scores and (mean := mean_score(scores)) is not None and mean > position.best:
-            position.best = mean
+            position.best, position.best_epoch = mean, position.epoch
             _keep(context, running, best=True)
         if position.epoch + 1 in stage.snapshots:
             _keep(context, running, snapshot_epoch=position.epoch + 1)
-        if last:
-            _keep(context, running)
+        tired = _out_of_patience(stage, position)
+        if last or tired:
+            _keep_last(context, running)
+    ended = context.world.any(tired, context.device)
     running.position = Position(
-        member=position.member, stage=position.stage, epoch=position.epoch + 1, best=position.best
+        member=position.member,
+        stage=position.stage,
+        epoch=stage.epochs if ended else position.epoch + 1,
+        best=position.best,
+        best_epoch=position.best_epoch,
     )
     _save(context, running)
+
+
+def _out_of_patience(stage: Stage, position: Position) -> bool:
+    """Whether the stage ends here for want of progress."""
+    if stage.patience is None or position.best < 0:
+        return False
+    return position.epoch - position.best_epoch >= stage.patience
+
+
+def _keep_last(context: StageContext, running: _Running) -> None:
+    """The weights that the stage leaves: its last, or with patience its best."""
+    position = running.position
+    if context.stage.patience is None or position.best < 0:
+        _keep(context, running)
+        return
+    if position.epoch + 1 < context.stage.epochs:
+        messages.info(
+            f"stage {context.stage.name} ends: no better validation Dice than {position.best:.3f} "
+            f"(epoch {position.best_epoch + 1}) for {context.stage.patience} epochs"
+        )
+    best = weights.read(context.weights_path(context.stage.name, best=True))
+    _keep(context, running, tensors=best.tensors, epoch=best.info.epoch)
 
 
 def _validate(context: StageContext, running: _Running, last: bool) -> dict[str, float | None]:
@@ -340,16 +374,24 @@ def mean_score(scores: dict[str, float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _keep(context: StageContext, running: _Running, **kind: Any) -> None:
-    """Keep the network's weights under a name of their own; ``kind`` as of :func:`weight_file_name`."""
+def _keep(
+    context: StageContext,
+    running: _Running,
+    *,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    epoch: int | None = None,
+    **kind: Any,
+) -> None:
+    """Keep the network's weights, or ``tensors`` of an epoch; ``kind`` as of :func:`weight_file_name`."""
     weights.save(
         context.weights_path(context.stage.name, **kind),
-        running.network,
+        running.network if tensors is None else tensors,
         network=context.stage.network,
         stage=context.stage.name,
         member=context.member,
-        epoch=running.position.epoch + 1,
+        epoch=running.position.epoch + 1 if epoch is None else epoch,
         plan_hash=context.plan_hash,
+        facts=running.facts,
     )
 
 

@@ -6,16 +6,18 @@ name up in autoseg's own registries, so a family states only what it does differ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from autoseg import losses, networks, postprocessing
 from autoseg.dataset.schema import LabelSet
-from autoseg.plan import Named, Plan
+from autoseg.plan import Named, Plan, Stage
+from autoseg.sampling.cases import Store
+from autoseg.sampling.loader import Batch
 from autoseg.training import optimisers, schedules
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -70,6 +72,80 @@ class WeightsImport:
     plan: Callable[[Named, int], Plan]
 
 
+class Source(Protocol):
+    """Where the batches of a stage come from; :class:`autoseg.sampling.loader.BatchSource` unless a trainer brings one.
+
+    Attributes:
+        iterations: batches in an epoch.
+        facts: kept with the weights of the stage and given back when these are used.
+        nothing_to_learn: why there is nothing to train on, in words; the stage then keeps the weights it starts from,
+            and the training goes on. Empty otherwise.
+    """
+
+    iterations: int
+    facts: Mapping[str, int]
+    nothing_to_learn: str
+
+    def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch from ``start_iteration`` on: the same ones whenever they are asked for."""
+        ...
+
+    def close(self) -> None:
+        """End threads and processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source is made from.
+
+    Attributes:
+        plan, stage: the stage is that of the batches.
+        cases: names of the stage's training cases.
+        store: of the preprocessed cases.
+        network_of: loads the network that an earlier stage of the same member has trained, in evaluation mode on the
+            device.
+        seed_key: the root of the source's random numbers.
+        device, workers, rank, world_size: see :class:`autoseg.sampling.loader.BatchSource`.
+        check_stop: raises Interrupted when the user wants to stop; for work that takes long.
+    """
+
+    plan: Plan
+    stage: Stage
+    cases: tuple[str, ...]
+    store: Store
+    network_of: Callable[[str], nn.Module]
+    seed_key: tuple[int, ...]
+    device: torch.device
+    workers: int
+    rank: int
+    world_size: int
+    check_stop: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A network that looks at what the predicting network of the same member found.
+
+    Attributes:
+        network: in evaluation mode, on its device.
+        arguments: of the network in the plan.
+        facts: of its training, see :class:`Source`.
+    """
+
+    network: nn.Module
+    arguments: Mapping[str, Any]
+    facts: Mapping[str, int]
+
+
+Refinement = Callable[..., torch.Tensor]
+"""``refine(logits, image, companions, **arguments)`` to logits: a post-processing step on the working grid.
+
+``logits`` ``[k, z, y, x]`` of one member and ``image`` ``[c, z, y, x]`` are float32 on the CPU; ``companions`` maps the
+keys of ``Plan.networks`` to :class:`Companion`. It must not change its input.
+"""
+
+
 @dataclass(frozen=True)
 class Trainer:
     """A trainer plug-in.
@@ -85,6 +161,9 @@ class Trainer:
             within an epoch) that returns optimiser settings by name.
         fusions: further fusions by name, see :mod:`autoseg.inference.fusion`.
         postprocessing: further steps by name, see :mod:`autoseg.postprocessing`.
+        refinements: steps of the plan's post-processing that see each member's logits, by name; see
+            :data:`Refinement`. They come before all others.
+        sources: what a stage's ``sampling.name`` may be beside autoseg's samplers: a source with batches of its own.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
@@ -96,4 +175,6 @@ class Trainer:
     build_schedule: Callable[[Named, int], Schedule] = default_schedule
     fusions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     postprocessing: Mapping[str, postprocessing.Step] = field(default_factory=dict)
+    refinements: Mapping[str, Refinement] = field(default_factory=dict)
+    sources: Mapping[str, Callable[[SourceContext], Source]] = field(default_factory=dict)
     import_weights: WeightsImport | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from autoseg.dataset.folds import Fold, load_or_make_folds, make_folds
+from autoseg.dataset.folds import Fold, left_out, load_or_make_folds, make_folds
 from autoseg.errors import AutosegError, FaultsError, StaleError
 
 NAMES = [f"case_{i:02d}" for i in range(12)]
@@ -90,3 +90,11 @@ def test_folds_that_contradict_themselves_are_refused(tmp_path: Path, content: o
         load_or_make_folds(path, ["a", "b"])
     assert str(path) in str(caught.value)
     assert json.loads(path.read_text()) == content
+
+
+def test_parts_that_are_left_out_share_the_cases_out() -> None:
+    names = ["e", "a", "c", "d", "b"]
+    assert left_out(names, None) == ()
+    assert left_out(names, (0, 2)) == ("a", "c", "e") and left_out(names, (1, 2)) == ("b", "d")
+    parts = [left_out(names, (k, 3)) for k in range(3)]
+    assert sorted(name for part in parts for name in part) == sorted(names)

@@ -11,7 +11,7 @@ import autoseg
 from autoseg import messages
 from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
-from autoseg.inference.model import expected_weights, open_model, weight_file_name
+from autoseg.inference.model import expected_members, open_model, weight_file_name
 from autoseg.inference.predictor import Predictor
 from autoseg.plan import Named
 from autoseg.postprocessing import Segmentation, replace
@@ -167,13 +167,17 @@ def test_which_weights_take_part(model_folder):
         first.model_copy(update={"name": "judge", "network": "judge"}),
     ]
     plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages, "members": 2})})
-    assert expected_weights(plan, "final") == [
+    members = expected_members(plan, "final")
+    assert [member.main for member in members] == [
         "member0.zoom.epoch1.safetensors",
         "member0.zoom.safetensors",
         "member1.zoom.epoch1.safetensors",
         "member1.zoom.safetensors",
     ]
-    assert expected_weights(plan, "best")[1] == "member0.zoom.best.safetensors"
+    judges = ["member0.judge.safetensors", "member1.judge.safetensors"]
+    assert [member.companions["judge"] for member in members] == [judges[0], judges[0], judges[1], judges[1]]
+    best = expected_members(plan, "best")[1]
+    assert best.main == "member0.zoom.best.safetensors" and best.companions["judge"] == judges[0]
 
 
 def test_finished_folds_are_taken_and_the_others_said(tmp_path, model_folder):
@@ -263,3 +267,38 @@ def test_import_of_autoseg_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with pytest.raises(AttributeError, match="no attribute 'predikt'"):
         autoseg.predikt  # noqa: B018
+
+
+# ------------------------------------------------------------------------------------------- other settings
+
+
+def test_a_prediction_may_leave_a_step_out(tmp_path, model_folder):
+    steps = [Named(name="remove_small_components", arguments={"fewer_than_voxels": 10_000})]
+    folder, image = (
+        model_folder.make_model(tmp_path, plan=model_folder.make_plan(postprocessing=steps)),
+        brain(),
+    )
+    as_planned = Predictor(folder, device="cpu")
+    without = Predictor(folder, device="cpu", overrides={"postprocessing.remove_small_components": "off"})
+    assert not predict(as_planned, image).any()
+    assert np.array_equal(predict(without, image), image[0] > 0.5)
+    assert (
+        as_planned.identity != without.identity and without.identity["model"] == as_planned.identity["model"]
+    )
+
+
+def test_a_prediction_may_take_other_arguments_of_a_network(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    with pytest.raises(AutosegError, match="arguments do not fit the network"):
+        Predictor(folder, device="cpu", overrides={"networks.main.arguments.unknown_argument": 1})
+
+
+@pytest.mark.parametrize(
+    "path", ["stages.0.epochs", "seed", "networks.main.name", "preprocessing.image_order"]
+)
+def test_a_prediction_cannot_change_the_training(tmp_path, model_folder, path):
+    value = "unet" if path.endswith("name") else 2
+    with pytest.raises(
+        AutosegError, match=rf"(?s)cannot be changed for a prediction.*{path}.*postprocessing"
+    ):
+        Predictor(model_folder.make_model(tmp_path), device="cpu", overrides={path: value})
