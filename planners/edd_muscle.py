@@ -1,0 +1,575 @@
+"""The planner ``edd_muscle``: acute lesions in diffusion-weighted slices, found by one network, judged by a second.
+
+Chen, Bentley, Rueckert, "Fully automatic acute ischemic lesion segmentation in DWI using convolutional neural
+networks", NeuroImage: Clinical 15:633-643 (2017), doi 10.1016/j.nicl.2017.06.016. EDD Net segments whole slices after
+training on patches around lesions; MUSCLE Net looks at every small component and decides whether it is a lesion. The
+networks of the paper's comparison are single networks with the same training. What the paper leaves open is chosen
+here, and the plan's reasons say so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import CaseFingerprint, Fingerprint
+from autoseg.plan import (
+    Augmentation,
+    Inference,
+    Named,
+    Normalisation,
+    Plan,
+    Preprocessing,
+    Recipe,
+    Sampling,
+    Stage,
+    Validation,
+)
+from autoseg.planners.ratlesnetv2 import slices_first
+from autoseg.planning import Budget, Match, Planner
+
+FITS, MISFIT = 0.9, 0.15
+"""The scores for the published kind of data, and for data that differ from it in one way (below that of ``unet``)."""
+SMALLEST_HEAD_MM = 100  # below it no human head
+HEAD_MM = (150, 300)
+THICK = 2.5
+"""Slices are thick when they are at least so many times as far apart as the pixels; 3.3 to 4.6 times in the paper."""
+
+DEFAULT_MEMORY_GB = 8.0
+BYTES = 4  # float32
+WEIGHT_COPIES = 3  # the weights, their gradients and the momentum of SGD
+WIDTHS = (32, 24, 16, 8)
+"""Feature maps of the finest resolution: the published number, then what is tried while the memory is too small."""
+
+SMALL_PX = 60
+"""MUSCLE Net judges components of at most so many pixels: 99 % of EDD Net's false ones in the paper's validation."""
+SMALL_SUBJECT_PX = 37
+"""A subject with a smaller mean lesion is one of the paper's "small" ones (Table 5)."""
+TRAINED_SHARE = 0.8
+"""Of the cases, in one of five folds; only the length of the training is estimated from it."""
+ITERATIONS, EPOCHS = 20_000, (10, 1000)
+MUSCLE_ITERATIONS, MUSCLE_EPOCHS = 1000, (50, 300)
+CANDIDATES_PER_CASE = 10
+"""Guessed: the paper has 3.78 false components in a training scan (Table 4), and about as many small real ones or
+more."""
+MUSCLE_BATCH = 128
+
+TABLE_3 = {
+    32: {18: 0.36, 32: 0.36},
+    64: {32: 0.55, 44: 0.55, 64: 0.58},
+    96: {44: 0.54, 64: 0.52, 96: 0.51},
+    128: {64: 0.47, 96: 0.48, 128: 0.47},
+}
+"""Edge of the patch and receptive field, in pixels, to the Dice of a DeconvNet in the test set (paper, Table 3)."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network at width 32 needs.
+
+    Attributes:
+        elements_per_pixel: float32 elements that training one pixel of a batch needs at the peak, the loss included;
+            in proportion to the width within 2 %.
+        parameters: weights; in proportion to the width's square.
+    """
+
+    elements_per_pixel: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class DeconvVariant:
+    """A DeconvNet of Table 3: convolutions at each resolution, alone and as EDD Net's two branches."""
+
+    stacks: tuple[int, ...]
+    single: Size
+    edd: Size
+
+
+DECONVNETS = {
+    18: DeconvVariant((1, 1, 1), Size(349, 195_106), Size(771, 400_710)),
+    32: DeconvVariant((2, 2, 2), Size(573, 583_074), Size(1219, 1_176_646)),
+    44: DeconvVariant((2, 3, 3), Size(669, 952_482), Size(1411, 1_915_462)),
+    64: DeconvVariant((2, 4, 5), Size(797, 1_617_314), Size(1667, 3_245_126)),
+    96: DeconvVariant((2, 3, 3, 3), Size(727, 3_904_418), Size(1527, 7_819_334)),
+    128: DeconvVariant((4, 4, 4, 4), Size(1095, 5_491_618), Size(2263, 10_993_734)),
+}
+"""By receptive field. Elements were counted in the networks, operation by operation (benchmarks/live_memory.py)."""
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """A network of the paper's Table 2, as registered, with the receptive field that it has."""
+
+    registered: str
+    title: str
+    receptive_field: int
+    size: Size
+
+
+COMPARATORS = {
+    "unet": Comparator("edd_unet", "U-Net", 46, Size(869, 712_418)),
+    "fcn": Comparator("edd_fcn", "FCN", 52, Size(307, 583_206)),
+    "deeplab": Comparator("edd_deeplab", "DeepLab without random field", 44, Size(667, 730_790)),
+}
+
+
+class EDDMuscleOptions(BaseModel, extra="forbid"):
+    """Set by ``--set planner.NAME=VALUE``; ``--set network=unet`` is short for the first.
+
+    Attributes:
+        network: EDD Net, or a single network of the paper's comparison: DeconvNet, or U-Net, FCN, DeepLab with about
+            its receptive field.
+        patch_size: edge of the training patches in pixels.
+        receptive_field: of ``edd`` and ``deconvnet``, in pixels, as in Table 3 for the patch; the one with the highest
+            Dice there when left out.
+        width: feature maps of the finest resolution; 32 or as many as fit the memory when left out.
+        batch_size: patches in a batch.
+        epochs: passes over all lesion pixels; by the number of pixels when left out.
+        muscle: whether MUSCLE Net follows; with ``edd`` alone, and there by default.
+        muscle_epochs: passes over all candidates; by the number of cases when left out.
+        cross_fitting: MUSCLE Net learns from what EDD Nets find in cases that they have not seen.
+        probability_windows: 1 shows MUSCLE Net the probability at the finest scale (4 channels), 3 at all three (6).
+        spacing_mm: pixels of the working grid; slices stay.
+    """
+
+    network: Literal["edd", "deconvnet", "unet", "fcn", "deeplab"] = "edd"
+    patch_size: Literal[32, 64, 96, 128] = 64
+    receptive_field: int | None = None
+    width: int | None = Field(None, ge=1)
+    batch_size: int = Field(128, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    muscle: bool | None = None
+    muscle_epochs: int | None = Field(None, ge=1)
+    cross_fitting: bool = False
+    probability_windows: Literal[1, 3] = 1
+    spacing_mm: float = Field(1.6, ge=0.2, le=5)
+
+
+# ------------------------------------------------------------------------------------------------ whether it fits
+
+
+def match(fingerprint: Fingerprint) -> Match:
+    """Made for one DWI channel of human heads in thick slices, with one kind of lesion."""
+    if problem := find_problem(fingerprint):
+        return Match(0.0, problem)
+    extent, ratio = slice_extent_mm(fingerprint), slice_ratio(fingerprint)
+    if extent < SMALLEST_HEAD_MM:
+        return Match(0.0, f"made for human heads; the slices span {extent:.0f} mm")
+    low, high = HEAD_MM
+    thin = (
+        ""
+        if ratio >= THICK
+        else f"slices only {ratio:.1f} times as far apart as the pixels (under {THICK:g})"
+    )
+    head = "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)"
+    misfits = [text for text in (_other_channels(fingerprint.channel_names), thin, head) if text]
+    if misfits:
+        why = f"made for one DWI channel of human heads in thick slices; here {', '.join(misfits)}"
+        return Match(round(MISFIT / len(misfits), 2), why)
+    why = f"one DWI channel of human heads ({extent:.0f} mm), slices {ratio:.1f} times as far apart as the pixels"
+    return Match(FITS, why)
+
+
+def find_problem(fingerprint: Fingerprint) -> str:
+    """Why the method cannot be used at all, empty where it can."""
+    foreground = [n for n in fingerprint.labels if n not in ("background", "ignore")]
+    if any(isinstance(value, list) for value in fingerprint.labels.values()):
+        return "it has no overlapping regions"
+    if len(foreground) != 1:
+        return f"it tells lesion from background, and there are {len(foreground)} labels: {', '.join(foreground)}"
+    if not any(case.lesions.n_components for case in fingerprint.cases):
+        return "it learns from the pixels of lesions, and no case has a lesion"
+    return ""
+
+
+def is_dwi(channel: str) -> bool:
+    """Whether a channel is diffusion-weighted (b = 1000, trace) by its name; b = 0 and ADC are other contrasts."""
+    name = re.sub(r"[\s_=-]", "", channel.casefold())
+    weighted = re.search(r"dwi|diffusion|trace(?!r)|b1000", name)
+    return weighted is not None and not re.search(r"b0(?!\d)", name) and not is_adc(channel)
+
+
+def is_adc(channel: str) -> bool:
+    """Whether a channel is a map of the apparent diffusion coefficient by its name."""
+    return "adc" in channel.casefold() or "apparent" in channel.casefold()
+
+
+def _other_channels(names: Sequence[str]) -> str:
+    """How the channels differ from one DWI channel, empty where they do not."""
+    if len(names) > 1:
+        return f"{len(names)} channels ({', '.join(names)}) instead of one"
+    if is_adc(names[0]):
+        return f"{names[0]} instead of DWI, with the contrast of lesions reversed"
+    return "" if is_dwi(names[0]) else f"{names[0]} instead of DWI"
+
+
+def slice_ratio(fingerprint: Fingerprint) -> float:
+    """How many times as far apart slices are as pixels, by the medians."""
+    spacing = sorted(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm)
+    return spacing[2] / spacing[1]
+
+
+def slice_extent_mm(fingerprint: Fingerprint) -> float:
+    """The longer edge of the median slice."""
+    extents = fingerprint.summary.extent_mm
+    return max(extents[axis].median or 0.0 for axis in slices_first(fingerprint)[1:])
+
+
+# ------------------------------------------------------------------------------------------------ the plan
+
+
+def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> Plan:
+    """Configure the method for a dataset.
+
+    Raises:
+        AutosegError: regions, several labels or no lesion; options that contradict each other; memory that is too
+            small.
+    """
+    from autoseg.planners._edd_muscle_reasons import reasons
+
+    choice = decide(fingerprint, budget, options)
+    networks = {"main": choice.network}
+    if choice.muscle:
+        networks["muscle"] = _muscle_network(options)
+    return Plan(
+        planner="edd_muscle",
+        planner_options=options.model_dump(mode="json"),
+        trainer="edd_muscle",
+        dataset=fingerprint.dataset,
+        fingerprint_hash=fingerprint.content_hash,
+        channel_names=fingerprint.channel_names,
+        labels=fingerprint.labels,
+        preprocessing=Preprocessing(
+            transpose=slices_first(fingerprint),
+            crop_to_nonzero=False,
+            spacing_mm=(None, options.spacing_mm, options.spacing_mm),
+            normalisation=[Normalisation(scheme="zscore") for _ in fingerprint.channel_names],
+            image_order=1,
+            label_order=1,
+            logits_order=1,
+        ),
+        networks=networks,
+        recipe=_recipe(options, choice),
+        reasons=reasons(fingerprint, options, choice),
+    )
+
+
+def _recipe(options: EDDMuscleOptions, choice: Choice) -> Recipe:
+    """One stage for each network; with cross-fitting two more of EDD Net between them."""
+    first = _main_stage(options, choice)
+    stages, steps = [first], []
+    if choice.muscle:
+        parts = [
+            first.model_copy(update={"name": f"edd_part{k}", "leave_out": (k, 2), "keep": False})
+            for k in range(2 if options.cross_fitting else 0)
+        ]
+        finders = [stage.name for stage in parts or [first]]
+        stages += [*parts, _muscle_stage(choice, finders)]
+        steps = [Named(name="muscle", arguments={"rule": "peak", **_candidates()})]
+    return Recipe(
+        stages=stages,
+        members=1,
+        fusion=Named(name="mean_probabilities"),
+        postprocessing=steps,
+        inference=Inference(patch_size=[], mirror_axes=(), batch_size=8),
+        validation=Validation(cases=4, every=1),
+    )
+
+
+def _main_stage(options: EDDMuscleOptions, choice: Choice) -> Stage:
+    """Patches around every lesion pixel, turned by any angle and flipped."""
+    return Stage(
+        name="edd" if options.network == "edd" else "train",
+        patch_size=[options.patch_size, options.patch_size],
+        batch_size=options.batch_size,
+        epochs=choice.epochs,
+        iterations_per_epoch=None,
+        loss=Named(name="edd_muscle"),
+        optimiser=_optimiser(),
+        schedule=Named(name="constant"),
+        sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum"}),
+        augmentation=Augmentation(name="nnunet", mirror_axes=(2,), arguments=_rotation_only()),
+    )
+
+
+def _muscle_stage(choice: Choice, finders: Sequence[str]) -> Stage:
+    """Patches around what the stages ``finders`` have found in the training cases."""
+    return Stage(
+        name="muscle",
+        network="muscle",
+        patch_size=[16, 16],
+        batch_size=MUSCLE_BATCH,
+        epochs=choice.muscle_epochs,
+        iterations_per_epoch=None,
+        loss=Named(name="edd_muscle"),
+        optimiser=_optimiser(),
+        schedule=Named(name="constant"),
+        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **_candidates()}),
+        augmentation=Augmentation(name="none", mirror_axes=()),
+    )
+
+
+def _muscle_network(options: EDDMuscleOptions) -> Named:
+    scales = [16, 32, 64]
+    arguments = {
+        "patch_size": 16,
+        "width": 32,
+        "dropout": 0.5,
+        "image_windows_px": scales,
+        "probability_windows_px": scales[: options.probability_windows],
+    }
+    return Named(name="muscle", arguments=arguments)
+
+
+def _candidates() -> dict[str, Any]:
+    """Which components are candidates: the same in training and prediction."""
+    return {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
+
+
+def _optimiser() -> Named:
+    return Named(name="sgd", arguments={"lr": 0.05, "momentum": 0.9})
+
+
+def _rotation_only() -> dict[str, Any]:
+    """All other transforms of the augmentation are off; flips follow its ``mirror_axes``."""
+    others = (
+        "scaling",
+        "noise",
+        "blur",
+        "brightness",
+        "contrast",
+        "low_resolution",
+        "gamma_inverted",
+        "gamma",
+    )
+    return {"rotation_p": 1.0, "rotation_degrees": [-180, 180], **{f"{name}_p": 0.0 for name in others}}
+
+
+# ------------------------------------------------------------------------------------------------ what is chosen
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """The lesions of the fingerprint on the working grid.
+
+    A lesion is a component of the volume, its size that of all its slices together; the fingerprint does not know the
+    sizes in each slice, which are smaller.
+
+    Attributes:
+        sizes_px: of every lesion, in pixels of the working grid, ascending.
+        case_means_px: mean of the sizes, for each case that has a lesion.
+    """
+
+    sizes_px: tuple[float, ...]
+    case_means_px: tuple[float, ...]
+
+    @property
+    def pixels(self) -> float:
+        """Lesion pixels of all cases."""
+        return sum(self.sizes_px)
+
+    @property
+    def n_small(self) -> int:
+        """Lesions that surely have at most :data:`SMALL_PX` pixels in each slice."""
+        return sum(size <= SMALL_PX for size in self.sizes_px)
+
+    @property
+    def n_small_cases(self) -> int:
+        """Cases that surely are among the paper's small ones."""
+        return sum(mean < SMALL_SUBJECT_PX for mean in self.case_means_px)
+
+
+def find_lesions(fingerprint: Fingerprint, spacing_mm: float) -> Lesions:
+    """The lesions in pixels of ``spacing_mm``, within slices as the planner sets them."""
+    _, *plane = slices_first(fingerprint)
+    by_case = [_lesion_sizes(case, plane, spacing_mm) for case in fingerprint.cases]
+    return Lesions(
+        sizes_px=tuple(sorted(size for sizes in by_case for size in sizes)),
+        case_means_px=tuple(sum(sizes) / len(sizes) for sizes in by_case if sizes),
+    )
+
+
+def _lesion_sizes(case: CaseFingerprint, plane: Sequence[int], spacing_mm: float) -> list[float]:
+    pixel = math.prod(case.spacing_mm[axis] for axis in plane) / spacing_mm**2
+    return [voxels * pixel for voxels in case.lesions.component_voxels]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        network: the one that predicts, with its arguments.
+        receptive_field: its receptive field in pixels.
+        muscle: whether MUSCLE Net follows.
+        width: feature maps of the finest resolution.
+        memory_gb, budget_gb: estimated, and there.
+        lesions: on the working grid.
+        iterations: batches in an epoch of the first stage, estimated.
+        epochs: of the first stage.
+        muscle_iterations: batches in an epoch of MUSCLE Net, estimated.
+        muscle_epochs: of MUSCLE Net.
+    """
+
+    network: Named
+    receptive_field: int
+    muscle: bool
+    width: int
+    memory_gb: float
+    budget_gb: float
+    lesions: Lesions
+    iterations: int
+    epochs: int
+    muscle_iterations: int
+    muscle_epochs: int
+
+
+def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> Choice:
+    """Check the options against each other and the dataset, then choose what they leave open.
+
+    Raises:
+        AutosegError: see :func:`plan`.
+    """
+    if problem := find_problem(fingerprint):
+        raise AutosegError(
+            f"edd_muscle cannot be used here: {problem}",
+            where=fingerprint.dataset,
+            expected="one label beside the background, and lesions",
+            fix="use the planner unet, or change labels and masks",
+        )
+    muscle = _has_muscle(options)
+    field = _receptive_field(options)
+    size = _size(options, field)
+    budget_gb = budget.memory_gb or DEFAULT_MEMORY_GB
+    width = _choose_width(options, size, budget_gb)
+    lesions = find_lesions(fingerprint, options.spacing_mm)
+    iterations = math.ceil(TRAINED_SHARE * lesions.pixels / options.batch_size)
+    candidates = math.ceil(TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE)
+    muscle_iterations = math.ceil(candidates / MUSCLE_BATCH)
+    return Choice(
+        network=_network(options, field, width),
+        receptive_field=field,
+        muscle=muscle,
+        width=width,
+        memory_gb=memory_gb(options, size, width),
+        budget_gb=budget_gb,
+        lesions=lesions,
+        iterations=iterations,
+        epochs=options.epochs or _epochs(ITERATIONS, iterations, EPOCHS),
+        muscle_iterations=muscle_iterations,
+        muscle_epochs=options.muscle_epochs or _epochs(MUSCLE_ITERATIONS, muscle_iterations, MUSCLE_EPOCHS),
+    )
+
+
+def _epochs(total: int, iterations: int, bounds: tuple[int, int]) -> int:
+    """As many passes as make up ``total`` iterations, within bounds."""
+    low, high = bounds
+    return min(max(round(total / iterations), low), high)
+
+
+def _has_muscle(options: EDDMuscleOptions) -> bool:
+    """Whether MUSCLE Net follows; options that need it are refused where it does not."""
+    if options.muscle and options.network != "edd":
+        raise AutosegError(
+            f"MUSCLE Net follows EDD Net only, not the network '{options.network}' of the comparison",
+            found=f"planner.network={options.network}, planner.muscle={options.muscle}",
+            fix="leave planner.muscle out, or planner.network",
+        )
+    muscle = options.network == "edd" and options.muscle is not False
+    without = {
+        "cross_fitting": options.cross_fitting,
+        "muscle_epochs": options.muscle_epochs is not None,
+        "probability_windows": options.probability_windows != 1,
+    }
+    wanted = [f"planner.{name}={getattr(options, name)}" for name, is_set in without.items() if is_set]
+    if wanted and not muscle:
+        off = f"planner.network={options.network}" if options.network != "edd" else "planner.muscle=off"
+        raise AutosegError(
+            "there is an option for MUSCLE Net, and the plan has none",
+            found=f"{', '.join(wanted)} with {off}",
+            expected="these options with EDD Net and MUSCLE Net only",
+            fix="leave one of them out",
+        )
+    return muscle
+
+
+def _receptive_field(options: EDDMuscleOptions) -> int:
+    """In pixels; where it can be chosen and is not, that of the patch's highest Dice, the larger of equal ones."""
+    wanted, published = options.receptive_field, TABLE_3[options.patch_size]
+    if options.network in COMPARATORS:
+        field = COMPARATORS[options.network].receptive_field
+        if wanted not in (None, field):
+            raise AutosegError(
+                f"the network '{options.network}' has a receptive field of {field} pixels, as published",
+                found=f"planner.receptive_field={wanted}",
+                fix="leave planner.receptive_field out; with edd and deconvnet it can be chosen",
+            )
+        return field
+    if wanted is None:
+        return max(published, key=lambda field: (published[field], field))
+    if wanted not in published:
+        pairs = "; ".join(
+            f"patch {patch}: {', '.join(map(str, fields))}" for patch, fields in TABLE_3.items()
+        )
+        raise AutosegError(
+            f"the paper has no receptive field of {wanted} pixels with patches of {options.patch_size}",
+            found=f"planner.patch_size={options.patch_size}, planner.receptive_field={wanted}",
+            expected=f"a pair of Table 3: {pairs}",
+            fix="choose one of these, or leave planner.receptive_field out for the best one of the patch",
+        )
+    return wanted
+
+
+def _size(options: EDDMuscleOptions, field: int) -> Size:
+    if options.network in COMPARATORS:
+        return COMPARATORS[options.network].size
+    return DECONVNETS[field].edd if options.network == "edd" else DECONVNETS[field].single
+
+
+def _choose_width(options: EDDMuscleOptions, size: Size, budget_gb: float) -> int:
+    """The width that was set, or the largest of :data:`WIDTHS` that fits."""
+    widths = WIDTHS if options.width is None else (options.width,)
+    for width in widths:
+        if (need := memory_gb(options, size, width)) <= budget_gb:
+            return width
+    raise AutosegError(
+        f"{options.network} does not fit the memory",
+        found=f"{budget_gb:g} GB",
+        expected=f"at least {math.ceil(10 * need) / 10:g} GB, for width {width} and batches of "
+        f"{options.batch_size} patches of {options.patch_size} x {options.patch_size} pixels",
+        fix="give -gpu_memory_target a larger number, or planner.batch_size"
+        + (" or planner.width" if options.width else "")
+        + " a smaller one",
+    )
+
+
+def memory_gb(options: EDDMuscleOptions, size: Size, width: int) -> float:
+    """Memory of a training step in float32: activations in proportion to the batch's pixels, and the weights."""
+    wider = width / WIDTHS[0]
+    activations = size.elements_per_pixel * wider * options.batch_size * options.patch_size**2
+    return (activations + WEIGHT_COPIES * size.parameters * wider**2) * BYTES / 1e9
+
+
+def _network(options: EDDMuscleOptions, field: int, width: int) -> Named:
+    if options.network in COMPARATORS:
+        return Named(name=COMPARATORS[options.network].registered, arguments={"width": width})
+    arguments: dict[str, Any] = {"stacks": list(DECONVNETS[field].stacks), "width": width}
+    if options.network == "edd":
+        arguments |= {"branches": 2, "fusion": "mean_logits", "output": "refined"}
+    return Named(name=options.network, arguments=arguments)
+
+
+PLANNER = Planner(
+    name="edd_muscle",
+    summary="EDD Net and MUSCLE Net: acute lesions in thick DWI slices, small findings judged again",
+    match=match,
+    plan=plan,
+    options=EDDMuscleOptions,
+)

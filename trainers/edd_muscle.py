@@ -1,0 +1,98 @@
+"""EDD Net finds lesions, MUSCLE Net judges the small ones (Chen, Bentley and Rueckert 2017).
+
+Networks and losses are registered; here is what the two have to do with each other: the second learns from what the
+first finds in the training cases, and refines what it predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoseg.errors import AutosegError
+from autoseg.plan import Named
+from autoseg.postprocessing import muscle
+from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource, lesion_probability, windows
+from autoseg.training.trainer import Companion, Trainer, default_network
+
+KEY = "muscle"
+"""Of MUSCLE Net in ``Plan.networks``."""
+AT_ONCE = 1024  # patches in one pass of MUSCLE Net
+SMALLEST = 1e-7  # probabilities stay so far from 0 and 1 that their logits are finite
+
+
+def build_network(spec: Named, in_channels: int, out_channels: int) -> nn.Module:
+    """The registered network; MUSCLE Net's channels follow from the windows that it sees.
+
+    Raises:
+        AutosegError: several kinds of lesion.
+    """
+    if out_channels != 2:
+        raise AutosegError(
+            "edd_muscle knows lesion and background only",
+            found=f"{out_channels} outputs",
+            expected="one label beside the background, and no regions",
+            fix="use the planner unet, or merge the labels",
+        )
+    if spec.name != "muscle":
+        return default_network(spec, in_channels, out_channels)
+    seen = windows(spec.arguments)
+    channels = in_channels * len(seen["image_windows_px"]) + len(seen["probability_windows_px"])
+    own = {key: value for key, value in spec.arguments.items() if key not in seen}
+    return default_network(Named(name=spec.name, arguments=own), channels, out_channels)
+
+
+def judge_candidates(
+    logits: torch.Tensor,
+    image: torch.Tensor,
+    companions: Mapping[str, Companion],
+    *,
+    rule: str = "peak",
+    threshold: float = 0.5,
+    largest_px: int = muscle.LARGEST_PX,
+    connectivity: int = 8,
+    prior: float = 0.5,
+) -> torch.Tensor:
+    """MUSCLE Net's judgement of every small component, fused into the logits of its pixels.
+
+    A post-processing step on logits ``[2, z, y, x]`` and image ``[c, z, y, x]``, see
+    :data:`autoseg.training.trainer.Refinement`. Nothing changes where MUSCLE Net had nothing to learn from.
+
+    Args:
+        rule, prior: see :func:`autoseg.postprocessing.muscle.judge`.
+        threshold, largest_px, connectivity: see :func:`autoseg.postprocessing.muscle.find_candidates`.
+    """
+    companion = companions[KEY]
+    n_real, n_false = (companion.facts.get(name, 0) for name in (REAL, FALSE))
+    probability = lesion_probability(logits)
+    candidates = muscle.find_candidates(probability, threshold, largest_px, connectivity)
+    if not (n_real and n_false and len(candidates)):
+        return logits
+    seen = windows(companion.arguments)
+    patches = muscle.cut_patches(image.numpy(), probability, candidates.centres, **seen)
+    q = muscle.correct_prior(judgements(companion.network, patches), n_real, n_false)
+    fused, _ = muscle.judge(probability, candidates, q, rule, prior)
+    refined, inside = logits.clone(), torch.from_numpy(candidates.labels > 0)
+    p = torch.from_numpy(fused).double()[inside].clamp(SMALLEST, 1 - SMALLEST)
+    refined[0, inside], refined[1, inside] = (1 - p).log().float(), p.log().float()
+    return refined
+
+
+def judgements(network: nn.Module, patches: np.ndarray) -> np.ndarray:
+    """The probability ``[n]`` of each patch ``[n, c, size, size]`` that its candidate is real."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        logits = [network(part.to(device)).float().cpu() for part in torch.from_numpy(patches).split(AT_ONCE)]
+    return torch.cat(logits).softmax(1)[:, 1].numpy().astype(np.float64)
+
+
+TRAINER = Trainer(
+    name="edd_muscle",
+    summary="EDD Net and MUSCLE Net for acute lesions in DWI, and the networks they were compared with",
+    build_network=build_network,
+    refinements={"muscle": judge_candidates},
+    sources={"candidates": CandidateSource},
+)
