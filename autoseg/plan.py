@@ -130,9 +130,11 @@ class Stage(Strict):
         snapshots: epochs (counted from 1) after which the weights are kept as members of their own.
         keep: whether the weights of this stage take part in the prediction.
         leave_out: ``(k, n)`` trains on all cases of the fold but part k of n, counted from 0: every n-th case by name.
-            A later stage can learn from what this one predicts for the cases that it has not seen (cross-fitting).
+            The stage is validated on that part, and a later stage can learn from what this one predicts for cases that
+            it has not seen (cross-fitting).
         patience: ends the stage after so many epochs without a better validation Dice; its last weights are then
-            those of the best one. The validation score is too good for that; None trains all epochs.
+            those of the best one. With ``leave_out`` the fold's validation cases have no part in this choice; without
+            it their scores are too good. None trains all epochs. Only stages of the network ``main`` are validated.
     """
 
     name: str

@@ -54,13 +54,22 @@ class Registry:
             AutosegError: unknown name, or arguments that do not fit the builder's signature.
         """
         builder = self.get(name)
-        try:
-            inspect.signature(builder).bind(*args, **arguments)
-        except TypeError as error:
-            raise AutosegError(
-                f"the arguments do not fit the {self.kind} '{name}'",
-                found=f"{error}",
-                expected=str(inspect.signature(builder)),
-                fix="correct the arguments in the plan",
-            ) from None
+        refuse_misfits(f"the {self.kind} '{name}'", builder, *args, **arguments)
         return builder(*args, **arguments)
+
+
+def refuse_misfits(what: str, function: Callable[..., Any], *args: Any, **arguments: Any) -> None:
+    """Explain arguments that a function does not take; their values do not matter.
+
+    Raises:
+        AutosegError: unknown or missing arguments.
+    """
+    try:
+        inspect.signature(function).bind(*args, **arguments)
+    except TypeError as error:
+        raise AutosegError(
+            f"the arguments do not fit {what}",
+            found=f"{error}",
+            expected=str(inspect.signature(function)),
+            fix="correct the arguments in the plan",
+        ) from None

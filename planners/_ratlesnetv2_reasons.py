@@ -24,9 +24,7 @@ def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choic
         Reason(
             what="preprocessing.transpose",
             value=", ".join("zyx"[axis] for axis in axes),
-            why="the slices come first"
-            if axes == (0, 1, 2)
-            else f"{'zyx'[axes[0]]} has the largest spacing and counts as the slices",
+            why="the slices come first" if axes == (0, 1, 2) else f"the slices lie along {'zyx'[axes[0]]}",
         ),
         Reason(
             what="preprocessing.crop_to_nonzero",

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from autoseg.errors import AutosegError
-from autoseg.fingerprint import CaseFingerprint, Fingerprint
+from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
     Augmentation,
     Inference,
@@ -36,7 +36,6 @@ from autoseg.planning import Budget, Match, Planner
 
 FITS, MISFIT = 0.9, 0.15
 """The scores for the published kind of data, and for data that differ from it in one way (below that of ``unet``)."""
-SMALLEST_HEAD_MM = 100  # below it no human head
 HEAD_MM = (150, 300)
 THICK = 2.5
 """Slices are thick when they are at least so many times as far apart as the pixels; 3.3 to 4.6 times in the paper."""
@@ -49,16 +48,24 @@ WIDTHS = (32, 24, 16, 8)
 
 SMALL_PX = 60
 """MUSCLE Net judges components of at most so many pixels: 99 % of EDD Net's false ones in the paper's validation."""
-SMALL_SUBJECT_PX = 37
-"""A subject with a smaller mean lesion is one of the paper's "small" ones (Table 5)."""
 TRAINED_SHARE = 0.8
 """Of the cases, in one of five folds; only the length of the training is estimated from it."""
 ITERATIONS, EPOCHS = 20_000, (10, 1000)
+PATIENCE, HELD_BACK, FEWEST_CASES = 10, (0, 5), 12
+"""Epochs without a better Dice in the cases that are held back for it, one in five; not with fewer cases than these."""
 MUSCLE_ITERATIONS, MUSCLE_EPOCHS = 1000, (50, 300)
 CANDIDATES_PER_CASE = 10
-"""Guessed: the paper has 3.78 false components in a training scan (Table 4), and about as many small real ones or
-more."""
+"""A guess: 3.78 false components in a training scan of the paper (Table 4), and some more small real ones."""
 MUSCLE_BATCH = 128
+MUSCLE_NET: dict[str, Any] = {
+    "patch_size": 16,
+    "width": 32,
+    "dropout": 0.5,
+    "image_windows_px": [16, 32, 64],
+    "probability_windows_px": [16],
+}
+CANDIDATES = {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
+"""Which components are candidates: the same in training and prediction."""
 
 TABLE_3 = {
     32: {18: 0.36, 32: 0.36},
@@ -131,11 +138,8 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
             Dice there when left out.
         width: feature maps of the finest resolution; 32 or as many as fit the memory when left out.
         batch_size: patches in a batch.
-        epochs: passes over all lesion pixels; by the number of pixels when left out.
-        muscle: whether MUSCLE Net follows; with ``edd`` alone, and there by default.
-        muscle_epochs: passes over all candidates; by the number of cases when left out.
+        muscle: whether MUSCLE Net follows EDD Net; the other networks are always alone.
         cross_fitting: MUSCLE Net learns from what EDD Nets find in cases that they have not seen.
-        probability_windows: 1 shows MUSCLE Net the probability at the finest scale (4 channels), 3 at all three (6).
         spacing_mm: pixels of the working grid; slices stay.
     """
 
@@ -144,11 +148,8 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
     receptive_field: int | None = None
     width: int | None = Field(None, ge=1)
     batch_size: int = Field(128, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    muscle: bool | None = None
-    muscle_epochs: int | None = Field(None, ge=1)
+    muscle: bool = True
     cross_fitting: bool = False
-    probability_windows: Literal[1, 3] = 1
     spacing_mm: float = Field(1.6, ge=0.2, le=5)
 
 
@@ -159,22 +160,16 @@ def match(fingerprint: Fingerprint) -> Match:
     """Made for one DWI channel of human heads in thick slices, with one kind of lesion."""
     if problem := find_problem(fingerprint):
         return Match(0.0, problem)
-    extent, ratio = slice_extent_mm(fingerprint), slice_ratio(fingerprint)
-    if extent < SMALLEST_HEAD_MM:
-        return Match(0.0, f"made for human heads; the slices span {extent:.0f} mm")
-    low, high = HEAD_MM
-    thin = (
-        ""
-        if ratio >= THICK
-        else f"slices only {ratio:.1f} times as far apart as the pixels (under {THICK:g})"
-    )
-    head = "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)"
-    misfits = [text for text in (_other_channels(fingerprint.channel_names), thin, head) if text]
-    if misfits:
+    extent, (apart, thick), (low, high) = slice_extent_mm(fingerprint), _slice_distance(fingerprint), HEAD_MM
+    misfits = [
+        _other_channels(fingerprint.channel_names),
+        "" if thick else f"{apart} (under {THICK:g})",
+        "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)",
+    ]
+    if misfits := [text for text in misfits if text]:
         why = f"made for one DWI channel of human heads in thick slices; here {', '.join(misfits)}"
         return Match(round(MISFIT / len(misfits), 2), why)
-    why = f"one DWI channel of human heads ({extent:.0f} mm), slices {ratio:.1f} times as far apart as the pixels"
-    return Match(FITS, why)
+    return Match(FITS, f"one DWI channel of human heads ({extent:.0f} mm), {apart}")
 
 
 def find_problem(fingerprint: Fingerprint) -> str:
@@ -210,10 +205,14 @@ def _other_channels(names: Sequence[str]) -> str:
     return "" if is_dwi(names[0]) else f"{names[0]} instead of DWI"
 
 
-def slice_ratio(fingerprint: Fingerprint) -> float:
-    """How many times as far apart slices are as pixels, by the medians."""
-    spacing = sorted(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm)
-    return spacing[2] / spacing[1]
+def _slice_distance(fingerprint: Fingerprint) -> tuple[str, bool]:
+    """How far slices are apart in the median case, in words, and whether they are thick; single ones are."""
+    across, *plane = slices_first(fingerprint)
+    if fingerprint.summary.shape[across].max == 1:
+        return "single slices", True
+    spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
+    ratio = spacing[across] / max(spacing[axis] for axis in plane)
+    return f"slices {ratio:.1f} times as far apart as the pixels", ratio >= THICK
 
 
 def slice_extent_mm(fingerprint: Fingerprint) -> float:
@@ -237,7 +236,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
     choice = decide(fingerprint, budget, options)
     networks = {"main": choice.network}
     if choice.muscle:
-        networks["muscle"] = _muscle_network(options)
+        networks["muscle"] = Named(name="muscle", arguments=dict(MUSCLE_NET))
     return Plan(
         planner="edd_muscle",
         planner_options=options.model_dump(mode="json"),
@@ -272,7 +271,7 @@ def _recipe(options: EDDMuscleOptions, choice: Choice) -> Recipe:
         ]
         finders = [stage.name for stage in parts or [first]]
         stages += [*parts, _muscle_stage(choice, finders)]
-        steps = [Named(name="muscle", arguments={"rule": "peak", **_candidates()})]
+        steps = [Named(name="muscle", arguments={"rule": "peak", **CANDIDATES})]
     return Recipe(
         stages=stages,
         members=1,
@@ -296,6 +295,8 @@ def _main_stage(options: EDDMuscleOptions, choice: Choice) -> Stage:
         schedule=Named(name="constant"),
         sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum"}),
         augmentation=Augmentation(name="nnunet", mirror_axes=(2,), arguments=_rotation_only()),
+        leave_out=HELD_BACK if choice.stops_early else None,
+        patience=PATIENCE if choice.stops_early else None,
     )
 
 
@@ -311,26 +312,9 @@ def _muscle_stage(choice: Choice, finders: Sequence[str]) -> Stage:
         loss=Named(name="edd_muscle"),
         optimiser=_optimiser(),
         schedule=Named(name="constant"),
-        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **_candidates()}),
+        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **CANDIDATES}),
         augmentation=Augmentation(name="none", mirror_axes=()),
     )
-
-
-def _muscle_network(options: EDDMuscleOptions) -> Named:
-    scales = [16, 32, 64]
-    arguments = {
-        "patch_size": 16,
-        "width": 32,
-        "dropout": 0.5,
-        "image_windows_px": scales,
-        "probability_windows_px": scales[: options.probability_windows],
-    }
-    return Named(name="muscle", arguments=arguments)
-
-
-def _candidates() -> dict[str, Any]:
-    """Which components are candidates: the same in training and prediction."""
-    return {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
 
 
 def _optimiser() -> Named:
@@ -339,7 +323,7 @@ def _optimiser() -> Named:
 
 def _rotation_only() -> dict[str, Any]:
     """All other transforms of the augmentation are off; flips follow its ``mirror_axes``."""
-    others = (
+    others = [
         "scaling",
         "noise",
         "blur",
@@ -348,57 +332,26 @@ def _rotation_only() -> dict[str, Any]:
         "low_resolution",
         "gamma_inverted",
         "gamma",
-    )
+    ]
     return {"rotation_p": 1.0, "rotation_degrees": [-180, 180], **{f"{name}_p": 0.0 for name in others}}
 
 
 # ------------------------------------------------------------------------------------------------ what is chosen
 
 
-@dataclass(frozen=True)
-class Lesions:
-    """The lesions of the fingerprint on the working grid.
+def lesion_sizes(fingerprint: Fingerprint, spacing_mm: float) -> tuple[float, ...]:
+    """The sizes of all lesions in pixels of the working grid, ascending.
 
     A lesion is a component of the volume, its size that of all its slices together; the fingerprint does not know the
     sizes in each slice, which are smaller.
-
-    Attributes:
-        sizes_px: of every lesion, in pixels of the working grid, ascending.
-        case_means_px: mean of the sizes, for each case that has a lesion.
     """
-
-    sizes_px: tuple[float, ...]
-    case_means_px: tuple[float, ...]
-
-    @property
-    def pixels(self) -> float:
-        """Lesion pixels of all cases."""
-        return sum(self.sizes_px)
-
-    @property
-    def n_small(self) -> int:
-        """Lesions that surely have at most :data:`SMALL_PX` pixels in each slice."""
-        return sum(size <= SMALL_PX for size in self.sizes_px)
-
-    @property
-    def n_small_cases(self) -> int:
-        """Cases that surely are among the paper's small ones."""
-        return sum(mean < SMALL_SUBJECT_PX for mean in self.case_means_px)
-
-
-def find_lesions(fingerprint: Fingerprint, spacing_mm: float) -> Lesions:
-    """The lesions in pixels of ``spacing_mm``, within slices as the planner sets them."""
     _, *plane = slices_first(fingerprint)
-    by_case = [_lesion_sizes(case, plane, spacing_mm) for case in fingerprint.cases]
-    return Lesions(
-        sizes_px=tuple(sorted(size for sizes in by_case for size in sizes)),
-        case_means_px=tuple(sum(sizes) / len(sizes) for sizes in by_case if sizes),
-    )
-
-
-def _lesion_sizes(case: CaseFingerprint, plane: Sequence[int], spacing_mm: float) -> list[float]:
-    pixel = math.prod(case.spacing_mm[axis] for axis in plane) / spacing_mm**2
-    return [voxels * pixel for voxels in case.lesions.component_voxels]
+    sizes = [
+        voxels * math.prod(case.spacing_mm[axis] for axis in plane) / spacing_mm**2
+        for case in fingerprint.cases
+        for voxels in case.lesions.component_voxels
+    ]
+    return tuple(sorted(sizes))
 
 
 @dataclass(frozen=True)
@@ -409,26 +362,23 @@ class Choice:
         network: the one that predicts, with its arguments.
         receptive_field: its receptive field in pixels.
         muscle: whether MUSCLE Net follows.
-        width: feature maps of the finest resolution.
         memory_gb, budget_gb: estimated, and there.
-        lesions: on the working grid.
-        iterations: batches in an epoch of the first stage, estimated.
-        epochs: of the first stage.
-        muscle_iterations: batches in an epoch of MUSCLE Net, estimated.
+        lesions_px: see :func:`lesion_sizes`.
+        iterations, epochs: of the first stage; batches in an epoch are estimated.
         muscle_epochs: of MUSCLE Net.
+        stops_early: whether some training cases are held back to say when the first stage ends.
     """
 
     network: Named
     receptive_field: int
     muscle: bool
-    width: int
     memory_gb: float
     budget_gb: float
-    lesions: Lesions
+    lesions_px: tuple[float, ...]
     iterations: int
     epochs: int
-    muscle_iterations: int
     muscle_epochs: int
+    stops_early: bool
 
 
 def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> Choice:
@@ -444,27 +394,24 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
             expected="one label beside the background, and lesions",
             fix="use the planner unet, or change labels and masks",
         )
-    muscle = _has_muscle(options)
     field = _receptive_field(options)
     size = _size(options, field)
     budget_gb = budget.memory_gb or DEFAULT_MEMORY_GB
     width = _choose_width(options, size, budget_gb)
-    lesions = find_lesions(fingerprint, options.spacing_mm)
-    iterations = math.ceil(TRAINED_SHARE * lesions.pixels / options.batch_size)
-    candidates = math.ceil(TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE)
-    muscle_iterations = math.ceil(candidates / MUSCLE_BATCH)
+    lesions_px = lesion_sizes(fingerprint, options.spacing_mm)
+    iterations = math.ceil(TRAINED_SHARE * sum(lesions_px) / options.batch_size)
+    candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
     return Choice(
         network=_network(options, field, width),
         receptive_field=field,
-        muscle=muscle,
-        width=width,
+        muscle=_has_muscle(options),
         memory_gb=memory_gb(options, size, width),
         budget_gb=budget_gb,
-        lesions=lesions,
+        lesions_px=lesions_px,
         iterations=iterations,
-        epochs=options.epochs or _epochs(ITERATIONS, iterations, EPOCHS),
-        muscle_iterations=muscle_iterations,
-        muscle_epochs=options.muscle_epochs or _epochs(MUSCLE_ITERATIONS, muscle_iterations, MUSCLE_EPOCHS),
+        epochs=_epochs(ITERATIONS, iterations, EPOCHS),
+        muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
+        stops_early=len(fingerprint.cases) >= FEWEST_CASES,
     )
 
 
@@ -475,26 +422,13 @@ def _epochs(total: int, iterations: int, bounds: tuple[int, int]) -> int:
 
 
 def _has_muscle(options: EDDMuscleOptions) -> bool:
-    """Whether MUSCLE Net follows; options that need it are refused where it does not."""
-    if options.muscle and options.network != "edd":
+    """Whether MUSCLE Net follows; cross-fitting is for it alone."""
+    muscle = options.network == "edd" and options.muscle
+    if options.cross_fitting and not muscle:
+        alone = "planner.muscle=false" if options.network == "edd" else f"planner.network={options.network}"
         raise AutosegError(
-            f"MUSCLE Net follows EDD Net only, not the network '{options.network}' of the comparison",
-            found=f"planner.network={options.network}, planner.muscle={options.muscle}",
-            fix="leave planner.muscle out, or planner.network",
-        )
-    muscle = options.network == "edd" and options.muscle is not False
-    without = {
-        "cross_fitting": options.cross_fitting,
-        "muscle_epochs": options.muscle_epochs is not None,
-        "probability_windows": options.probability_windows != 1,
-    }
-    wanted = [f"planner.{name}={getattr(options, name)}" for name, is_set in without.items() if is_set]
-    if wanted and not muscle:
-        off = f"planner.network={options.network}" if options.network != "edd" else "planner.muscle=off"
-        raise AutosegError(
-            "there is an option for MUSCLE Net, and the plan has none",
-            found=f"{', '.join(wanted)} with {off}",
-            expected="these options with EDD Net and MUSCLE Net only",
+            "cross-fitting is for MUSCLE Net, and the plan has none",
+            found=f"planner.cross_fitting=true with {alone}",
             fix="leave one of them out",
         )
     return muscle

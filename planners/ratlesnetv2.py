@@ -358,10 +358,15 @@ def _network(options: RatLesNetV2Options, saving: bool) -> Named:
 
 
 def slices_first(fingerprint: Fingerprint) -> tuple[int, int, int]:
-    """The file axis with the largest spacing comes first; the others keep their order."""
+    """The file axis across the slices comes first, the others keep their order.
+
+    It is the one with the largest spacing; that of single slices is the one along which no image has a second voxel.
+    """
+    single = [axis for axis, n in enumerate(fingerprint.summary.shape) if n.max == 1]
     spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
     thick = int(np.argmax(spacing)) if max(spacing) > 1.01 * sorted(spacing)[1] else 0
-    return (thick, *(axis for axis in range(3) if axis != thick))  # type: ignore[return-value]
+    across = single[0] if len(single) == 1 else thick
+    return (across, *(axis for axis in range(3) if axis != across))  # type: ignore[return-value]
 
 
 PLANNER = Planner(

@@ -22,6 +22,7 @@ from autoseg.cli import (
     train,
 )
 from autoseg.dataset.imageio import read_channels
+from autoseg.inference.model import open_model
 from autoseg.inference.predictor import Predictor
 
 pytestmark = pytest.mark.slow
@@ -33,8 +34,8 @@ TINY = [
     "planner.width=8",
     "planner.spacing_mm=5",
     "planner.batch_size=16",
-    "planner.epochs=2",
-    "planner.muscle_epochs=2",
+    "stages.edd.epochs=2",
+    "stages.muscle.epochs=2",
     "stages.edd.iterations_per_epoch=30",
     "validation.cases=1",
     "validation.every=2",
@@ -179,27 +180,17 @@ def test_a_bundle_holds_both_networks(trained, tmp_path):
     assert predict.main(["-i", images, "-o", str(tmp_path / "masks"), "-d", "912", "-device", "cpu"]) == 1
 
 
-def test_without_false_candidates_the_training_goes_on_without_the_second_network(root, capfd):
-    """Candidates of no pixel at all: there are none."""
-    settings = [
-        "stages.muscle.sampling.arguments.threshold=0.999999",
-        "postprocessing.muscle.arguments.threshold=0.5",
-    ]
-    assert train.main(["912", "0", "-device", "cpu", "--set", *settings]) == 0
-    text = capfd.readouterr().err
-    assert "stage muscle of member 0 is not trained" in text
-    with_step, without = predicted(root, "with"), predicted(root, "without", "postprocessing.muscle=off")
-    assert all(np.array_equal(with_step[name], without[name]) for name in with_step)
-
-
 def test_cross_fitting_trains_two_more_networks_and_keeps_neither(root):
-    settings = ["planner.cross_fitting=true", *(s for s in TINY if "iterations" not in s)]
-    parts = [f"stages.{name}.iterations_per_epoch=6" for name in ("edd", "edd_part0", "edd_part1")]
+    settings = ["planner.cross_fitting=true", *TINY, "stages.edd.iterations_per_epoch=6"]
+    parts = [f"stages.edd_part{k}.{name}" for k in (0, 1) for name in ("epochs=2", "iterations_per_epoch=6")]
     arguments = ["-d", "912", "-pl", "edd_muscle", "-p", "cross", "-np", "1", "--set", *settings, *parts]
     assert plan_and_preprocess.main(arguments) == 0
     assert train.main(["912", "0", "-p", "cross", "-device", "cpu"]) == 0
     folder = root / "results" / DATASET / "edd_muscle__cross" / "fold_0" / "weights"
-    assert {path.name for path in folder.glob("*edd_part?.safetensors")}
+    assert len(list(folder.glob("member0.edd_part?.safetensors"))) == 2
+    assert [path.name for path in open_model(folder.parents[1]).weights] == [
+        f"member0.{stage}.safetensors" for stage in STAGES
+    ]
     images = str(root / "raw" / DATASET / "imagesTs")
     assert (
         predict.main(["-i", images, "-o", str(root / "m"), "-d", "912", "-p", "cross", "-device", "cpu"]) == 0

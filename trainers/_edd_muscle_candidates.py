@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,18 @@ from autoseg import messages
 from autoseg.dataset.folds import left_out
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
+from autoseg.plan import Plan, Stage
 from autoseg.postprocessing import muscle
+from autoseg.registry import refuse_misfits
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.loader import Batch
 from autoseg.training.trainer import SourceContext
 
 REAL, FALSE = "real_candidates", "false_candidates"
 """Names of the facts that are kept with the weights of MUSCLE Net."""
+
+Drawn = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]
+"""Patches ``[b, c, size, size]``, label values ``[b]`` and cases of a batch, in the memory of the CPU."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,15 @@ def windows(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def lesion_probability(logits: torch.Tensor) -> np.ndarray:
     """Logits ``[k, z, y, x]``, background first, to the probability ``[z, y, x]`` of any lesion."""
-    return logits.softmax(0)[1:].sum(0).numpy()
+    lesion = logits.softmax(0)[1:]
+    return (lesion[0] if len(lesion) == 1 else lesion.sum(0)).numpy()
 
 
 class CandidateSource:
     """Batches of candidates, one half real and one half false; a :class:`autoseg.training.trainer.Source`.
 
-    The stage's ``sampling.arguments``: ``stages`` (the stages whose networks find the candidates, each in the cases
-    that it has left out, or in all), ``threshold``, ``largest_px``, ``connectivity`` (see
+    The stage's ``sampling.arguments``: ``stages`` (the stages whose networks find the candidates: one in all cases, or
+    several, each in the cases that it has left out), ``threshold``, ``largest_px``, ``connectivity`` (see
     :func:`autoseg.postprocessing.muscle.find_candidates`). One epoch has as many samples as there are candidates.
 
     Args:
@@ -71,7 +78,7 @@ class CandidateSource:
 
     def __init__(self, context: SourceContext) -> None:
         self.context = context
-        found = list(_find(context))
+        found = _find(context)
         self.patches = np.concatenate([f.patches for f in found])
         self.owners = [f.case for f in found for _ in f.real]
         real = np.concatenate([f.real for f in found])
@@ -79,101 +86,137 @@ class CandidateSource:
         n_real, n_false = (len(group) for group in self.groups)
         self.facts = {REAL: n_real, FALSE: n_false}
         self.iterations = math.ceil(len(real) / context.stage.batch_size)
-        self.nothing_to_learn = "" if n_real and n_false else _why_nothing(n_real, n_false, len(found))
+        self._ahead = ThreadPoolExecutor(1, "autoseg-candidates")
+        self._upcoming: dict[tuple[int, int], Future[Drawn]] = {}
+        self.nothing_to_learn = "" if n_real and n_false else _why_nothing(n_real, n_false, context)
+
+    @staticmethod
+    def check(plan: Plan, stage: Stage) -> None:
+        """Refuse what could not find candidates; see the class.
+
+        Raises:
+            AutosegError: other stages than earlier ones, or not one prediction of each case; unknown arguments.
+        """
+        refuse_misfits("the sampling 'candidates'", muscle.find_candidates, None, **_rules(stage))
+        _finders(plan, stage)
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """See :class:`autoseg.training.trainer.Source`."""
         for iteration in range(start_iteration, self.iterations):
             started = time.perf_counter()
-            drawn = [self._draw(epoch, index) for index in self._indices(iteration)]
-            images = torch.from_numpy(np.stack([patch for patch, _, _ in drawn]))
-            target = torch.tensor([value for _, value, _ in drawn], dtype=torch.int16)
+            images, target, cases = self._take(epoch, iteration)
             device = self.context.device
-            yield Batch(
-                images.to(device),
-                target.to(device),
-                tuple(case for _, _, case in drawn),
-                time.perf_counter() - started,
-            )
+            images, target = images.to(device), target.to(device)
+            yield Batch(images, target, cases, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """See :class:`autoseg.training.trainer.Source`."""
+        self._ahead.shutdown(cancel_futures=True)
+
+    def _take(self, epoch: int, iteration: int) -> Drawn:
+        """A batch; the one after it, also across epochs, is drawn while the network works on this one."""
+        wanted = (epoch, iteration)
+        ready = self._upcoming.pop(wanted, None) or self._ahead.submit(self._draw_batch, *wanted)
+        following = (epoch, iteration + 1) if iteration + 1 < self.iterations else (epoch + 1, 0)
+        self._upcoming = {following: self._ahead.submit(self._draw_batch, *following)}
+        return ready.result()
+
+    def _draw_batch(self, epoch: int, iteration: int) -> Drawn:
+        patches, values, cases = zip(
+            *(self._draw(epoch, index) for index in self._indices(iteration)), strict=True
+        )
+        return torch.from_numpy(np.stack(patches)), torch.tensor(values, dtype=torch.int16), cases
 
     def _indices(self, iteration: int) -> range:
         """The samples of a batch that are this process's, counted over the epoch."""
         size = self.context.stage.batch_size
         return range(iteration * size + self.context.rank, (iteration + 1) * size, self.context.world_size)
 
+    def _is_real(self, index: int) -> bool:
+        """The first half of every batch is real, so that processes which share a batch have as many of both kinds.
+
+        Of an odd number of samples the one in the middle is real in every other batch.
+        """
+        size = self.context.stage.batch_size
+        iteration, position = divmod(index, size)
+        return position < (size + (iteration + 1) % 2) // 2
+
     def _draw(self, epoch: int, index: int) -> tuple[np.ndarray, int, str]:
-        """One candidate, flipped and turned: patch, label value, case. Even samples are real, odd ones false."""
+        """One candidate, flipped and turned: patch, label value, case."""
         rng = generator(Purpose.CASE, (*self.context.seed_key, epoch, index))
-        group = self.groups[index % 2]
+        is_real = self._is_real(index)
+        group = self.groups[0 if is_real else 1]
         which = int(group[rng.integers(len(group))])
         patch = np.rot90(self.patches[which], int(rng.integers(4)), axes=(1, 2))
         patch = patch[..., ::-1] if rng.random() < 0.5 else patch
-        value = 0 if index % 2 else self.context.plan.label_set.values[0][0]
+        value = self.context.plan.label_set.values[0][0] if is_real else 0
         return np.ascontiguousarray(patch), value, self.owners[which]
 
 
-def _why_nothing(n_real: int, n_false: int, n_cases: int) -> str:
-    """Why there is nothing to learn: one kind of candidate is missing, or both."""
+def _why_nothing(n_real: int, n_false: int, context: SourceContext) -> str:
+    """Why there is nothing to learn: one kind of candidate is missing, or both. What a user can do about it."""
     counts = f"{n_real} real and {n_false} false" if n_real or n_false else "no"
     missing = "real ones" if n_false else "false ones" if n_real else "any"
+    seen = len(context.stage.sampling.arguments["stages"]) == 1 and not n_false
     return (
-        f"EDD Net has {counts} candidates in the {n_cases} training cases; without {missing} there is nothing to tell "
-        "apart, and predictions stay as EDD Net makes them"
+        f"EDD Net has {counts} candidates in the {len(context.cases)} training cases; without {missing} there is "
+        "nothing to tell apart, and predictions stay as EDD Net makes them"
+        + "; planner.cross_fitting=true looks in cases that it has not learnt from"
+        * seen
     )
 
 
-def _find(context: SourceContext) -> Iterator[Found]:
+def _find(context: SourceContext) -> list[Found]:
     """The candidates of every training case, in the order of their names."""
-    arguments = dict(context.stage.sampling.arguments)
-    finders = _finders(context, arguments.pop("stages", ()))
-    messages.info(
-        f"stage {context.stage.name}: looking for candidates in {len(context.cases)} training cases"
-    )
+    say = messages.info if context.rank == 0 else lambda _: None
+    say(f"stage {context.stage.name}: looking for candidates in {len(context.cases)} training cases")
     found: dict[str, Found] = {}
-    for name, cases in finders.items():
-        network = context.network_of(name)
-        for case in cases:
+    finders = _finders(context.plan, context.stage)
+    for finder in finders:
+        network = context.network_of(finder.name)
+        for case in context.cases if len(finders) == 1 else left_out(context.cases, finder.leave_out):
             context.check_stop()
-            found[case] = _in_case(context, network, case, arguments)
+            found[case] = _in_case(context, network, case)
     n_real = sum(int(f.real.sum()) for f in found.values())
     n_false = sum(len(f.real) for f in found.values()) - n_real
-    messages.info(f"stage {context.stage.name}: {n_real} real and {n_false} false candidates")
-    return iter([found[case] for case in sorted(found)])
+    say(f"stage {context.stage.name}: {n_real} real and {n_false} false candidates")
+    return [found[case] for case in sorted(found)]
 
 
-def _finders(context: SourceContext, stages: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Stage to the cases in which its network finds candidates; together they are all cases of the stage."""
-    known = [stage.name for stage in context.plan.recipe.stages]
-    unknown = [name for name in stages if name not in known]
-    if unknown or not stages:
+def _finders(plan: Plan, stage: Stage) -> list[Stage]:
+    """The stages whose networks find candidates: one in all cases, or several, each in the part that it leaves out."""
+    names = [other.name for other in plan.recipe.stages]
+    known = names[: names.index(stage.name)]
+    wanted = list(stage.sampling.arguments.get("stages", ()))
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
         raise AutosegError(
-            f"stage '{context.stage.name}' does not say which stages find its candidates",
+            f"stage '{stage.name}' does not say which stages find its candidates",
             where="sampling.arguments.stages",
             found=", ".join(unknown) or "none",
             expected=f"earlier stages: {', '.join(known)}",
             fix="correct the plan",
         )
-    parts = {name: context.plan.stage(name).leave_out for name in stages}
-    finders = {
-        name: left_out(context.cases, part) if part is not None else context.cases
-        for name, part in parts.items()
-    }
-    covered = sorted(case for cases in finders.values() for case in cases)
-    if covered != sorted(context.cases):
+    finders = [plan.stage(name) for name in wanted]
+    parts = [finder.leave_out for finder in finders]
+    every_part = [(k, len(parts)) for k in range(len(parts))]
+    if len(parts) > 1 and (None in parts or sorted(parts) != every_part or stage.leave_out is not None):
         raise AutosegError(
-            f"the stages that find candidates for '{context.stage.name}' do not share the cases out",
+            f"the stages that find candidates for '{stage.name}' do not share the cases out",
             where="sampling.arguments.stages",
-            found=f"{len(covered)} predictions of {len(set(covered))} different cases",
-            expected=f"each of the {len(context.cases)} training cases once",
-            fix="name one stage without leave_out, or one for each part of leave_out",
+            found="leave_out of " + ", ".join(f"{s.name}: {s.leave_out}" for s in (*finders, stage)),
+            expected=f"{', '.join(map(str, every_part))}, and none of {stage.name}",
+            fix="name one stage, or one for each part of leave_out",
         )
     return finders
 
 
-def _in_case(context: SourceContext, network: nn.Module, case: str, arguments: Mapping[str, Any]) -> Found:
+def _rules(stage: Stage) -> dict[str, Any]:
+    """What is a candidate: arguments of :func:`autoseg.postprocessing.muscle.find_candidates`."""
+    return {key: value for key, value in stage.sampling.arguments.items() if key != "stages"}
+
+
+def _in_case(context: SourceContext, network: nn.Module, case: str) -> Found:
     """The candidates that a network finds in one case."""
     stored, plan = context.store.read(case), context.plan
     image = np.asarray(stored.image[...], np.float32)
@@ -188,7 +231,7 @@ def _in_case(context: SourceContext, network: nn.Module, case: str, arguments: M
         precision=plan.recipe.precision,
     )
     probability = lesion_probability(logits)
-    candidates = muscle.find_candidates(probability, **arguments)
+    candidates = muscle.find_candidates(probability, **_rules(context.stage))
     truth = np.any(list(plan.label_set.masks(stored.label[...]).values()), axis=0)
     spec = plan.networks[context.stage.network]
     patches = muscle.cut_patches(image, probability, candidates.centres, **windows(spec.arguments))

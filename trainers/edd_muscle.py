@@ -6,7 +6,7 @@ first finds in the training cases, and refines what it predicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def judge_candidates(
     :data:`autoseg.training.trainer.Refinement`. Nothing changes where MUSCLE Net had nothing to learn from.
 
     Args:
-        rule, prior: see :func:`autoseg.postprocessing.muscle.judge`.
+        rule, prior: see :func:`autoseg.postprocessing.muscle.fuse`.
         threshold, largest_px, connectivity: see :func:`autoseg.postprocessing.muscle.find_candidates`.
     """
     companion = companions[KEY]
@@ -74,11 +74,20 @@ def judge_candidates(
     seen = windows(companion.arguments)
     patches = muscle.cut_patches(image.numpy(), probability, candidates.centres, **seen)
     q = muscle.correct_prior(judgements(companion.network, patches), n_real, n_false)
-    fused, _ = muscle.judge(probability, candidates, q, rule, prior)
-    refined, inside = logits.clone(), torch.from_numpy(candidates.labels > 0)
-    p = torch.from_numpy(fused).double()[inside].clamp(SMALLEST, 1 - SMALLEST)
-    refined[0, inside], refined[1, inside] = (1 - p).log().float(), p.log().float()
-    return refined
+    return with_probability(logits, candidates.pixels, muscle.fuse(probability, candidates, q, rule, prior))
+
+
+judge_candidates.needs = (KEY,)
+
+
+def with_probability(
+    logits: torch.Tensor, pixels: Sequence[np.ndarray], probability: np.ndarray
+) -> torch.Tensor:
+    """Logits ``[2, z, y, x]`` that stand for other probabilities ``[m]`` of lesion at some pixels (z, y, x)."""
+    p = torch.from_numpy(probability).float().double().clamp(SMALLEST, 1 - SMALLEST)
+    changed, where = logits.clone(), tuple(map(torch.from_numpy, pixels))
+    changed[0][where], changed[1][where] = (1 - p).log().float(), p.log().float()
+    return changed
 
 
 def judgements(network: nn.Module, patches: np.ndarray) -> np.ndarray:

@@ -93,7 +93,8 @@ def _main(arguments: argparse.Namespace) -> None:
             model_name=arguments.model_name,
         )
     with opened(source) as folder:
-        model = open_model(folder, arguments.folds, arguments.checkpoint)
+        overrides = common.parse_overrides(arguments.overrides)
+        model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
         cases = list_images(arguments.images, model.info)  # wrong input is said before torch is loaded
 
         from autoseg.inference.folder import predict_cases
@@ -101,13 +102,7 @@ def _main(arguments: argparse.Namespace) -> None:
 
         _use_all_cores()
         mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
-        predictor = Predictor(
-            model,
-            device=arguments.device,
-            mirror=mirror,
-            step=arguments.step_size,
-            overrides=common.parse_overrides(arguments.overrides),
-        )
+        predictor = Predictor(model, device=arguments.device, mirror=mirror, step=arguments.step_size)
         messages.info(
             f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
             f"{_count(predictor.n_members, 'network')}, on {predictor.device}"

@@ -198,11 +198,13 @@ class LabelSet:
         Args:
             scores: logits ``[k, z, y, x]``; for plain classes any monotone function of them does as well.
         """
-        if self.writes is None:
-            winner = scores.argmax(0)
-            table = np.array([0, *(v[0] for v in self.values)], np.uint8)
-            return table[winner]
         mask = np.zeros(scores.shape[1:], np.uint8)
+        if self.writes is None:  # argmax(0), which numpy takes ten times as long for
+            largest = scores[0]
+            for score, values in zip(scores[1:], self.values, strict=True):
+                np.putmask(mask, score > largest, values[0])
+                largest = np.maximum(largest, score)
+            return mask
         for score, value in zip(scores, self.writes, strict=True):
-            mask[score > 0] = value
+            np.putmask(mask, score > 0, value)
         return mask

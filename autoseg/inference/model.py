@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from autoseg import messages, paths
 from autoseg.dataset.schema import DatasetJson
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_file, hash_json, read_json, read_model, validate
-from autoseg.plan import PLAN_VERSION, Plan
+from autoseg.plan import PLAN_VERSION, Plan, apply_overrides
 
 Checkpoint = Literal["final", "best"]
 
@@ -52,14 +52,14 @@ def expected_members(plan: Plan, checkpoint: Checkpoint) -> list[MemberFiles]:
 
     For each member and each stage that is kept: its last (or best) weights and its snapshots. A snapshot after
     the last epoch is the last weights and counts once. Companions are the last kept stages of their networks; these
-    have no best weights, since only the predicting network is validated.
+    have no best weights, since only the predicting network is validated. Where the plan has no post-processing, nothing
+    asks for them.
     """
     kept = [stage for stage in plan.recipe.stages if stage.keep]
+    asked = [s for s in kept if s.network != PREDICTING_NETWORK] if plan.recipe.postprocessing else []
     members = []
     for member in range(plan.recipe.members):
-        others = {
-            s.network: weight_file_name(s.name, member) for s in kept if s.network != PREDICTING_NETWORK
-        }
+        others = {stage.network: weight_file_name(stage.name, member) for stage in asked}
         for stage in kept:
             if stage.network == PREDICTING_NETWORK:
                 earlier = [epoch for epoch in stage.snapshots if epoch != stage.epochs]
@@ -67,6 +67,42 @@ def expected_members(plan: Plan, checkpoint: Checkpoint) -> list[MemberFiles]:
                 names.append(weight_file_name(stage.name, member, best=checkpoint == "best"))
                 members += [MemberFiles(name, others) for name in names]
     return members
+
+
+PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
+"""Fields of the recipe that only change how a model predicts; fewer members are the first ones."""
+
+
+def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
+    """The plan of a model with other settings for its prediction; the same object without any.
+
+    Args:
+        plan: it is not changed.
+        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION` and for the
+            arguments of networks: which of several outputs counts, for example. Weights must fit the network still.
+
+    Raises:
+        AutosegError: a path that does not exist, or one that could only change the training.
+    """
+    if not overrides:
+        return plan
+    changed = apply_overrides(plan, dict(overrides))
+    if (found := _trained(changed)) != (before := _trained(plan)):
+        raise AutosegError(
+            "these settings cannot be changed for a prediction",
+            found=", ".join(sorted(overrides)),
+            expected=f"{', '.join(PREDICTION)}, or networks.NAME.arguments",
+            fix="leave them out; changed in the training: "
+            + ", ".join(sorted(key for key in before if before[key] != found[key])),
+        )
+    return changed
+
+
+def _trained(plan: Plan) -> dict[str, Any]:
+    """What the training of a model followed, without the arguments of its networks."""
+    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
+    content |= plan.recipe.model_dump(mode="json", exclude=set(PREDICTION))
+    return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}
 
 
 def read_plan(folder: Path) -> Plan:
@@ -118,6 +154,8 @@ class Model:
     Attributes:
         folder: of the model.
         plan, info: plan.json and dataset.json.
+        plan_hash: of plan.json as it was written, without the fields that a later autoseg has added.
+        overrides: changes to how the plan predicts, see :func:`overridden`; ``plan`` is without them.
         checkpoint: which weights of each stage.
         folds: by name, ``0`` and up, or ``all``.
         members: the networks that predict, in order.
@@ -125,10 +163,12 @@ class Model:
 
     folder: Path
     plan: Plan
+    plan_hash: str
     info: DatasetJson
     checkpoint: Checkpoint
     folds: tuple[str, ...]
     members: tuple[Member, ...]
+    overrides: Mapping[str, Any]
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -140,11 +180,14 @@ class Model:
     def hash(self) -> str:
         """SHA-256 over the plan and the bytes of all weight files."""
         files = {path.relative_to(self.folder).as_posix(): hash_file(path) for path in self.weights}
-        return hash_json({"plan": hash_json(self.plan), "weights": files})
+        return hash_json({"plan": self.plan_hash, "weights": files})
 
 
 def open_model(
-    folder: Path, folds: Sequence[int | str] | None = None, checkpoint: Checkpoint = "final"
+    folder: Path,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: Checkpoint = "final",
+    overrides: Mapping[str, Any] | None = None,
 ) -> Model:
     """Find the weights of a model.
 
@@ -152,17 +195,20 @@ def open_model(
         folder: see the module.
         folds: numbers or ``all``; None takes every finished numbered fold, or ``all`` when there is none.
         checkpoint: ``final`` or ``best`` weights of each stage.
+        overrides: changes to how the plan predicts, see :func:`overridden`.
 
     Raises:
-        AutosegError: the folder is no model of this version; a fold or a weight file is missing.
+        AutosegError: the folder is no model of this version; a fold or a weight file is missing; overrides that do not
+            fit.
     """
-    folder = Path(folder)
+    folder, overrides = Path(folder), dict(overrides or {})
     plan = read_plan(folder)
+    plan_hash = hash_json(read_json(folder / "plan.json"))
     info = read_model(folder / "dataset.json", DatasetJson)
     if (folder / CARD).exists():
         card = read_json(folder / CARD)
         refuse_other_version(card, "bundle_version", BUNDLE_VERSION, where=str(folder / CARD), what="bundle")
-    expected = expected_members(plan, checkpoint)
+    expected = expected_members(overridden(plan, overrides), checkpoint)
     if not expected:
         raise AutosegError(
             f"no stage of the plan keeps weights of the network '{PREDICTING_NETWORK}'",
@@ -175,7 +221,7 @@ def open_model(
     members = tuple(
         _in_fold(folder / f"fold_{fold}" / "weights", files) for fold in chosen for files in expected
     )
-    model = Model(folder, plan, info, checkpoint, tuple(chosen), members)
+    model = Model(folder, plan, plan_hash, info, checkpoint, tuple(chosen), members, overrides)
     missing = [path for path in model.weights if not path.is_file()]
     if missing:
         raise _missing_weights(folder, missing, checkpoint)

@@ -18,11 +18,9 @@ from autoseg import messages, plugins, postprocessing, weights
 from autoseg.dataset.imageio import Geometry
 from autoseg.device import choose_device, lower_precision, place
 from autoseg.errors import AutosegError
-from autoseg.files import hash_json
 from autoseg.inference import fusion
-from autoseg.inference.model import Checkpoint, Member, Model, open_model
+from autoseg.inference.model import Checkpoint, Model, open_model, overridden
 from autoseg.inference.tiling import mirrorings, predict_logits
-from autoseg.plan import Plan, apply_overrides
 from autoseg.postprocessing import Segmentation
 from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
@@ -55,7 +53,8 @@ class Predictor:
         device: None takes CUDA where there is one, else the CPU.
         mirror: None mirrors except on a CPU, where it would take up to eight times as long.
         step: None takes the plan's.
-        overrides: changes to how the plan predicts, see :func:`overridden`.
+        overrides: changes to how the plan predicts, see :func:`autoseg.inference.model.overridden`; they come on top of
+            those that the model was opened with.
 
     Raises:
         AutosegError: the model is incomplete, damaged or of another version; its trainer is not installed.
@@ -72,9 +71,11 @@ class Predictor:
         step: float | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model if isinstance(model, Model) else open_model(Path(model), folds, checkpoint)
+        if not isinstance(model, Model):
+            model = open_model(Path(model), folds, checkpoint, overrides)
+        self.model, self._overrides = model, {**model.overrides, **(overrides or {})}
         self.device = device if isinstance(device, torch.device) else choose_device(device)
-        self.plan = overridden(self.model.plan, overrides or {})
+        self.plan = overridden(model.plan, self._overrides)
         self.labels = self.plan.label_set
         recipe = self.plan.recipe
         self._trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
@@ -88,7 +89,7 @@ class Predictor:
         )
         self._refuse_other_channels()
         own, refinements = self._trainer.postprocessing, self._trainer.refinements
-        postprocessing.check(recipe.postprocessing, own, refinements)
+        postprocessing.check(recipe, own, refinements)
         self._refinements = [step for step in recipe.postprocessing if step.name in refinements]
         self._steps = [step for step in recipe.postprocessing if step.name not in refinements]
         self._load_members()
@@ -107,7 +108,7 @@ class Predictor:
     def identity(self) -> dict[str, Any]:
         """What determines the result beside the image: the model and the options."""
         options = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self.options).items()}
-        changed = {"overrides": self.plan.overrides} if self.plan is not self.model.plan else {}
+        changed = {"overrides": self._overrides} if self._overrides else {}
         return {"model": self.model.hash, **options, **changed}
 
     def needs(self, what: str) -> bool:
@@ -239,13 +240,13 @@ class Predictor:
             file = self._read(member.main)
             weights.load_network(self._network, file.tensors, where=str(member.main))
             self._members.append(file.tensors)
-        self._companions = [self._load_companions(member) for member in self.model.members]
+        self._companions = self._load_companions()
         place(self._network, self.device, lower_precision(self.device, self.plan.recipe.precision)).eval()
         self._loaded = len(self._members) - 1
 
     def _read(self, path: Path) -> weights.WeightFile:
         """A weight file; one that another plan trained is said."""
-        file, plan_hash = weights.read(path), hash_json(self.model.plan)
+        file, plan_hash = weights.read(path), self.model.plan_hash
         if file.info.plan_hash != plan_hash:
             messages.warn(
                 f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is {plan_hash[:12]}: "
@@ -253,15 +254,18 @@ class Predictor:
             )
         return file
 
-    def _load_companions(self, member: Member) -> dict[str, Companion]:
-        """The networks that refine what a member predicts, if a step asks for any."""
-        companions = {}
-        for key, path in member.companions.items() if self._refinements else ():
-            spec, file = self.plan.networks[key], self._read(path)
-            network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
-            weights.load_network(network, file.tensors, where=str(path))
-            companions[key] = Companion(network.to(self.device).eval(), spec.arguments, file.info.facts)
-        return companions
+    def _load_companions(self) -> list[dict[str, Companion]]:
+        """For each member the networks that refine what it predicts, if a step asks for any; each file once."""
+        members = self.model.members if self._refinements else ()
+        files = {path: key for member in members for key, path in member.companions.items()}
+        loaded = {path: self._companion(key, path) for path, key in files.items()}
+        return [{key: loaded[path] for key, path in member.companions.items()} for member in members]
+
+    def _companion(self, key: str, path: Path) -> Companion:
+        spec, file = self.plan.networks[key], self._read(path)
+        network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
+        weights.load_network(network, file.tensors, where=str(path))
+        return Companion(network.to(self.device).eval(), spec.arguments, file.info.facts)
 
     def _use(self, index: int) -> None:
         """Put a member's weights into the network unless they are there."""
@@ -286,42 +290,6 @@ def _with_step(inference: Any, step: float) -> Any:
     return inference.model_copy(update={"step": step})
 
 
-PREDICTION = ("inference", "fusion", "postprocessing", "precision")
-"""Fields of the recipe that only change how a model predicts."""
-
-
-def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
-    """The plan of a model with other settings for its prediction; the same object without any.
-
-    Args:
-        plan: it is not changed.
-        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION` and for the
-            arguments of networks: which of several outputs counts, for example. Weights must fit the network still.
-
-    Raises:
-        AutosegError: a path that does not exist, or one that could only change the training.
-    """
-    if not overrides:
-        return plan
-    changed = apply_overrides(plan, dict(overrides))
-    if (found := _trained(changed)) != (before := _trained(plan)):
-        raise AutosegError(
-            "these settings cannot be changed for a prediction",
-            found=", ".join(sorted(overrides)),
-            expected=f"{', '.join(PREDICTION)}, or networks.NAME.arguments",
-            fix="leave them out; changed in the training: "
-            + ", ".join(sorted(key for key in before if before[key] != found[key])),
-        )
-    return changed
-
-
-def _trained(plan: Plan) -> dict[str, Any]:
-    """What the training of a model followed, without the arguments of its networks."""
-    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
-    content |= plan.recipe.model_dump(mode="json", exclude=set(PREDICTION))
-    return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}
-
-
 def predict(
     bundle: Path | str | Predictor,
     image: np.ndarray,
@@ -332,6 +300,7 @@ def predict(
     device: str | None = None,
     mirror: bool | None = None,
     step: float | None = None,
+    overrides: Mapping[str, Any] | None = None,
     return_probabilities: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segment one case that lies in memory.
@@ -341,7 +310,7 @@ def predict(
             options below are its own then).
         image: ``[c, z, y, x]`` raw intensities with the model's channels, or ``[z, y, x]`` for one channel.
         spacing_mm: z, y, x.
-        folds, checkpoint, device, mirror, step: see :class:`Predictor`.
+        folds, checkpoint, device, mirror, step, overrides: see :class:`Predictor`.
         return_probabilities: also return ``[k, z, y, x]`` float32: background and classes, or regions.
 
     Returns:
@@ -360,7 +329,13 @@ def predict(
     else:
         with opened(Path(bundle)) as folder:
             predictor = Predictor(
-                folder, folds=folds, checkpoint=checkpoint, device=device, mirror=mirror, step=step
+                folder,
+                folds=folds,
+                checkpoint=checkpoint,
+                device=device,
+                mirror=mirror,
+                step=step,
+                overrides=overrides,
             )
     geometry = Geometry(tuple(image.shape[1:]), spacing, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     # the raw array goes in as float32, as image files do

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.errors import AutosegError
-from autoseg.registry import Registry
+from autoseg.registry import Registry, refuse_misfits
 
 if TYPE_CHECKING:
-    from autoseg.plan import Named
+    from autoseg.plan import Named, Recipe
 
 __all__ = ["REGISTRY", "Segmentation", "Step", "apply", "check", "names", "replace"]
 
@@ -47,28 +47,39 @@ def names() -> list[str]:
     return REGISTRY.names()
 
 
-def check(steps: Sequence[Named], own: Mapping[str, Step], refinements: Mapping[str, Any]) -> None:
-    """Refuse steps that nobody has, and refinements that come after another step.
+def check(recipe: Recipe, own: Mapping[str, Step], refinements: Mapping[str, Callable[..., Any]]) -> None:
+    """Refuse steps that nobody has, arguments that they do not take, and refinements that could not work.
 
     Args:
-        steps: of the plan.
+        recipe: of the plan.
         own: steps that the trainer brings.
-        refinements: those it brings for the members' logits.
+        refinements: those it brings for the members' logits, see :data:`autoseg.training.trainer.Refinement`.
 
     Raises:
-        AutosegError: an unknown step, or the wrong order.
+        AutosegError: an unknown step, its arguments; a refinement after another step, or without its networks.
     """
-    for before, step in zip([None, *steps], steps, strict=False):
-        if step.name in refinements:
-            if before is not None and before.name not in refinements:
-                raise AutosegError(
-                    f"the post-processing step '{step.name}' comes too late",
-                    found=f"it follows '{before.name}', which works on the fused mask",
-                    expected="steps on the members' logits before all others",
-                    fix="change the order in recipe.postprocessing",
-                )
-        elif step.name not in own:
-            REGISTRY.get(step.name)
+    kept = {stage.network for stage in recipe.stages if stage.keep}
+    for before, step in zip([None, *recipe.postprocessing], recipe.postprocessing, strict=False):
+        what = f"the {REGISTRY.kind} '{step.name}'"
+        if step.name not in refinements:
+            refuse_misfits(what, own.get(step.name) or REGISTRY.get(step.name), None, **step.arguments)
+            continue
+        refine = refinements[step.name]
+        refuse_misfits(what, refine, None, None, None, **step.arguments)
+        if before is not None and before.name not in refinements:
+            raise AutosegError(
+                f"{what} comes too late",
+                found=f"it follows '{before.name}', which works on the fused mask",
+                expected="steps on the members' logits before all others",
+                fix="change the order in recipe.postprocessing",
+            )
+        lacking = [key for key in getattr(refine, "needs", ()) if key not in kept]
+        if lacking:
+            raise AutosegError(
+                f"{what} has no network to ask",
+                found=f"no stage of network {', '.join(lacking)} is kept",
+                fix=f"set keep of such a stage to true, or take the step out: postprocessing.{step.name}=off",
+            )
 
 
 def apply(case: Segmentation, steps: Sequence[Named], own: Mapping[str, Step] | None = None) -> Segmentation:

@@ -24,19 +24,19 @@ LARGEST_PX = 60
 
 @dataclass(frozen=True)
 class Candidates:
-    """The components of a thresholded probability map, the small apart from the large.
+    """The small components of a thresholded probability map.
 
     Attributes:
         labels: the candidate of each pixel ``[z, y, x]`` from 1 on, 0 outside.
         sizes_px: pixels of each candidate ``[n]``.
         centres: z, y, x of each centroid, rounded (halves up), ``[n, 3]``; it need not lie in the candidate.
-        large: pixels of all larger components, boolean ``[z, y, x]``; these stay lesion as they are.
+        pixels: z, y, x of all pixels of candidates, three arrays ``[m]`` in the order of the volume: an index.
     """
 
     labels: np.ndarray
     sizes_px: np.ndarray
     centres: np.ndarray
-    large: np.ndarray
+    pixels: tuple[np.ndarray, ...]
 
     def __len__(self) -> int:
         return len(self.sizes_px)
@@ -55,14 +55,19 @@ def find_candidates(
     mask = probability > threshold
     components, sizes = connected_components(mask, connectivity)
     small = sizes <= largest_px
+    n = int(np.count_nonzero(small))
     number = np.zeros(len(sizes) + 1, components.dtype)
-    number[1:][small] = np.arange(1, np.count_nonzero(small) + 1)
-    labels = number[components]
-    where = np.nonzero(labels)
-    which = labels[where] - 1
-    sums = [np.bincount(which, coordinate, np.count_nonzero(small)) for coordinate in where]
+    number[1:][small] = np.arange(1, n + 1)
+    # few pixels are above the threshold: whole volumes are gone through as seldom as possible
+    found = np.unravel_index(np.flatnonzero(mask), mask.shape)
+    own = number[components[found]]
+    is_small = own > 0
+    pixels, own = tuple(axis[is_small] for axis in found), own[is_small]
+    labels = np.zeros(mask.shape, components.dtype)
+    labels[pixels] = own
+    sums = [np.bincount(own - 1, axis, n) for axis in pixels]
     centres = np.floor(np.stack(sums, 1) / sizes[small, None] + 0.5).astype(np.int64)
-    return Candidates(labels, sizes[small], centres, mask & (labels == 0))
+    return Candidates(labels, sizes[small], centres, pixels)
 
 
 def real(candidates: Candidates, truth: np.ndarray) -> np.ndarray:
@@ -116,24 +121,29 @@ def cut_patches(
             expected="even multiples of the patch",
             fix="correct the windows in the plan",
         )
-    channels = [
-        _windows(channel, centres, side, size_px, float(channel.min()))
-        for side in image_windows_px
-        for channel in image
+    of_image = [
+        _windows(channel, centres, image_windows_px, size_px, float(channel.min())) for channel in image
     ]
-    channels += [_windows(probability, centres, side, size_px, 0.0) for side in probability_windows_px]
-    return np.stack(channels, 1).astype(np.float32)
+    channels = [windows for side in zip(*of_image, strict=True) for windows in side]
+    channels += _windows(probability, centres, probability_windows_px, size_px, 0.0)
+    return np.stack(channels, 1).astype(np.float32, copy=False)
 
 
-def _windows(volume: np.ndarray, centres: np.ndarray, side: int, size: int, outside: float) -> np.ndarray:
-    """Windows of ``volume`` around centres, averaged down to ``size``: ``[n, size, size]``."""
+def _windows(
+    volume: np.ndarray, centres: np.ndarray, sides: Sequence[int], size: int, outside: float
+) -> list[np.ndarray]:
+    """Windows of ``volume`` around centres, averaged down to ``size``: ``[n, size, size]`` for each side."""
     z, y, x = centres.T
     slices, place = np.unique(z, return_inverse=True)
-    margin = (side // 2, side // 2)
-    padded = np.pad(volume[slices], ((0, 0), margin, margin), constant_values=outside)
-    views = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
-    block = side // size
-    return views[place, y, x].reshape(len(centres), size, block, size, block).mean((2, 4))
+    margin = max(sides, default=0) // 2
+    padded = np.pad(volume[slices], ((0, 0), (margin, margin), (margin, margin)), constant_values=outside)
+    found = []
+    for side in sides:
+        views = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
+        first, block = margin - side // 2, side // size
+        windows = views[place, y + first, x + first]
+        found.append(windows.reshape(len(centres), size, block, size, block).mean((2, 4)))
+    return found
 
 
 # -------------------------------------------------------------------------------------------------------- fusion
@@ -193,20 +203,16 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarra
 """Fusions of p (pixel), q (candidate), the largest p of the candidate and the share of lesion; "peak" is ours."""
 
 
-def judge(
+def fuse(
     probability: np.ndarray, candidates: Candidates, q: np.ndarray, rule: str = "peak", prior: float = 0.5
-) -> tuple[np.ndarray, np.ndarray]:
-    """What is left when MUSCLE Net has judged every candidate.
+) -> np.ndarray:
+    """The fused probability of each pixel of a candidate, in the order of ``candidates.pixels``, float64 ``[m]``.
 
     Args:
         probability: p ``[z, y, x]``, from which the candidates are.
         q: probability that each is real ``[n]``, see :func:`correct_prior`.
         rule: one of :data:`RULES`.
         prior: share of lesion pixels, for "odds" alone.
-
-    Returns:
-        The probability ``[z, y, x]`` (float32), fused within candidates and p elsewhere; the mask, boolean
-        ``[z, y, x]``: where it is above 0.5 within candidates, and all larger components.
 
     Raises:
         AutosegError: another rule, a prior that is not between 0 and 1, or another number of judgements.
@@ -223,14 +229,8 @@ def judge(
             found=f"{len(q)} judgements of {len(candidates)} candidates, prior {prior}",
             expected="one judgement for each, and a prior above 0 and below 1",
         )
-    where = np.nonzero(candidates.labels)
-    which = candidates.labels[where] - 1
-    p = probability[where].astype(np.float64)
+    which = candidates.labels[candidates.pixels] - 1
+    p = probability[candidates.pixels].astype(np.float64)
     peaks = np.zeros(len(candidates))
     np.maximum.at(peaks, which, p)
-    values = RULES[rule](p, np.asarray(q, np.float64)[which], peaks[which], prior)
-    fused = probability.astype(np.float32)
-    fused[where] = values
-    mask = candidates.large.copy()
-    mask[where] = values > 0.5
-    return fused, mask
+    return RULES[rule](p, np.asarray(q, np.float64)[which], peaks[which], prior)

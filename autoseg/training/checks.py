@@ -18,7 +18,7 @@ from autoseg.dataset.layout import load_raw
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
 from autoseg.inference import fusion
-from autoseg.inference.model import weight_file_name
+from autoseg.inference.model import PREDICTING_NETWORK, read_plan, weight_file_name
 from autoseg.plan import Plan, Stage
 from autoseg.sampling import parameters, patches
 from autoseg.training import checkpoint
@@ -51,7 +51,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     if job.resume:
         load_checkpoint(job, fold)
     if job.redo_from is not None:
-        _refuse_redo(job)
+        _refuse_redo(job, fold)
     _refuse_other_plan(job)
     _refuse_empty_parts(job.plan, fold)
     check_recipe(job.plan, plugins.load(plugins.TRAINERS, job.plan.trainer))
@@ -60,7 +60,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
 def refuse_to_overwrite(job: FoldJob) -> None:
     """A fold with a result or a checkpoint is only touched when the user says how."""
     finished = (job.folder / "fold.json").exists()
-    begun = (job.folder / "checkpoint" / "latest.safetensors").exists()
+    begun = _checkpoint_path(job).exists()
     if job.resume and finished:
         raise AutosegError(
             f"fold {job.fold} is finished",
@@ -76,17 +76,20 @@ def refuse_to_overwrite(job: FoldJob) -> None:
         else f"fold {job.fold} was begun and not finished",
         where=str(job.folder),
         expected="a fold without a result",
-        fix=_how_to_go_on(job, finished),
+        fix=", ".join(_ways_to_go_on(job, finished)),
     )
 
 
-def _how_to_go_on(job: FoldJob, finished: bool) -> str:
+def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
     """What a user can do about a fold that is there already."""
-    later = [stage.name for stage in job.plan.recipe.stages[1:]]
-    from_stage = f", --redo_from {later[-1]} keeps the stages before it" if later else ""
-    if finished:
-        return f"--overwrite trains it again{from_stage}"
-    return f"--c continues it, --overwrite starts again{from_stage}"
+    ways = ["--overwrite trains it again" if finished else "--overwrite starts again"]
+    if not finished and _checkpoint_path(job).exists():
+        ways.insert(0, "--c continues it")
+    last = job.plan.recipe.stages[-1].name
+    needed = _last_weights(job, last)
+    if needed and all(path.exists() for path in needed):
+        ways.append(f"--redo_from {last} keeps the stages before it")
+    return ways
 
 
 def _refuse_other_preparation(job: FoldJob) -> None:
@@ -135,13 +138,17 @@ def _refuse_missing_truth(job: FoldJob, fold: Fold) -> None:
         )
 
 
+def _checkpoint_path(job: FoldJob) -> Path:
+    return job.folder / "checkpoint" / "latest.safetensors"
+
+
 def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     """The checkpoint of the fold, if it belongs to this plan and these cases.
 
     Raises:
         AutosegError: it is missing, damaged, or of another plan or other cases.
     """
-    found = checkpoint.load(job.folder / "checkpoint" / "latest.safetensors")
+    found = checkpoint.load(_checkpoint_path(job))
     plan_hash = hash_json(job.plan)
     if found.plan_hash != plan_hash:
         raise AutosegError(
@@ -152,13 +159,17 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
             fix="repeat the --set options that the training was started with, or start again with --overwrite",
         )
     if found.cases_hash != cases_hash(fold):
-        raise AutosegError(
-            "the checkpoint was trained on other cases than the fold has now",
-            where=str(job.folder),
-            expected=f"the {len(fold.train)} training cases of fold {job.fold} in {job.prepared.splits_path}",
-            fix="put the splits.json of the start back, or start again with --overwrite",
-        )
+        raise _other_cases("the checkpoint was", job, fold)
     return found
+
+
+def _other_cases(what: str, job: FoldJob, fold: Fold) -> AutosegError:
+    return AutosegError(
+        f"{what} trained on other cases than the fold has now",
+        where=str(job.folder),
+        expected=f"the {len(fold.train)} training cases of fold {job.fold} in {job.prepared.splits_path}",
+        fix="put the splits.json of the start back, or start again with --overwrite",
+    )
 
 
 def stage_index(plan: Plan, name: str) -> int:
@@ -177,16 +188,21 @@ def stage_index(plan: Plan, name: str) -> int:
     return names.index(name)
 
 
-def earlier_weights(job: FoldJob) -> list[Path]:
-    """The last weights of all members in the stages before ``job.redo_from``."""
-    earlier = job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
+def earlier_stages(job: FoldJob) -> list[Stage]:
+    """The stages before ``job.redo_from``."""
+    return job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
+
+
+def _last_weights(job: FoldJob, before: str) -> list[Path]:
+    """Where all members keep the last weights of the stages before this one."""
+    earlier = job.plan.recipe.stages[: stage_index(job.plan, before)]
     members = range(job.plan.recipe.members)
     return [job.folder / "weights" / weight_file_name(s.name, m) for m in members for s in earlier]
 
 
-def _refuse_redo(job: FoldJob) -> None:
+def _refuse_redo(job: FoldJob, fold: Fold) -> None:
     """Training again from a stage on needs what the stages before it left, made as the plan says now."""
-    needed = earlier_weights(job)
+    needed = _last_weights(job, job.redo_from)
     if not needed:
         raise AutosegError(
             f"'{job.redo_from}' is the first stage: there is nothing to keep",
@@ -202,8 +218,13 @@ def _refuse_redo(job: FoldJob) -> None:
             found=f"no {', '.join(missing[:3])}",
             fix="finish the training with --c, or start again with --overwrite",
         )
-    before = Plan.model_validate(read_json(job.model / "plan.json"))
-    changed = differences(_up_to(before, job.redo_from), _up_to(job.plan, job.redo_from))
+    _refuse_other_earlier_stages(job, fold)
+
+
+def _refuse_other_earlier_stages(job: FoldJob, fold: Fold) -> None:
+    """The stages that a redo keeps must be those that this job would train, on the same cases."""
+    n = len(earlier_stages(job))
+    changed = differences(_of_first_stages(read_plan(job.model), n), _of_first_stages(job.plan, n))
     if changed:
         raise AutosegError(
             f"the stages before '{job.redo_from}' were trained by another plan",
@@ -212,15 +233,30 @@ def _refuse_redo(job: FoldJob) -> None:
             expected="changes to this stage and later ones only",
             fix="start again with --overwrite, or under another -name",
         )
+    if _trained_on(job) not in (None, cases_hash(fold)):
+        raise _other_cases(f"the stages before '{job.redo_from}' were", job, fold)
 
 
-def _up_to(plan: Plan, stage: str) -> dict[str, Any]:
-    """What the weights of the stages before one depend on."""
-    earlier = plan.recipe.stages[: stage_index(plan, stage)]
-    networks = {stage.network: plan.networks[stage.network] for stage in earlier}
-    content = plan.model_dump(mode="json", include={*PREPARED, "seed", "trainer"})
-    content["stages"] = {s.name: s.model_dump(mode="json") for s in earlier}
-    return {**content, "networks": {key: spec.model_dump(mode="json") for key, spec in networks.items()}}
+def _trained_on(job: FoldJob) -> str | None:
+    """:func:`cases_hash` of the training that is there, if it left a record of its cases."""
+    record = job.folder / "fold.json"
+    if record.exists():
+        return hash_json(read_json(record)["train_cases"])
+    path = _checkpoint_path(job)
+    return checkpoint.load(path).cases_hash if path.exists() else None
+
+
+def _of_first_stages(plan: Plan, n: int) -> dict[str, Any]:
+    """What the weights of the first n stages depend on."""
+    content, recipe = plan.model_dump(mode="json"), plan.recipe.model_dump(mode="json")
+    earlier = recipe["stages"][:n]
+    measured = ("validation", "inference") if any(stage["patience"] for stage in earlier) else ()
+    return {
+        **{key: content[key] for key in (*PREPARED, "seed", "trainer")},
+        **{key: recipe[key] for key in ("precision", *measured)},
+        "stages": {stage["name"]: stage for stage in earlier},
+        "networks": {stage["network"]: content["networks"][stage["network"]] for stage in earlier},
+    }
 
 
 def _refuse_empty_parts(plan: Plan, fold: Fold) -> None:
@@ -231,7 +267,7 @@ def _refuse_empty_parts(plan: Plan, fold: Fold) -> None:
                 f"there are too few cases for stage '{stage.name}'",
                 found=f"{len(fold.train)} training cases",
                 expected=f"at least {stage.leave_out[1]}, one for each part of leave_out",
-                fix="train without cross-fitting: plan again with --set planner.cross_fitting=false",
+                fix="use fewer parts, or a plan whose stages leave nothing out",
             )
 
 
@@ -242,9 +278,11 @@ def cases_hash(fold: Fold) -> str:
 
 def _refuse_other_plan(job: FoldJob) -> None:
     """All folds of a model share one plan."""
-    path, others = job.model / "plan.json", _other_folds(job)
-    if path.exists() and others and hash_json(read_json(path)) != hash_json(job.plan):
-        changed = differences(read_json(path), job.plan.model_dump(mode="json"))
+    others = _other_folds(job)
+    if not others or not (job.model / "plan.json").exists():
+        return
+    changed = differences(*(plan.model_dump(mode="json") for plan in (read_plan(job.model), job.plan)))
+    if changed:
         raise AutosegError(
             "the model's other folds were trained by another plan",
             where=str(job.model),
@@ -289,7 +327,7 @@ def check_recipe(plan: Plan, trainer: Trainer) -> None:
         _check_stage(plan, trainer, stage, networks[stage.network])
     if plan.recipe.fusion.name not in trainer.fusions:
         fusion.REGISTRY.get(plan.recipe.fusion.name)
-    postprocessing.check(plan.recipe.postprocessing, trainer.postprocessing, trainer.refinements)
+    postprocessing.check(plan.recipe, trainer.postprocessing, trainer.refinements)
 
 
 def _network(plan: Plan, trainer: Trainer, stage: Stage) -> nn.Module:
@@ -297,12 +335,23 @@ def _network(plan: Plan, trainer: Trainer, stage: Stage) -> nn.Module:
 
 
 def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module) -> None:
+    if stage.patience is not None and (
+        stage.network != PREDICTING_NETWORK or not plan.recipe.validation.cases
+    ):
+        raise AutosegError(
+            f"stage '{stage.name}' has patience, but no validation that could run out of it",
+            found=f"network {stage.network}, validation.cases {plan.recipe.validation.cases}",
+            expected=f"network {PREDICTING_NETWORK}, and validation cases",
+            fix=f"--set stages.{stage.name}.patience=null",
+        )
     trained = trained_parameters(network, stage)
     trainer.build_optimiser(stage.optimiser, trained)
     trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
     trainer.build_loss(stage.loss, plan.label_set)
     if stage.sampling.name not in trainer.sources:
         patches.build_sampler(stage.sampling)
+    elif (check := getattr(trainer.sources[stage.sampling.name], "check", None)) is not None:
+        check(plan, stage)
     parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))
 
 

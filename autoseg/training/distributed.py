@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -75,6 +75,32 @@ class World:
         )
         dist.all_reduce(tensor)
         return float(tensor.item()) / self.size
+
+    def check_same(self, numbers: Sequence[int], device: torch.device, *, what: str, where: str) -> None:
+        """Every process must come to these numbers, or the processes would wait for each other for ever.
+
+        Args:
+            numbers: as many in all processes.
+            device: of this process.
+            what, where: for the message.
+
+        Raises:
+            AutosegError: they differ; in all processes.
+        """
+        if self.size == 1:
+            return
+        lowest = torch.tensor(list(numbers), dtype=torch.int64, device=device)
+        highest = lowest.clone()
+        dist.all_reduce(lowest, dist.ReduceOp.MIN)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        if not torch.equal(lowest, highest):
+            raise AutosegError(
+                f"the processes do not agree on {what}",
+                where=where,
+                found=f"{lowest.tolist()} to {highest.tolist()}",
+                expected="the same numbers in all processes",
+                fix="use devices of one kind, or continue with one process by --c, without torchrun",
+            )
 
     def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
         """The network with gradients averaged over all processes; batch statistics are shared too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,13 @@ class Journal:
             entry for line in self.path.read_text(encoding="utf-8").splitlines() if (entry := _parsed(line))
         ]
 
-    def forget_from(self, member: int, stage: int, epoch: int) -> None:
-        """Drop what was recorded at or after this position: those epochs are about to be done again."""
-        kept = [
-            e for e in self.entries() if (e["member"], e["stage_index"], e["epoch"]) < (member, stage, epoch)
-        ]
-        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    def keep(self, epochs: Mapping[tuple[int, int], int]) -> None:
+        """Forget all else, which is about to be done again.
 
-    def forget_stages(self, first: int) -> None:
-        """Drop what was recorded in stage ``first`` (counted from 0) and later ones, of all members."""
-        kept = [e for e in self.entries() if e["stage_index"] < first]
+        Args:
+            epochs: member and stage (counted from 0) to how many of its epochs still count.
+        """
+        kept = [e for e in self.entries() if e["epoch"] < epochs.get((e["member"], e["stage_index"]), 0)]
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def add(self, entry: dict[str, Any], epochs: int) -> None:

@@ -25,7 +25,7 @@ from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.checks import (
     cases_hash,
     check_job,
-    earlier_weights,
+    earlier_stages,
     load_checkpoint,
     refuse_to_overwrite,
     stage_index,
@@ -69,12 +69,12 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     held.enter_context(exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"))
     held.enter_context(messages.LogFile(job.folder / "train.log"))
     refuse_to_overwrite(job)  # once more: another process may have trained it in between
+    for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     if job.overwrite:
         _remove_result(job.folder)
     if job.redo_from is not None:
         _remove_from_stage(job)
-    for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
     write_json(job.model / "plan.json", job.plan)
     write_json(job.model / "dataset.json", job.prepared.info)
     write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
@@ -104,27 +104,28 @@ def split(job: FoldJob) -> Fold:
 
 
 def _remove_result(folder: Path) -> None:
-    """Forget a fold's result; the log of messages stays."""
-    for name in ("weights", "checkpoint", "validation", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    """Forget a fold's result; the log of messages stays. fold.json goes first: without it a fold is not finished."""
     for name in ("fold.json", "log.jsonl", "curves.png"):
         (folder / name).unlink(missing_ok=True)
+    for name in ("weights", "checkpoint", "validation", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _remove_from_stage(job: FoldJob) -> None:
-    """Forget a stage and all that came after it; the weights of the stages before now belong to the job's plan."""
-    kept, plan_hash = set(earlier_weights(job)), hash_json(job.plan)
-    index = stage_index(job.plan, job.redo_from)
-    Journal(job.folder, tensorboard=False).forget_stages(index)
-    for path in (job.folder / "weights").iterdir():
-        stage = weights.read_info(path).stage
-        if stage_index(job.plan, stage) >= index:
-            path.unlink()
-        elif path in kept and weights.read_info(path).plan_hash != plan_hash:
-            weights.restamp(path, plan_hash)
-    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
-    shutil.rmtree(job.folder / "validation", ignore_errors=True)
+    """Forget a stage and all that came after it; the weights of the stages before now belong to the job's plan.
+
+    fold.json goes first, see :func:`_remove_result`.
+    """
+    earlier, plan_hash = {stage.name for stage in earlier_stages(job)}, hash_json(job.plan)
+    infos = {path: weights.read_info(path) for path in (job.folder / "weights").glob("*.safetensors")}
     (job.folder / "fold.json").unlink(missing_ok=True)
+    for path, info in infos.items():
+        if info.stage not in earlier or info.member >= job.plan.recipe.members:
+            path.unlink()
+        elif info.plan_hash != plan_hash:
+            weights.restamp(path, plan_hash)
+    for name in ("checkpoint", "validation"):
+        shutil.rmtree(job.folder / name, ignore_errors=True)
 
 
 def _train_members(
@@ -134,22 +135,17 @@ def _train_members(
     trainer: Trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
     journal = Journal(job.folder) if processes.leads else None
     first = resume.position if resume else None
-    if processes.leads:
-        if first:
-            journal.forget_from(first.member, first.stage, first.epoch)
-            messages.info(_where(job, first))
-        elif job.redo_from is not None:
-            messages.info(f"fold {job.fold}: again from stage {job.redo_from}, on {_device_name(job.device)}")
-        else:
-            journal.forget_from(0, 0, 0)
-            messages.info(_what_begins(job, fold))
-    validate = Validator(job, fold, stop)
+    done = _done(job, first)
+    if journal is not None:
+        begun = {(first.member, first.stage): first.epoch} if first else {}
+        journal.keep(begun | done)
+        messages.info(_where(job, first) if first else _what_begins(job, fold))
     try:
         for member in range(job.plan.recipe.members):
             for index in range(len(job.plan.recipe.stages)):
-                here = first is not None and (member, index) == (first.member, first.stage)
-                if not here and _is_done(job, member, index, first):
+                if (member, index) in done:
                     continue
+                here = first is not None and (member, index) == (first.member, first.stage)
                 context = StageContext(
                     plan=job.plan,
                     plan_hash=hash_json(job.plan),
@@ -159,7 +155,7 @@ def _train_members(
                     index=index,
                     seed_key=(job.plan.seed, fold_number(job.fold), member, index),
                     source=_source_maker(job, fold, processes, trainer, member, stop),
-                    validate=validate,
+                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop),
                     folder=job.folder,
                     journal=journal,
                     device=job.device,
@@ -175,10 +171,12 @@ def _train_members(
 
 def _what_begins(job: FoldJob, fold: Fold) -> str:
     """One line, so that a wrong fold, plan or device is seen before hours have passed."""
-    stages = job.plan.recipe.stages
+    stages, again = job.plan.recipe.stages, ""
+    if job.redo_from is not None:
+        stages, again = stages[stage_index(job.plan, job.redo_from) :], f"again from stage {job.redo_from}, "
     length = " + ".join(str(stage.epochs) for stage in stages)
     return (
-        f"fold {job.fold}: {len(fold.train)} cases to train on, {len(fold.validation)} to validate; "
+        f"fold {job.fold}: {again}{len(fold.train)} cases to train on, {len(fold.validation)} to validate; "
         f"plan {job.prepared.plan_name}, {length} epochs, on {_device_name(job.device)}"
     )
 
@@ -194,16 +192,22 @@ def _where(job: FoldJob, position: Position) -> str:
     )
 
 
-def _is_done(job: FoldJob, member: int, index: int, first: Position | None) -> bool:
-    """Whether a stage was trained before: by the run that is continued, or before a redo from a later stage.
+def _done(job: FoldJob, first: Position | None) -> dict[tuple[int, int], int]:
+    """Member and stage (from 0) to the epochs of those runs that are trained already.
 
-    Stages leave their last weights when they end, and a run that begins anew has removed those of the stages that
-    it trains.
+    Besides those before the position of a continued run these are, after a redo from a later stage, the early stages of
+    all members. A run leaves its last weights when it ends, and whoever begins anew has removed those of the runs
+    that are to be trained.
     """
-    if first is not None and (member, index) < (first.member, first.stage):
-        return True
-    stage = job.plan.recipe.stages[index]
-    return (job.folder / "weights" / weight_file_name(stage.name, member)).exists()
+    done = {}
+    for member in range(job.plan.recipe.members):
+        for index, stage in enumerate(job.plan.recipe.stages):
+            here = first is not None and (member, index) == (first.member, first.stage)
+            path = job.folder / "weights" / weight_file_name(stage.name, member)
+            ended = first.epoch >= stage.epochs if here else path.exists()
+            if ended:
+                done[member, index] = stage.epochs
+    return done
 
 
 def _source_maker(

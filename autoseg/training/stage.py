@@ -107,9 +107,17 @@ def train_stage(context: StageContext, resume: Checkpoint | None = None) -> None
     """
     context.world.check_batch(context.stage.batch_size, context.stage.name)
     running = _set_up(context, resume)
+    if resume is None and (context.member or context.index):
+        _save(context, running)  # making the source may take long: --c then goes on here
     source = context.source(context.stage, context.seed_key)
     running.facts = source.facts
     try:
+        context.world.check_same(
+            [source.iterations, *source.facts.values()],
+            context.device,
+            what="the batches of an epoch",
+            where=f"stage {context.stage.name}",
+        )
         if source.nothing_to_learn:
             _keep_untrained(context, running, source.nothing_to_learn)
         while running.position.epoch < context.stage.epochs:
@@ -123,8 +131,6 @@ def train_stage(context: StageContext, resume: Checkpoint | None = None) -> None
 
 def _keep_untrained(context: StageContext, running: _Running, why: str) -> None:
     """The stage ends before it begins; its facts say so to whoever uses the weights."""
-    if running.position.epoch >= context.stage.epochs:  # continued after it
-        return
     if context.world.leads:
         messages.warn(f"stage {context.stage.name} of member {context.member} is not trained: {why}")
         _keep(context, running, epoch=0)
@@ -316,7 +322,7 @@ def _finish_epoch(context: StageContext, running: _Running, iterations: int) -> 
             _keep(context, running, best=True)
         if position.epoch + 1 in stage.snapshots:
             _keep(context, running, snapshot_epoch=position.epoch + 1)
-        tired = _out_of_patience(stage, position)
+        tired = bool(scores) and _out_of_patience(stage, position)
         if last or tired:
             _keep_last(context, running)
     ended = context.world.any(tired, context.device)

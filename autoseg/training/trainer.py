@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -16,9 +16,11 @@ from torch import nn
 from autoseg import losses, networks, postprocessing
 from autoseg.dataset.schema import LabelSet
 from autoseg.plan import Named, Plan, Stage
-from autoseg.sampling.cases import Store
-from autoseg.sampling.loader import Batch
 from autoseg.training import optimisers, schedules
+
+if TYPE_CHECKING:
+    from autoseg.sampling.cases import Store
+    from autoseg.sampling.loader import Batch
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 Schedule = Callable[[float], dict[str, float]]
@@ -142,7 +144,8 @@ Refinement = Callable[..., torch.Tensor]
 """``refine(logits, image, companions, **arguments)`` to logits: a post-processing step on the working grid.
 
 ``logits`` ``[k, z, y, x]`` of one member and ``image`` ``[c, z, y, x]`` are float32 on the CPU; ``companions`` maps the
-keys of ``Plan.networks`` to :class:`Companion`. It must not change its input.
+keys of ``Plan.networks`` to :class:`Companion`. An attribute ``needs`` of the function names those that it cannot do
+without. It must not change its input.
 """
 
 
@@ -164,6 +167,7 @@ class Trainer:
         refinements: steps of the plan's post-processing that see each member's logits, by name; see
             :data:`Refinement`. They come before all others.
         sources: what a stage's ``sampling.name`` may be beside autoseg's samplers: a source with batches of its own.
+            Its attribute ``check(plan, stage)``, if it has one, refuses before the training what cannot work.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from autoseg import messages
-from autoseg.dataset.folds import Fold
+from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.layout import Case, load_raw
 from autoseg.evaluation.evaluate import evaluate_folder
 from autoseg.evaluation.metrics import dice
@@ -20,21 +20,23 @@ from autoseg.evaluation.tables import format_table
 from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits
+from autoseg.plan import Stage
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
 
 
 class Validator:
-    """Dice on whole volumes of a fixed subset of the fold's validation cases, on the working grid.
+    """Dice on whole volumes of a fixed subset of cases, on the working grid, for one stage.
 
-    The subset is spread over the range of lesion volumes, so that small and large lesions are both seen. Voxels with
-    the ignore label are not scored.
+    The cases are those that the stage leaves out of its training, else the fold's validation cases. The subset is
+    spread over the range of lesion volumes, so that small and large lesions are both seen. Voxels with the ignore label
+    are not scored.
     """
 
-    def __init__(self, job: FoldJob, fold: Fold, stop: StopRequest) -> None:
+    def __init__(self, job: FoldJob, fold: Fold, stage: Stage, stop: StopRequest) -> None:
         self.job, self.stop = job, stop
-        count = job.plan.recipe.validation.cases
-        self.cases = spread(job, fold.validation or fold.train, count)
+        names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
+        self.cases = spread(job, names, job.plan.recipe.validation.cases)
 
     def __call__(self, network: nn.Module) -> dict[str, float | None]:
         """Class to mean Dice over the cases (a class absent from truth and prediction scores 1).

@@ -7,18 +7,28 @@ numbers of parameters and worked cases of loss and fusion were computed independ
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
 from autoseg import losses, networks
 from autoseg.dataset.schema import LabelSet
+from autoseg.evaluation.evaluate import evaluate_folder
 from autoseg.networks.edd_muscle import FUSIONS, STACKS, receptive_field
-from autoseg.postprocessing.muscle import RULES, correct_prior, find_candidates, judge
+from autoseg.planning import Budget, make_plan
+from autoseg.postprocessing.muscle import RULES, correct_prior, find_candidates, fuse
+from autoseg.preprocessing.normalise import normalise
+from autoseg.preprocessing.resample import new_shape
+from autoseg.sampling import parameters
+from autoseg.sampling.keys import Purpose, generator
+from autoseg.training import optimisers, schedules
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
 
@@ -57,7 +67,7 @@ def make(key: str, **more) -> nn.Module:
     return networks.build(known.name, **{"in_channels": 1, "out_channels": 2, **known.arguments, **more})
 
 
-def parameters(network: nn.Module) -> int:
+def parameters_of(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
@@ -73,7 +83,7 @@ def test_layers_and_parameters(key):
     with torch.device("meta"):
         network = make(key)
     known = NETWORKS[key]
-    assert parameters(network) == known.parameters
+    assert parameters_of(network) == known.parameters
     assert count(network, nn.Conv2d) == known.convolutions
     assert count(network, nn.ConvTranspose2d) == known.deconvolutions
 
@@ -84,15 +94,15 @@ def test_layers_and_parameters(key):
 def test_other_networks_with_a_receptive_field_of_64(stacks, expected):
     with torch.device("meta"):
         network = networks.build("deconvnet", in_channels=1, out_channels=2, stacks=stacks)
-    assert parameters(network) == expected
+    assert parameters_of(network) == expected
     assert receptive_field(stacks) == 64
 
 
 def test_parts_of_edd_and_muscle():
     with torch.device("meta"):
         edd, muscle = make("edd"), make("muscle_4ch")
-    assert [parameters(branch) for branch in edd.branches] == [1_617_314] * 2
-    assert parameters(edd.refinement) == 10_498
+    assert [parameters_of(branch) for branch in edd.branches] == [1_617_314] * 2
+    assert parameters_of(edd.refinement) == 10_498
     assert (count(muscle, nn.MaxPool2d), count(muscle, nn.Linear)) == (1, 3)
 
 
@@ -236,10 +246,9 @@ FUSED = [
 def test_fusion_of_both_networks(rule, q, expected):
     probability = np.zeros((1, 5, 5))
     probability[0, 2, 1:4] = P
-    fused, mask = judge(probability, find_candidates(probability), np.array([q]), rule)
-    assert fused[0, 2, 1:4] == pytest.approx(np.array(expected), abs=1e-6)
-    assert mask[0, 2, 1:4].tolist() == [value > 0.5 for value in expected]
-    assert mask.sum() == sum(value > 0.5 for value in expected)
+    found = find_candidates(probability)
+    assert [axis.tolist() for axis in found.pixels] == [[0] * 3, [2] * 3, [1, 2, 3]]
+    assert fuse(probability, found, np.array([q]), rule) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -258,18 +267,143 @@ def test_correction_for_the_prior_multiplies_the_odds():
     assert correct_prior(q, 7, 7) == pytest.approx(q)
 
 
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planned(make_fingerprint):
+    """The plan for scans as the paper describes them: 128 x 128 pixels of 1.8 mm, slices of 5 mm and a gap."""
+    scans = make_fingerprint([(6.5, 1.8, 1.8)], [(20, 128, 128)] * 10, channels=["DWI"])
+    return make_plan(scans, "edd_muscle", Budget())
+
+
+@pytest.mark.parametrize(("matrix", "field_mm", "pixels"), [(128, 230, 144), (192, 267, 167)])
+def test_both_kinds_of_scans_on_the_working_grid(planned, matrix, field_mm, pixels):
+    kept, *edges_mm = planned.preprocessing.spacing_mm
+    assert kept is None, "slices stay"
+    before = (6.5, field_mm / matrix, field_mm / matrix)
+    assert new_shape((20, matrix, matrix), before, (6.5, *edges_mm)) == (20, pixels, pixels)
+
+
+def test_each_volume_gets_mean_0_and_variance_1(planned):
+    image = np.random.default_rng(0).gamma(2, 100, (5, 20, 30)).astype(np.float32)
+    image[:, :5] = 0  # air counts
+    (scheme,) = planned.preprocessing.normalisation
+    assert (scheme.scheme, scheme.inside_nonzero) == ("zscore", False)
+    normalise(image[None], planned.preprocessing.normalisation)
+    assert (image.mean(), image.std()) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_sgd_as_published(planned):
+    for stage in planned.recipe.stages:
+        optimiser = optimisers.build(
+            stage.optimiser.name, [nn.Parameter(torch.zeros(1))], **stage.optimiser.arguments
+        )
+        assert type(optimiser) is torch.optim.SGD
+        wanted = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0, "nesterov": False, "dampening": 0}
+        assert {key: optimiser.defaults[key] for key in wanted} == wanted
+        schedule = schedules.build(stage.schedule.name, epochs=stage.epochs)
+        schedules.apply(schedule, stage.epochs - 1, optimiser)
+        assert optimiser.param_groups[0]["lr"] == 0.05
+
+
+def test_patches_are_turned_by_any_angle_flipped_in_half_of_the_cases_and_nothing_else(planned):
+    stage = planned.recipe.stages[0]
+    augmentation = parameters.build(stage.augmentation, stage.patch_size)
+    drawn = [augmentation.draw(generator(Purpose.AUGMENTATION, (0, i)), 1) for i in range(4000)]
+    angles = np.array([d.rotation for d in drawn])
+    assert angles.shape == (4000, 1), "always"
+    assert stats.kstest(angles[:, 0], "uniform", (-np.pi, 2 * np.pi)).pvalue > 0.01
+    assert {d.mirror for d in drawn} == {(), (1,)}, "x of a patch y, x"
+    assert np.mean([d.mirror == (1,) for d in drawn]) == pytest.approx(0.5, abs=0.03)
+    assert {replace(d, rotation=(), mirror=(), noise_seed=0) for d in drawn} == {parameters.Parameters()}
+
+
+# Metrics -------------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_a_hand_worked_cohort(tmp_path):
+    """Two subjects of one 8 x 8 slice; what each of them has is in tests/evaluation/test_lesions.py."""
+    truth, prediction = np.zeros((2, 1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
+    truth[0, 0, [0, 0, 1, 1, 0, 5, 6, 7], [0, 1, 0, 1, 6, 1, 2, 3]] = 1
+    prediction[0, 0, [1, 1, 3, 3, 7, 6], [1, 2, 5, 6, 7, 2]] = 1
+    truth[1, 0, 3, 3] = 1
+    for folder, masks in (("truth", truth), ("prediction", prediction)):
+        for name, mask in zip("AB", masks, strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(mask), str(tmp_path / folder / f"{name}.nii.gz"))
+    summary = evaluate_folder(tmp_path / "prediction", tmp_path / "truth", preset="edd_muscle")
+    (found,) = summary.classes.values()
+    published = {
+        "lesions_false": 1,  # m#FP
+        "lesions_missed": 1,  # m#FN
+        "lesion_size_false": 0.75,  # mSFP: 0 where there is none, then the mean over all subjects
+        "lesion_size_missed": 1,  # mSFN
+        "dice": 0.142857,
+        "detected": 0.5,  # DR
+    }
+    assert {name: found.all[name].mean for name in published} == pytest.approx(published, abs=1e-6)
+    (split,) = summary.strata
+    (levels,) = split.classes.values()
+    assert (split.name, [level.name for level in levels]) == ("lesion_size_truth", ["under 37 px"])
+
+
+TABLE_5 = """
+DeepLab     12.84 12.72 12.81  4.96 6.00 5.22   8.16  8.52  8.25  3.52 5.80 4.08
+FCN         16.74 15.56 16.44  3.63 4.62 3.88   9.81 10.23  9.92  3.16 5.16 3.66
+U-Net       12.81 12.97 12.85  3.80 4.56 3.99  11.75 10.73 11.50  3.61 5.87 4.17
+DeconvNet   11.38 12.98 11.78  3.75 4.72 3.99  10.21  9.92 10.14  3.21 4.72 3.58
+EDD          5.58  6.82  5.89  3.58 4.56 3.82  10.59 10.38 10.53  3.17 5.06 3.64
+EDD+MUSCLE   2.97  4.16  3.27  3.83 4.78 4.07  12.58 10.90 12.16  3.68 5.58 4.16
+"""
+"""m#FP, m#FN, mSFP, mSFN of the 271 small and 90 large test subjects (Table 5), and of all (Tables 2 and 4)."""
+
+
+@pytest.mark.parametrize("row", TABLE_5.strip().splitlines(), ids=lambda row: row.split()[0])
+def test_every_subject_weighs_alike_in_the_papers_means(row):
+    """Why `lesion_size_false` is 0 for a subject without false lesion, and its mean is over all subjects."""
+    small, large, all_subjects = np.array(row.split()[1:], float).reshape(4, 3).T
+    assert (271 * small + 90 * large) / 361 == pytest.approx(all_subjects, abs=0.0085)
+
+
 # The record ----------------------------------------------------------------------------------------------------------
 
 
+def shapes_of(network: nn.Module, shape: tuple[int, ...], *, training: bool = False) -> list[list[int]]:
+    outputs = network.train(training)(torch.zeros(shape, device="meta"))
+    return [list(output.shape) for output in (outputs if isinstance(outputs, list) else [outputs])]
+
+
+NUMBERS = {
+    "params": lambda net, known: parameters_of(net),
+    "n_conv": lambda net, known: count(net, nn.Conv2d),
+    "n_deconv": lambda net, known: count(net, nn.ConvTranspose2d),
+    "n_pool": lambda net, known: count(net, nn.MaxPool2d),
+    "n_fc": lambda net, known: count(net, nn.Linear),
+    "stacks": lambda net, known: [count(stack, nn.Conv2d) for stack in net.encoder],
+    "widths": lambda net, known: [stack[0].out_channels for stack in net.encoder],
+    "poolings": lambda net, known: len(net.encoder) - 1,
+    "params_branch": lambda net, known: parameters_of(net.branches[1]),
+    "params_refine": lambda net, known: parameters_of(net.refinement),
+    "output_for_1x1x64x64": lambda net, known: shapes_of(net, (1, 1, 64, 64))[0],
+    "output_for_1x1x128x128": lambda net, known: shapes_of(net, (1, 1, 128, 128))[0],
+    "outputs": lambda net, known: shapes_of(net, (1, 1, 64, 64), training=True),
+    "input": lambda net, known: [net.convolutions[0][0].in_channels, *net.divisor],
+    "output": lambda net, known: shapes_of(net, (1, known.arguments["in_channels"], 16, 16))[0],
+    **dict.fromkeys(
+        ("rf_bottleneck", "rf_deepest", "rf_conv_part"), lambda net, known: [known.receptive_field] * 2
+    ),
+}
+"""What a network has, by the names of the record; receptive fields are measured above."""
+
+
 @pytest.mark.shared
-def test_every_number_of_the_record_is_tested(shared):
+def test_every_number_of_the_record(shared):
     record = json.loads((shared / "conformance/other.json").read_text())["edd_muscle"]
     assert list(record) == list(NETWORKS)
     for key, known in NETWORKS.items():
+        with torch.device("meta"):
+            network = make(key)
         entry = record[key]
-        fields = [entry.get(f"rf_{kind}") for kind in ("bottleneck", "deepest", "conv_part")]
-        assert [known.parameters, known.convolutions] == [entry["params"], entry["n_conv"]]
-        assert known.deconvolutions == entry.get("n_deconv", 0)
-        assert known.receptive_field is None or [known.receptive_field] * 2 in fields
-        if "stacks" in entry:
-            assert list(known.arguments.get("stacks", STACKS[64])) == entry["stacks"]
+        entry.pop("order", None)  # of the outputs: tests/networks/test_edd_muscle.py
+        assert {name: NUMBERS[name](network, known) for name in entry} == entry, key

@@ -1,5 +1,6 @@
 """From raw arrays to masks with a model whose answer is known: ``image > threshold`` inside the brain."""
 
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import autoseg
 from autoseg import messages
 from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
+from autoseg.files import hash_json
 from autoseg.inference.model import expected_members, open_model, weight_file_name
 from autoseg.inference.predictor import Predictor
 from autoseg.plan import Named
@@ -166,7 +168,8 @@ def test_which_weights_take_part(model_folder):
         first.model_copy(update={"name": "zoom", "snapshots": [1, 3], "epochs": 3}),
         first.model_copy(update={"name": "judge", "network": "judge"}),
     ]
-    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages, "members": 2})})
+    changes = {"stages": stages, "members": 2, "postprocessing": [Named(name="judging")]}
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update=changes)})
     members = expected_members(plan, "final")
     assert [member.main for member in members] == [
         "member0.zoom.epoch1.safetensors",
@@ -178,6 +181,8 @@ def test_which_weights_take_part(model_folder):
     assert [member.companions["judge"] for member in members] == [judges[0], judges[0], judges[1], judges[1]]
     best = expected_members(plan, "best")[1]
     assert best.main == "member0.zoom.best.safetensors" and best.companions["judge"] == judges[0]
+    without = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"postprocessing": []})})
+    assert not any(member.companions for member in expected_members(without, "final"))
 
 
 def test_finished_folds_are_taken_and_the_others_said(tmp_path, model_folder):
@@ -229,6 +234,21 @@ def test_weights_of_another_plan_are_said(tmp_path, model_folder):
     messages.forget_warnings()
     Predictor(folder, device="cpu")
     assert any("it was changed after the training" in text for text in messages.warning_counts())
+
+
+def test_a_plan_that_an_older_autoseg_wrote_is_not_called_changed(tmp_path, model_folder):
+    """The schema has got new fields since."""
+    folder = model_folder.make_model(tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    for name in ("patience", "leave_out"):
+        del content["recipe"]["stages"][0][name]
+    (folder / "plan.json").write_text(json.dumps(content))
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    network = model_folder.threshold_network(1, 0.5)
+    model_folder.write_weights(path, network, None, plan_hash=hash_json(content))
+    messages.forget_warnings()
+    Predictor(folder, device="cpu")
+    assert not messages.warning_counts()
 
 
 def test_a_model_folder_with_another_dataset_json_is_refused(tmp_path, model_folder):
@@ -285,6 +305,30 @@ def test_a_prediction_may_leave_a_step_out(tmp_path, model_folder):
     assert (
         as_planned.identity != without.identity and without.identity["model"] == as_planned.identity["model"]
     )
+
+
+def test_a_step_that_is_left_out_needs_no_weights(tmp_path, model_folder):
+    """The network that serves it was not trained to its end."""
+    steps = [Named(name="remove_small_components", arguments={"fewer_than_voxels": 2})]
+    plan = model_folder.make_plan(postprocessing=steps)
+    judge = plan.recipe.stages[0].model_copy(update={"name": "judge", "network": "judge"})
+    recipe = plan.recipe.model_copy(update={"stages": [*plan.recipe.stages, judge]})
+    networks = {**plan.networks, "judge": plan.networks["main"]}
+    plan = plan.model_copy(update={"recipe": recipe, "networks": networks})
+    folder, off = model_folder.make_model(tmp_path, plan=plan), {"postprocessing.0": "off"}
+    with pytest.raises(AutosegError, match=r"weights are missing(?s:.*)member0\.judge\.safetensors"):
+        Predictor(folder, device="cpu")
+    without, opened = Predictor(folder, device="cpu", overrides=off), open_model(folder, overrides=off)
+    assert predict(without, brain()).any()
+    assert without.identity == Predictor(opened, device="cpu").identity
+    assert without.identity["overrides"] == off and len(opened.weights) == 1
+
+
+def test_unknown_arguments_of_a_step_are_found_before_any_work(tmp_path, model_folder):
+    steps = [Named(name="remove_small_components", arguments={"fewer_then_voxels": 10})]
+    folder = model_folder.make_model(tmp_path, plan=model_folder.make_plan(postprocessing=steps))
+    with pytest.raises(AutosegError, match="do not fit the post-processing step 'remove_small_components'"):
+        Predictor(folder, device="cpu")
 
 
 def test_a_prediction_may_take_other_arguments_of_a_network(tmp_path, model_folder):

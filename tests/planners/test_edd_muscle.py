@@ -18,8 +18,8 @@ from autoseg.planners.edd_muscle import (
     TABLE_3,
     EDDMuscleOptions,
     Size,
-    find_lesions,
     is_dwi,
+    lesion_sizes,
     match,
     memory_gb,
     plan,
@@ -101,7 +101,7 @@ def test_dwi_is_known_by_its_name(name, expected):
         ({"channels": ("DWI", "ADC")}, "2 channels (DWI, ADC) instead of one"),
         (
             {"spacings": [(2, 1.8, 1.8)]},
-            "slices only 1.1 times as far apart as the pixels (under 2.5)",
+            "slices 1.1 times as far apart as the pixels (under 2.5)",
         ),
         ({"shapes": [(20, 64, 64)] * 10}, "slices of 115 mm (a human head: 150 to 300 mm)"),
         ({"shapes": [(20, 256, 256)] * 10}, "slices of 461 mm"),
@@ -120,7 +120,7 @@ def test_two_differences_are_worse_than_one(make_fingerprint):
     thin = {"spacings": [(2, 1.8, 1.8)]}
     one, two = (make_fingerprint(**DWI | thin | changes) for changes in ({}, {"channels": ("T1",)}))
     assert match(two).score < match(one).score
-    assert "T1 instead of DWI, slices only" in match(two).reason
+    assert "T1 instead of DWI, slices 1.1 times" in match(two).reason
 
 
 REGIONS = {
@@ -148,8 +148,24 @@ def test_what_it_cannot_do_is_said_and_refused(make_fingerprint, changes, why):
 
 
 def test_it_is_not_made_for_rodents(make_fingerprint):
-    found = match(make_fingerprint(**DWI | {"spacings": [(1, 0.12, 0.12)]}))
-    assert (found.score, found.reason) == (0, "made for human heads; the slices span 15 mm")
+    fingerprint = make_fingerprint(**DWI | {"spacings": [(1, 0.12, 0.12)]})
+    assert "slices of 15 mm (a human head: 150 to 300 mm)" in match(fingerprint).reason
+    assert match(fingerprint).score < unet.match(fingerprint).score
+
+
+@pytest.mark.parametrize("spacing", [(1, 1.8, 1.8), (1, 1.8, 1.6), (6, 1.8, 1.8)])
+def test_single_slices_are_slices_whatever_their_thickness(make_fingerprint, spacing):
+    """A file of one slice often claims 1 mm across, less than its pixels."""
+    fingerprint = make_fingerprint(**DWI | {"spacings": [spacing], "shapes": [(1, 128, 144)] * 10})
+    found = planned(fingerprint)
+    assert found.preprocessing.transpose == (0, 1, 2)
+    assert match(fingerprint).score == 0.9 and match(fingerprint).reason.endswith("mm), single slices")
+    assert [entry for entry in found.reasons if entry.what in ("note: data", "note: patch")] == []
+
+
+def test_single_slices_may_lie_along_any_axis(make_fingerprint):
+    fingerprint = make_fingerprint(**DWI | {"spacings": [(1.8, 1.6, 1)], "shapes": [(128, 144, 1)] * 10})
+    assert planned(fingerprint).preprocessing.transpose == (2, 0, 1)
 
 
 def test_pixels_to_ignore_are_no_second_label(make_fingerprint):
@@ -163,7 +179,7 @@ def test_pixels_to_ignore_are_no_second_label(make_fingerprint):
     [
         ("Dataset001_BRATS", 0, "unet"),
         ("Dataset002_OpenMS", 0.07, "unet"),
-        ("Dataset011_RatT2", 0, "ratlesnetv2"),
+        ("Dataset011_RatT2", 0.07, "ratlesnetv2"),
         ("Dataset012_DWI", 0.9, "edd_muscle"),
         ("Dataset013_ISLESPerfusion", 0.15, "unet"),
         ("Dataset014_ATLAST1", 0.07, "unet"),
@@ -193,7 +209,7 @@ def test_slices_come_first(make_fingerprint):
     found = planned(make_fingerprint(**sagittal))
     assert found.preprocessing.transpose == (2, 0, 1)
     assert "144 x 144 pixels" in reason(found, "recipe.inference")
-    assert "x has the largest spacing" in reason(found, "preprocessing.transpose")
+    assert "the slices lie along x" in reason(found, "preprocessing.transpose")
 
 
 def test_edd_net_is_trained_as_published(dwi):
@@ -215,7 +231,8 @@ def test_edd_net_is_trained_as_published(dwi):
         "arguments": {},
     }
     assert (edd.optimiser.name, edd.optimiser.arguments) == ("sgd", {"lr": 0.05, "momentum": 0.9})
-    assert edd.schedule.name == "constant" and edd.gradient_clip is None and edd.patience is None
+    assert edd.schedule.name == "constant" and edd.gradient_clip is None
+    assert edd.patience is None and edd.leave_out is None  # two cases
     assert (edd.sampling.name, edd.sampling.arguments) == ("lesion_pixels", {"outside": "minimum"})
     assert (edd.augmentation.name, edd.augmentation.arguments) == ("nnunet", OFF)
     assert edd.augmentation.mirror_axes == (2,)
@@ -277,8 +294,7 @@ def test_the_plan_is_valid_stable_and_says_why(dwi):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"cross_fitting": True, "probability_windows": 3}]
-    + [{"network": name} for name in ("deconvnet", *COMPARATORS)],
+    [{}, {"cross_fitting": True}] + [{"network": name} for name in ("deconvnet", *COMPARATORS)],
 )
 def test_networks_losses_and_steps_exist(dwi, options):
     """The trainer can build all that the plan names."""
@@ -297,14 +313,9 @@ def test_lesions_are_counted_in_pixels_of_the_working_grid(make_fingerprint):
     fingerprint = make_fingerprint(
         [(6, 0.8, 0.8)], [(20, 288, 288)] * 3, channels=["DWI"], components=[[400, 240], [200, 3], []]
     )
-    found = find_lesions(fingerprint, 1.6)
-    assert found.sizes_px == pytest.approx((0.75, 50, 60, 100))
-    assert found.case_means_px == pytest.approx((80, 25.375))
-    assert found.pixels == pytest.approx(210.75)
-    assert (found.n_small, found.n_small_cases) == (3, 1)
-    text = reason(plan(fingerprint, Budget(), EDDMuscleOptions()), "note: lesions")
-    assert "3 of 4 lesions of at most 60 pixels" in text
-    assert "at least 1 of 2 cases (50%)" in reason(planned(fingerprint), "note: small cases")
+    assert lesion_sizes(fingerprint, 1.6) == pytest.approx((0.75, 50, 60, 100))
+    text = reason(planned(fingerprint), "note: small lesions")
+    assert "3 of 4 have at most 60 pixels" in text
     assert "1 of 4 lesions smaller than a pixel" in reason(planned(fingerprint), "note: lost lesions")
     assert any("1 of 4 lesions smaller than a pixel" in text for text in messages.warning_counts())
 
@@ -312,11 +323,10 @@ def test_lesions_are_counted_in_pixels_of_the_working_grid(make_fingerprint):
 def test_without_small_lesions_muscle_net_is_doubted(make_fingerprint):
     fingerprint = make_fingerprint(**DWI | {"components": [[900]] * 10})
     found = planned(fingerprint)
-    text = reason(found, "note: lesions")
-    assert "none of 10 lesions has at most 60 pixels" in text
-    assert "goes on without MUSCLE Net" in text and "planner.muscle=off leaves it out" in text
-    assert any("few or no small lesions to learn from" in text for text in messages.warning_counts())
-    assert "none of 10 cases for certain" in reason(found, "note: small cases")
+    text = reason(found, "note: small lesions")
+    assert "none of 10 has at most 60 pixels" in text
+    assert "may remove real small lesions" in text and "planner.muscle=false leaves it out" in text
+    assert any("few or no small ones to learn from" in text for text in messages.warning_counts())
     assert len(found.recipe.stages) == 2, "only the training can tell"
     messages.forget_warnings()
     planned(fingerprint, muscle=False)
@@ -326,13 +336,9 @@ def test_without_small_lesions_muscle_net_is_doubted(make_fingerprint):
 @pytest.mark.shared
 def test_the_shared_dwi(measured):
     found = make_plan(measured("Dataset012_DWI"), "edd_muscle", Budget())
-    assert (
-        "37 of 65 lesions of at most 60 pixels; all slices of a lesion together, pixels of 1.6 mm"
-        in reason(found, "note: lesions")
-    )
-    assert "at least 6 of 24 cases (25%)" in reason(found, "note: small cases")
+    assert "37 of 65 have at most 60 pixels" in reason(found, "note: small lesions")
     assert found.recipe.stages[0].epochs == 74
-    assert "about 271 batches (80% of 43303 pixels), 20054 in all" in reason(found, "recipe.stages.0.epochs")
+    assert "271 in an epoch, for 80% of 43303 lesion pixels" in reason(found, "recipe.stages.0.epochs")
     assert not [entry for entry in found.reasons if entry.what in ("note: data", "note: patch")]
 
 
@@ -343,8 +349,8 @@ def test_the_shared_dwi(measured):
     ("pixels", "epochs", "words"),
     [
         (128, 1000, "at most 1000 epochs"),  # one batch a pass
-        (32_000, 100, "about 200 batches"),  # 0.8 x 32 000 / 128
-        (32_001, 100, "about 201 batches"),  # 99.5 passes
+        (32_000, 100, "200 in an epoch"),  # 0.8 x 32 000 / 128
+        (32_001, 100, "201 in an epoch"),  # 99.5 passes
         (2_000_000, 10, "at least 10 epochs"),
     ],
 )
@@ -364,11 +370,17 @@ def test_the_length_of_muscle_net_follows_from_the_cases(make_fingerprint, cases
     assert planned(make_fingerprint(**DWI | sizes)).recipe.stages[1].epochs == epochs
 
 
-def test_lengths_can_be_set(dwi):
-    found = make_plan(dwi, "edd_muscle", Budget(), {"epochs": 7, "planner.muscle_epochs": 9})
-    assert [stage.epochs for stage in found.recipe.stages] == [7, 9]
-    assert "7 passes; set;" in reason(found, "recipe.stages.0.epochs")
-    assert "9 passes; set;" in reason(found, "recipe.stages.1.epochs")
+@pytest.mark.parametrize(("cases", "patience", "held_back"), [(11, None, None), (12, 10, (0, 5))])
+def test_cases_are_held_back_to_end_the_first_stage(make_fingerprint, cases, patience, held_back):
+    sizes = {"shapes": [(20, 128, 128)] * cases, "components": [[100]] * cases}
+    fingerprint = make_fingerprint(**DWI | sizes)
+    found = planned(fingerprint)
+    edd, muscle = found.recipe.stages
+    assert (edd.patience, edd.leave_out) == (patience, held_back)
+    assert muscle.patience is None and muscle.leave_out is None
+    assert ("too few" in reason(found, "recipe.stages.0.patience")) == (patience is None)
+    crossed = make_plan(fingerprint, "edd_muscle", Budget(), {"cross_fitting": True}).recipe.stages
+    assert [(s.patience, s.leave_out) for s in crossed[1:3]] == [(patience, (0, 2)), (patience, (1, 2))]
 
 
 # ------------------------------------------------------------------------------------------------ options
@@ -395,7 +407,7 @@ def test_each_patch_has_its_best_receptive_field(dwi, patch, field, stacks, dice
     assert found.recipe.stages[0].patch_size == [patch, patch]
     assert found.networks["main"].arguments["stacks"] == stacks
     assert dice == max(TABLE_3[patch].values())
-    assert f"({patch} and {field} pixels)" in reason(found, "recipe.stages.0.patch_size")
+    assert f"with a receptive field of {field} " in reason(found, "recipe.stages.0.patch_size")
     assert str(dice) in reason(found, "recipe.stages.0.patch_size")
 
 
@@ -463,13 +475,14 @@ def test_cross_fitting_trains_two_more_edd_nets(dwi):
     assert muscle.sampling.arguments == {"stages": ["edd_part0", "edd_part1"], **CANDIDATES}
     assert "what EDD Net finds" in reason(found, "recipe.stages.3.sampling")
     assert "two EDD Nets" in reason(found, "cross-fitting")
+    for k in (1, 2):
+        assert "finds the candidates of these cases" in reason(found, f"recipe.stages.{k}.leave_out")
 
 
-def test_six_channels_for_muscle_net(dwi):
-    found = make_plan(dwi, "edd_muscle", Budget(), {"probability_windows": 3})
-    assert found.networks["muscle"].arguments["probability_windows_px"] == [16, 32, 64]
-    assert "6 channels" in reason(found, "networks.muscle")
-    assert "probability at 16: 4 channels" in reason(planned(dwi), "networks.muscle")
+def test_the_channels_of_muscle_net_are_said(dwi, make_fingerprint):
+    assert "probability in the first, each as 16 x 16: 4 channels" in reason(planned(dwi), "networks.muscle")
+    two = make_fingerprint(**DWI | {"channels": ("DWI", "ADC")})
+    assert "7 channels" in reason(planned(two), "networks.muscle")
 
 
 def test_another_grid(dwi):
@@ -477,25 +490,20 @@ def test_another_grid(dwi):
     assert found.preprocessing.spacing_mm == (None, 0.8, 0.8)
     assert "set; 1.6 mm in the paper" in reason(found, "preprocessing.spacing_mm")
     assert "288 x 288 pixels" in reason(found, "recipe.inference")
-    assert find_lesions(dwi, 0.8).pixels == pytest.approx(4 * find_lesions(dwi, 1.6).pixels)
+    assert sum(lesion_sizes(dwi, 0.8)) == pytest.approx(4 * sum(lesion_sizes(dwi, 1.6)))
 
 
 def test_slices_smaller_than_a_patch_are_noted(make_fingerprint):
     small = make_fingerprint(**DWI | {"shapes": [(20, 128, 64)] * 10})
     text = reason(planned(small, patch_size=96, receptive_field=96), "note: patch")
-    assert "144 x 72 pixels, a patch 96 x 96; beyond the slice lies the smallest intensity" in text
+    assert "larger than the slices of 144 x 72 pixels; beyond them lies the smallest intensity" in text
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "unet", "muscle": True}, r"MUSCLE Net follows EDD Net only, not the network 'unet'"),
-        ({"network": "fcn", "cross_fitting": True}, r"cross_fitting=True with planner.network=fcn"),
-        ({"muscle": False, "cross_fitting": True}, r"cross_fitting=True with planner.muscle=off"),
-        (
-            {"muscle": False, "probability_windows": 3, "muscle_epochs": 5},
-            r"muscle_epochs=5, planner.probability_windows=3 with planner.muscle=off",
-        ),
+        ({"network": "fcn", "cross_fitting": True}, r"cross_fitting=true with planner.network=fcn"),
+        ({"muscle": False, "cross_fitting": True}, r"cross_fitting=true with planner.muscle=false"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(dwi, options, message):
@@ -508,9 +516,8 @@ def test_options_that_contradict_each_other_are_refused(dwi, options, message):
     [
         ("patch_size", 50, "32, 64, 96 or 128"),
         ("network", "segnet", "'deconvnet'"),
-        ("probability_windows", 2, "1 or 3"),
         ("spacing_mm", 20, "less than or equal to 5"),
-        ("epochs", 0, "greater than or equal to 1"),
+        ("batch_size", 0, "greater than or equal to 1"),
     ],
 )
 def test_values_that_do_not_exist_are_refused(dwi, option, value, message):
@@ -532,7 +539,7 @@ def test_short_memory_makes_the_network_narrower(dwi):
     ]
     assert widths == [32, 32, 24, 16, 8]
     text = reason(planned(dwi, Budget(2.0)), "networks.main")
-    assert "width 16, because 32 as in the paper does not fit 2 GB with batches of 128" in text
+    assert "width 16 because 32, as in the paper, does not fit 2 GB with batches of 128" in text
     assert planned(dwi, Budget(80)).networks["main"].arguments["width"] == 32
     assert planned(dwi, Budget(2.0), batch_size=64).networks["main"].arguments["width"] == 32
 
@@ -540,7 +547,7 @@ def test_short_memory_makes_the_network_narrower(dwi):
 def test_a_width_that_was_set_is_kept_or_refused(dwi):
     found = make_plan(dwi, "edd_muscle", Budget(8.0), {"width": 48})
     assert found.networks["main"].arguments["width"] == 48
-    assert "width 48, as set" in reason(found, "networks.main")
+    assert "width 48 as set" in reason(found, "networks.main")
     message = r"(?s)edd does not fit the memory.*8 GB.*at least 14\.\d GB, for width 128 .*planner.width"
     with pytest.raises(AutosegError, match=message):
         planned(dwi, Budget(8.0), width=128)

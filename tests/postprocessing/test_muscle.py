@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from autoseg.errors import AutosegError
 from autoseg.postprocessing import muscle
-from autoseg.postprocessing.muscle import cut_patches, find_candidates, judge, real
+from autoseg.postprocessing.muscle import Candidates, cut_patches, find_candidates, fuse, real
 
 DIAGONALS = np.ones((3, 3))
 
@@ -42,8 +42,9 @@ def test_candidates_by_hand():
         ((1, 3, 5), 1),
     ]
     assert len(found) == 3
-    assert found.large.sum() == 61 and found.large[1, 10:12].all()
-    assert np.array_equal(found.large | (found.labels > 0), probability > 0.5)
+    others = (probability > 0.5) & (found.labels == 0)
+    assert others.sum() == 61 and others[1, 10:12].all()
+    assert not (found.labels > 0)[probability <= 0.5].any()
     for i, size in enumerate(found.sizes_px, start=1):
         assert (found.labels == i).sum() == size
 
@@ -73,14 +74,14 @@ def test_candidates_are_scipys_components_of_each_slice():
             pixels = labels == i
             if pixels.sum() > 25:
                 n_large += pixels.sum()
-                assert found.large[z][pixels].all()
+                assert not found.labels[z][pixels].any()
                 continue
             n += 1
             (own,) = np.unique(found.labels[z][pixels])
             assert found.sizes_px[own - 1] == pixels.sum()
             centre = np.array([z, *np.argwhere(pixels).mean(0)])
             assert np.abs(found.centres[own - 1] - centre).max() <= 0.5
-    assert (len(found), found.large.sum()) == (n, n_large)
+    assert (len(found), (found.labels > 0).sum()) == (n, (probability > 0.5).sum() - n_large)
     assert n > 10 and n_large > 0
 
 
@@ -99,11 +100,10 @@ def test_real_candidates_share_a_pixel_with_the_truth():
 def test_nothing_found_is_no_fault():
     nothing = np.zeros((2, 20, 20), np.float32)
     found = find_candidates(nothing)
-    assert len(found) == 0 and found.centres.shape == (0, 3) and not found.large.any()
+    assert len(found) == 0 and found.centres.shape == (0, 3) and not found.labels.any()
     assert cut_patches(nothing[None], nothing, found.centres).shape == (0, 4, 16, 16)
     assert real(found, nothing > 0).shape == (0,)
-    fused, mask = judge(nothing, found, np.zeros(0))
-    assert not fused.any() and not mask.any()
+    assert fuse(nothing, found, np.zeros(0)).shape == (0,)
 
 
 # Patches -------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_windows_that_do_not_fit_are_refused():
 # Fusion --------------------------------------------------------------------------------------------------------------
 
 
-def case() -> tuple[np.ndarray, muscle.Candidates]:
+def case() -> tuple[np.ndarray, Candidates]:
     """Three candidates in two slices and one large component, with random probabilities."""
     rng = np.random.default_rng(3)
     inside = volume(
@@ -181,38 +181,40 @@ def case() -> tuple[np.ndarray, muscle.Candidates]:
     return probability, found
 
 
+def fused_map(probability: np.ndarray, found: Candidates, q: np.ndarray, rule: str = "peak") -> np.ndarray:
+    """The probability after the fusion, everywhere."""
+    fused = probability.copy()
+    fused[found.pixels] = fuse(probability, found, q, rule)
+    return fused
+
+
 def test_the_largest_fused_value_of_a_candidate_is_its_judgement():
+    """So it vanishes exactly when its judgement is not above 0.5."""
     probability, found = case()
     q = np.array([0.2, 0.5, 0.93])
-    fused, mask = judge(probability, found, q)
+    fused = fused_map(probability, found, q)
     for i, value in enumerate(q, start=1):
         own = found.labels == i
-        assert fused[own].max() == np.float32(value)
-        assert mask[own].any() == (value > 0.5)
-        assert fused[own] / value == pytest.approx(probability[own] / probability[own].max(), rel=1e-6)
+        assert fused[own].max() == value
+        assert fused[own] / value == pytest.approx(probability[own] / probability[own].max(), rel=1e-12)
 
 
 @pytest.mark.parametrize("rule", muscle.RULES)
-def test_only_candidates_change(rule):
+def test_fused_values_are_probabilities_in_the_order_of_the_pixels(rule):
     probability, found = case()
     before = probability.copy()
-    fused, mask = judge(probability, found, np.array([0.1, 0.6, 0.9]), rule)
-    outside = found.labels == 0
+    values = fuse(probability, found, np.array([0.1, 0.6, 0.9]), rule)
     assert np.array_equal(probability, before)
-    assert np.array_equal(fused[outside], probability[outside].astype(np.float32))
-    assert np.array_equal(mask[outside], found.large[outside])
-    assert not (mask & (probability <= 0.5)).any()
-    assert fused.min() >= 0 and fused.max() <= 1
+    assert np.array_equal(np.ravel_multi_index(found.pixels, probability.shape), np.flatnonzero(found.labels))
+    assert values.dtype == np.float64 and values.min() >= 0 and values.max() <= 1
 
 
 def test_sure_judgements_keep_and_remove():
     probability, found = case()
     for rule in ("peak", "odds"):
-        _, mask = judge(probability, found, np.array([1.0, 0.0, 0.0]), rule)
-        kept = mask & (found.labels > 0)
-        assert (found.labels[kept] == 1).all() and kept.any() and not (kept & (found.labels > 1)).any()
-    same, everything = judge(probability, found, np.ones(3), "product")
-    assert same == pytest.approx(probability, abs=1e-6) and np.array_equal(everything, probability > 0.5)
+        fused = fused_map(probability, found, np.array([1.0, 0.0, 0.0]), rule)
+        assert (fused[found.labels == 1] > 0.5).any() and not (fused[found.labels > 1] > 0.5).any()
+    assert fused_map(probability, found, np.ones(3), "product") == pytest.approx(probability, abs=1e-12)
 
 
 def test_surely_opposed_networks_are_undecided():
@@ -232,8 +234,8 @@ def test_without_both_kinds_of_candidates_there_is_no_prior():
 def test_judgements_that_do_not_fit_are_refused():
     probability, found = case()
     with pytest.raises(AutosegError, match=r"no fusion 'odd'[\s\S]*did you mean odds"):
-        judge(probability, found, np.ones(3), "odd")
+        fuse(probability, found, np.ones(3), "odd")
     with pytest.raises(AutosegError, match="2 judgements of 3 candidates"):
-        judge(probability, found, np.ones(2))
+        fuse(probability, found, np.ones(2))
     with pytest.raises(AutosegError, match="prior 1.0"):
-        judge(probability, found, np.ones(3), "odds", prior=1.0)
+        fuse(probability, found, np.ones(3), "odds", prior=1.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 from autoseg.plan import (
     Augmentation,
@@ -22,6 +23,7 @@ from autoseg.plan import (
 )
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource
 from autoseg.trainers.edd_muscle import TRAINER, build_network, judge_candidates
+from autoseg.training import checks
 from autoseg.training.trainer import Companion, SourceContext
 
 WINDOWS = {"image_windows_px": [16, 32, 64], "probability_windows_px": [16]}
@@ -35,7 +37,7 @@ def stage(name, **changes):
         "batch_size": 6,
         "epochs": 2,
         "loss": Named(name="edd_muscle"),
-        "optimiser": Named(name="sgd"),
+        "optimiser": Named(name="sgd", arguments={"lr": 0.05}),
         "schedule": Named(name="constant"),
         "augmentation": Augmentation(name="none"),
     }
@@ -149,6 +151,16 @@ def test_judgements_are_fused_as_published(rule, q, expected):
     ]  # the large component is not asked about
 
 
+@pytest.mark.parametrize(("q", "stays"), [(0.49, False), (0.5, False), (0.51, True)])
+def test_a_candidate_vanishes_exactly_when_it_is_not_more_likely_real_than_not(q, stays):
+    judge = Companion(Judge(q), WINDOWS, {REAL: 7, FALSE: 7})
+    logits = logits_of(two_slices())
+    after = judge_candidates(logits, torch.rand(1, 2, 40, 40), {"muscle": judge})
+    mask, before = (make_plan().label_set.decide(x.numpy()) == 3 for x in (after, logits))
+    assert mask[0].any() == stays and before[0].sum() == 3
+    assert np.array_equal(mask[1], before[1]) and mask[1].sum() == 100, "larger ones always stay"
+
+
 def test_judgements_are_corrected_for_the_share_of_real_candidates():
     _, fused, _ = judged(0.8, facts={REAL: 1, FALSE: 4})
     assert fused[0, 5, 5] == pytest.approx(0.5, abs=1e-5)  # odds 4 times 1/4
@@ -249,22 +261,35 @@ def test_batches_are_half_real_and_half_false_and_repeat_themselves():
     batches = list(source().batches(0))
     assert len(batches) == 2
     for batch in batches:
-        assert batch.images.shape == (6, 4, 16, 16) and batch.target.tolist() == [3, 0] * 3
+        assert batch.images.shape == (6, 4, 16, 16) and batch.target.tolist() == [3] * 3 + [0] * 3
         middle = batch.images[:, 0, 7:9, 7:9].amax((1, 2))  # the finest window shows the spot in its middle
-        np.testing.assert_allclose(middle, [0.7, 0.5] * 3)
+        np.testing.assert_allclose(middle, [0.7] * 3 + [0.5] * 3)
         assert len(batch.cases) == 6 and set(batch.cases) <= set(CASES)
     again = list(source().batches(0, start_iteration=1))
     assert len(again) == 1 and torch.equal(again[0].images, batches[1].images)
     assert not torch.equal(next(iter(source().batches(1))).images, batches[0].images)
 
 
-def test_processes_share_a_batch():
-    whole = next(iter(source().batches(0)))
-    parts = [next(iter(source(rank=rank, world_size=2).batches(0))) for rank in range(2)]
-    for rank, part in enumerate(parts):
-        assert torch.equal(part.images, whole.images[rank::2]) and torch.equal(
-            part.target, whole.target[rank::2]
-        )
+def test_processes_share_a_batch_and_each_sees_both_kinds(monkeypatch):
+    """With one kind alone the statistics of batch normalisation would be those of that kind."""
+    plan, said = make_plan(), []
+    monkeypatch.setattr(messages, "info", said.append)
+    plan.recipe.stages[-1].batch_size = 8
+    whole = next(iter(source(plan).batches(0)))
+    for rank in range(2):
+        part = next(iter(source(plan, rank=rank, world_size=2).batches(0)))
+        assert torch.equal(part.images, whole.images[rank::2])
+        assert part.target.tolist() == whole.target[rank::2].tolist() == [3, 3, 0, 0]
+    assert said[:2] == said[2:] and len(said) == 4  # the second process says nothing
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_an_odd_size_are_balanced_in_pairs(size):
+    plan = make_plan()
+    plan.recipe.stages[-1].batch_size = size
+    batches = source(plan).batches(0)
+    two = [*next(batches).target.tolist(), *next(batches).target.tolist()]
+    assert sorted(two) == [0] * size + [3] * size
 
 
 def test_patches_are_flipped_and_turned_in_all_eight_ways():
@@ -305,13 +330,41 @@ def test_cross_fitting_asks_the_network_that_has_not_seen_the_case():
     [
         ((), "does not say which stages find its candidates"),
         (("edd", "nobody"), "found: +nobody"),
-        (("edd_part0",), "do not share the cases out"),
-        (("edd", "edd_part0"), "6 predictions of 4 different cases"),
+        (("muscle",), r"found: +muscle\n +expected: earlier stages: edd, edd_part0, edd_part1"),
+        (("edd", "edd_part0"), r"do not share the cases out(?s:.*)edd: None, edd_part0: \(0, 2\)"),
+        (("edd_part0", "edd_part0"), r"expected: \(0, 2\), \(1, 2\)"),
     ],
 )
 def test_candidates_of_every_case_are_needed_once(finders, words):
+    """It is found before the first network is trained."""
+    plan = make_plan(finders=finders)
     with pytest.raises(AutosegError, match=words):
-        source(make_plan(finders=finders))
+        checks.check_recipe(plan, TRAINER)
+    with pytest.raises(AutosegError, match=words):
+        source(plan)
+
+
+def test_parts_of_other_cases_are_refused():
+    """Left out of fewer cases, a part would hold cases that its network has learnt from."""
+    plan = make_plan(finders=("edd_part0", "edd_part1"))
+    checks.check_recipe(plan, TRAINER)
+    plan.recipe.stages[-1].leave_out = (0, 2)
+    with pytest.raises(AutosegError, match=r"do not share the cases out(?s:.*)muscle: \(0, 2\)"):
+        checks.check_recipe(plan, TRAINER)
+
+
+def test_mistakes_in_the_second_part_are_found_before_the_first_is_trained():
+    with pytest.raises(AutosegError, match="do not fit the sampling 'candidates'(?s:.*)treshold"):
+        checks.check_recipe(make_plan(treshold=0.4), TRAINER)
+    plan = make_plan()
+    plan.recipe.postprocessing = [Named(name="muscle", arguments={"rul": "odds"})]
+    with pytest.raises(AutosegError, match="do not fit the post-processing step 'muscle'"):
+        checks.check_recipe(plan, TRAINER)
+    plan.recipe.postprocessing = [Named(name="muscle")]
+    checks.check_recipe(plan, TRAINER)
+    plan.recipe.stages[-1].keep = False
+    with pytest.raises(AutosegError, match=r"no stage of network muscle is kept(?s:.*)muscle=off"):
+        checks.check_recipe(plan, TRAINER)
 
 
 def test_largest_candidates_follow_the_plan():

@@ -40,6 +40,11 @@ def contents(folder):
         (lambda root: None, ["--set", 'stages.0.frozen=["encodr.*"]'], "fits no parameter"),
         (lambda root: None, ["--set", "preprocessing.image_order=1"], "a training cannot change how"),
         (lambda root: None, ["--set", "fusion.name=mean_logit"], "did you mean mean_logits"),
+        (
+            lambda root: None,
+            ["--set", "stages.0.patience=3", "validation.cases=0"],
+            "no validation that could",
+        ),
     ],
 )
 def test_a_refused_overwrite_leaves_the_result_as_it_was(damage, options, words, trained, capfd):

@@ -32,5 +32,7 @@ def test_epochs_that_are_done_again_are_forgotten(tmp_path):
     for stage in (0, 1):
         for epoch in (0, 1, 2):
             journal.add({**ENTRY, "stage_index": stage, "epoch": epoch}, 3)
-    journal.forget_from(0, 1, 1)
-    assert [(e["stage_index"], e["epoch"]) for e in journal.entries()] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    journal.add({**ENTRY, "member": 1, "epoch": 0}, 3)
+    journal.keep({(0, 0): 3, (0, 1): 1})
+    kept = [(e["member"], e["stage_index"], e["epoch"]) for e in journal.entries()]
+    assert kept == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0)]

@@ -30,7 +30,8 @@ def validator(label, stop=None):
         ),
         device=torch.device("cpu"),
     )
-    return validation.Validator(job, Fold(("b",), ("a",)), stop or StopRequest())
+    stage = SimpleNamespace(leave_out=None)
+    return validation.Validator(job, Fold(("b",), ("a",)), stage, stop or StopRequest())
 
 
 class AllLesion(torch.nn.Module):
