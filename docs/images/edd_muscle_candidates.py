@@ -25,7 +25,7 @@ from autoseg.preprocessing.resample import resample_label
 from autoseg.trainers._edd_muscle_candidates import lesion_probability
 
 KEPT, REMOVED, TRUTH = "#1baf7a", "#e8590c", "white"
-AROUND_PX = 24  # pixels shown on each side of a slice's candidates
+AROUND_PX = 36  # pixels shown on each side of the middle of what is drawn
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class Slice:
     candidates: np.ndarray
     kept: np.ndarray
     removed: int
+
+    def box(self) -> tuple[slice, slice]:
+        """A square around the pixels that matter, within the image."""
+        drawn = self.candidates & ~self.kept if self.removed else self.kept
+        middle = [int(np.median(where)) for where in np.nonzero(drawn)]
+        low = [
+            min(max(m - AROUND_PX, 0), max(n - 2 * AROUND_PX, 0))
+            for m, n in zip(middle, drawn.shape, strict=True)
+        ]
+        return tuple(slice(a, a + 2 * AROUND_PX) for a in low)
 
 
 def slices_of(predictor: Predictor, alone: Predictor, folder: Path, case: str) -> list[Slice]:
@@ -53,6 +63,8 @@ def slices_of(predictor: Predictor, alone: Predictor, folder: Path, case: str) -
     for z in np.unique(np.nonzero(found)[0]):
         numbers = set(np.unique(found[z])) - {0}
         gone = len(numbers - set(np.unique(found[z][left[z]])))
+        if gone == 0 and not left[z].any():
+            continue
         title = f"{case}, slice {z}: {len(numbers) - gone} kept, {gone} removed"
         slices.append(Slice(title, prepared.image[0, z], truth[z] > 0, found[z] > 0, left[z], gone))
     return slices
@@ -62,13 +74,15 @@ def draw(chosen: list[Slice], path: Path) -> None:
     """One panel for each slice: truth outlined, candidates filled by what became of them."""
     figure, axes = plt.subplots(1, len(chosen), figsize=(3.4 * len(chosen), 3.9), squeeze=False)
     for axis, part in zip(axes[0], chosen, strict=True):
-        axis.imshow(part.image, cmap="gray", vmin=-0.7, vmax=np.percentile(part.image, 99.9))
-        for mask, colour in ((part.candidates & ~part.kept, REMOVED), (part.kept, KEPT)):
+        box = part.box()
+        axis.imshow(part.image[box], cmap="gray", vmin=-0.7, vmax=np.percentile(part.image, 99.9))
+        removed = part.candidates[box] & ~part.kept[box] if part.removed else np.zeros_like(part.kept[box])
+        for mask, colour in ((removed, REMOVED), (part.kept[box], KEPT)):
             overlay = np.zeros((*mask.shape, 4))
             overlay[mask] = matplotlib.colors.to_rgba(colour, 0.85)
             axis.imshow(overlay, interpolation="nearest")
-        if part.truth.any():
-            axis.contour(part.truth, levels=[0.5], colors=TRUTH, linewidths=0.9)
+        if part.truth[box].any():
+            axis.contour(part.truth[box], levels=[0.5], colors=TRUTH, linewidths=0.9)
         axis.set_title(part.title, fontsize=8)
         axis.set_axis_off()
     figure.tight_layout(pad=0.4)
@@ -90,7 +104,9 @@ def main() -> None:
     predictor = Predictor(arguments.model, device="cpu")
     alone = Predictor(arguments.model, device="cpu", overrides={"postprocessing.muscle": "off"})
     found = [s for case in arguments.cases for s in slices_of(predictor, alone, arguments.dataset, case)]
-    removing = sorted(found, key=lambda s: -s.removed)[: arguments.n - arguments.n // 2]
+    removing = sorted(found, key=lambda s: -int((s.candidates & ~s.kept).sum()) * (s.removed > 0))[
+        : arguments.n - arguments.n // 2
+    ]
     keeping = [s for s in sorted(found, key=lambda s: -int(s.kept.sum())) if s not in removing]
     draw(removing + keeping[: arguments.n - len(removing)], arguments.output)
 
