@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.networks import REGISTRY
+from autoseg.networks.normalisation import with_normalisation
 
 LEVELS = (1, 2, 3)
 
@@ -177,8 +178,8 @@ def _convolved_activation(norm: nn.Module, conv: nn.Module) -> Callable[..., tor
 
 
 def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """``norm(x)``; without gradients in evaluation mode in the place of ``x``."""
-    if norm.training or torch.is_grad_enabled():
+    """``norm(x)``; by running averages, without gradients, in the place of ``x``."""
+    if norm.training or torch.is_grad_enabled() or not norm.track_running_stats:
         return norm(x)
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
@@ -246,6 +247,7 @@ def build_ratlesnetv2(
     levels: int = 3,
     block: str = "residual",
     checkpointing: bool = False,
+    normalisation: str = "batch",
 ) -> RatLesNetv2:
     """RatLesNetv2 and its ablations: width 28 and 36; levels 2 with width 32 and 39; block "dense" with width 26.
 
@@ -255,9 +257,10 @@ def build_ratlesnetv2(
         levels: 1, 2 or 3.
         block: "residual" or "dense".
         checkpointing: the same results with about half the activations kept in training, somewhat slower.
+        normalisation: "batch" (published) or "instance", see :mod:`autoseg.networks.normalisation`.
 
     Raises:
-        AutosegError: levels or block that do not exist, a width under 1.
+        AutosegError: levels, block or normalisation that do not exist, a width under 1.
     """
     if levels not in LEVELS or width < 1:
         raise AutosegError(
@@ -272,7 +275,8 @@ def build_ratlesnetv2(
             expected=" or ".join(BLOCKS),
             fix=nearest_names(block, BLOCKS),
         )
-    return RatLesNetv2(in_channels, out_channels, width, levels, BLOCKS[block], checkpointing)
+    network = RatLesNetv2(in_channels, out_channels, width, levels, BLOCKS[block], checkpointing)
+    return with_normalisation(network, normalisation)
 
 
 def recognise(state: Mapping[str, torch.Tensor], where: str = "") -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoseg.networks import REGISTRY
+from autoseg.networks.normalisation import with_normalisation
 from autoseg.networks.ratlesnetv2 import initialise, resized
 
 
@@ -91,11 +92,17 @@ def _layers(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 @REGISTRY.register("unet3d")
-def build_unet3d(in_channels: int, out_channels: int, width: int = 32) -> UNet3D:
+def build_unet3d(
+    in_channels: int, out_channels: int, width: int = 32, normalisation: str = "batch"
+) -> UNet3D:
     """The 3D U-Net as compared in the paper of RatLesNetv2.
 
     Args:
         in_channels, out_channels: of image and logits; 1 and 2 in the paper.
         width: feature maps of the first convolution.
+        normalisation: "batch" (published) or "instance", see :mod:`autoseg.networks.normalisation`.
+
+    Raises:
+        AutosegError: another normalisation.
     """
-    return UNet3D(in_channels, out_channels, width)
+    return with_normalisation(UNet3D(in_channels, out_channels, width), normalisation)

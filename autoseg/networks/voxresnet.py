@@ -20,6 +20,7 @@ from torch import nn
 
 from autoseg.errors import AutosegError
 from autoseg.networks import REGISTRY
+from autoseg.networks.normalisation import with_normalisation
 from autoseg.networks.ratlesnetv2 import initialise
 
 STRIDES = (1, 2, 4, 8)
@@ -143,6 +144,7 @@ def build_voxresnet(
     width: int = 32,
     upsampling_kernel: str = "published",
     auxiliary_outputs: bool = False,
+    normalisation: str = "batch",
 ) -> VoxResNet:
     """VoxResNet as compared in the paper of RatLesNetv2.
 
@@ -152,9 +154,10 @@ def build_voxresnet(
         upsampling_kernel: "published" (3 everywhere) or "double_stride" (no gaps between coarse voxels).
         auxiliary_outputs: see :class:`VoxResNet`; True in the paper. It needs a loss that knows them, such as
             "ratlesnetv2".
+        normalisation: "batch" (published) or "instance", see :mod:`autoseg.networks.normalisation`.
 
     Raises:
-        AutosegError: another upsampling_kernel.
+        AutosegError: another upsampling_kernel or normalisation.
     """
     kernels = ("published", "double_stride")
     if upsampling_kernel not in kernels:
@@ -164,6 +167,7 @@ def build_voxresnet(
             expected=" or ".join(kernels),
             fix="correct the arguments in the plan",
         )
-    return VoxResNet(
+    network = VoxResNet(
         in_channels, out_channels, width, upsampling_kernel == "double_stride", auxiliary_outputs
     )
+    return with_normalisation(network, normalisation)
