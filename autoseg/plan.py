@@ -41,14 +41,16 @@ class Normalisation(Strict):
     """How one channel is normalised.
 
     Attributes:
-        scheme: zscore, ct, rescale_0_1, rgb_0_1 or none.
+        scheme: zscore, zscore_object, ct, rescale_0_1, rgb_0_1 or none.
         inside_nonzero: statistics from, and effect on, the non-zero mask only; outside becomes 0.
         statistics: ct only: mean, std, percentile_00_5, percentile_99_5 of the dataset's foreground.
+        bias_correction: n4 first takes out slow changes of brightness, as a surface coil makes them.
     """
 
-    scheme: Literal["zscore", "ct", "rescale_0_1", "rgb_0_1", "none"] = "zscore"
+    scheme: Literal["zscore", "zscore_object", "ct", "rescale_0_1", "rgb_0_1", "none"] = "zscore"
     inside_nonzero: bool = False
     statistics: dict[str, float] = Field(default_factory=dict)
+    bias_correction: Literal["none", "n4"] = "none"
 
 
 class Preprocessing(Strict):
@@ -57,6 +59,7 @@ class Preprocessing(Strict):
     Attributes:
         transpose: working axis i is file axis ``transpose[i]``.
         crop_to_nonzero: cut to the box in which any channel is not 0.
+        crop_to_object: cut to the box of the head, with a margin, where the air around it is not 0 but noise.
         spacing_mm: of the working grid, in working axis order; None keeps the spacing of the case on that axis.
         normalisation: one entry for each channel.
         image_order: spline order for images, 0 to 5.
@@ -69,6 +72,7 @@ class Preprocessing(Strict):
 
     transpose: tuple[int, int, int] = (0, 1, 2)
     crop_to_nonzero: bool = True
+    crop_to_object: bool = False
     spacing_mm: tuple[float | None, float | None, float | None]
     normalisation: list[Normalisation]
     image_order: int = Field(3, ge=0, le=5)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from autoseg.plan import Named, Normalisation, Plan, Reason, Stage
+from autoseg.plan import Named, Normalisation, Plan, Preprocessing, Reason, Stage
 
 AXES = "zyx"
 LABEL_WIDTH = 15
@@ -128,8 +128,8 @@ def _preprocessing(plan: Plan) -> list[Row]:
         Row("axes", ", ".join(axes), "preprocessing.transpose"),
         Row(
             "crop",
-            "to the non-zero box" if settings.crop_to_nonzero else "none",
-            "preprocessing.crop_to_nonzero",
+            _crop(settings),
+            "preprocessing.crop_to_object" if settings.crop_to_object else "preprocessing.crop_to_nonzero",
         ),
         Row("spacing", "; ".join(filter(None, [spacing, kept_text])), "preprocessing.spacing_mm"),
         Row("intensities", _normalisation(settings.normalisation, plan), "preprocessing.normalisation"),
@@ -137,8 +137,17 @@ def _preprocessing(plan: Plan) -> list[Row]:
     ]
 
 
+def _crop(settings: Preprocessing) -> str:
+    if settings.crop_to_object:
+        return "to the head, with a margin"
+    return "to the non-zero box" if settings.crop_to_nonzero else "none"
+
+
 def _normalisation(entries: Sequence[Normalisation], plan: Plan) -> str:
-    texts = [e.scheme + (" inside the non-zero mask" if e.inside_nonzero else "") for e in entries]
+    texts = [
+        "N4, then " * (e.bias_correction == "n4") + e.scheme + " inside the non-zero mask" * e.inside_nonzero
+        for e in entries
+    ]
     if len(set(texts)) == 1:
         return texts[0]
     return "; ".join(f"{name}: {text}" for name, text in zip(plan.channel_names, texts, strict=False))

@@ -107,6 +107,8 @@ def preprocess_case(
         if plan.crop_to_nonzero:
             box = crop.bounding_box(mask) or box
         mask = _to_working(crop.fill_holes(mask), box, plan) if inside_nonzero else None
+    if plan.crop_to_object:
+        box = crop.object_box(image)
     # the one copy of the image, which is then changed in place
     working = np.stack([_to_working(channel, box, plan) for channel in image]).astype(np.float32, copy=False)
     try:

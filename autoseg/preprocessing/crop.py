@@ -1,15 +1,19 @@
-"""Where a case is not empty: the non-zero mask and boxes.
+"""Where a case is not empty: the non-zero mask, the object in the air, and boxes.
 
 Notation: ``c`` channels; ``z, y, x`` voxels of any grid. A box is a pair (first, one past last) for each axis.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+MARGIN = 0.1
+"""Around the object, as a share of its edges: what is as dark as air at its rim stays in the crop."""
 
 
 def any_nonzero(image: np.ndarray) -> np.ndarray:
@@ -18,6 +22,38 @@ def any_nonzero(image: np.ndarray) -> np.ndarray:
     for channel in image[1:]:
         mask |= channel != 0
     return mask
+
+
+def object_mask(values: np.ndarray) -> np.ndarray:
+    """Which voxels belong to the object, not to the air around it: those above Otsu's threshold.
+
+    Args:
+        values: of one channel, any shape, float32.
+
+    Returns:
+        bool, of the same shape; False everywhere in an image of one value.
+    """
+    import SimpleITK as sitk
+
+    if not values.size or values.min() == values.max():
+        return np.zeros(values.shape, bool)
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(sitk.GetImageFromArray(values.reshape(1, -1)))
+    return values > otsu.GetThreshold()
+
+
+def object_box(image: np.ndarray) -> Box:
+    """The box around the object in any channel of ``[c, z, y, x]``, with :data:`MARGIN`; without object everything."""
+    mask = np.any([object_mask(channel.astype(np.float32, copy=False)) for channel in image], axis=0)
+    box = bounding_box(mask)
+    if box is None:
+        return whole(mask.shape)
+    margins = [math.ceil(MARGIN * (stop - start)) for start, stop in box]
+    z, y, x = (
+        (max(0, start - more), min(n, stop + more))
+        for (start, stop), more, n in zip(box, margins, mask.shape, strict=True)
+    )
+    return z, y, x
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:

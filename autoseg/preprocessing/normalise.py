@@ -1,7 +1,8 @@
 """Intensities made comparable, channel by channel, as the plan says.
 
-The schemes are nnU-Net's (preprocessing/normalization/default_normalization_schemes.py of version 2.8), in
-float32; means and standard deviations are accumulated in float64.
+The schemes are nnU-Net's (preprocessing/normalization/default_normalization_schemes.py of version 2.8) and
+zscore_object, in float32; means and standard deviations are accumulated in float64. Before them a bias field may be
+taken out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.plan import Normalisation
+from autoseg.preprocessing.bias_field import remove_bias_field
+from autoseg.preprocessing.crop import object_mask
 
 SMALLEST = 1e-8
 BLOCK = 1 << 18
@@ -27,7 +30,8 @@ def normalise(image: np.ndarray, schemes: Sequence[Normalisation], nonzero: np.n
         nonzero: bool ``[z, y, x]``; needed when a scheme works inside it.
 
     Raises:
-        AutosegError: not one scheme per channel; rgb_0_1 on values beyond 0 to 255.
+        AutosegError: not one scheme per channel; rgb_0_1 on values beyond 0 to 255; n4 on values that are not
+            positive.
     """
     if len(schemes) != len(image):
         raise AutosegError(
@@ -37,6 +41,8 @@ def normalise(image: np.ndarray, schemes: Sequence[Normalisation], nonzero: np.n
             fix="make the plan again for this dataset",
         )
     for number, (channel, scheme) in enumerate(zip(image, schemes, strict=True)):
+        if scheme.bias_correction == "n4":
+            remove_bias_field(channel, number)
         if scheme.inside_nonzero and nonzero is not None and not nonzero.all():
             values = channel[nonzero]
             _apply(values, scheme, number)
@@ -67,6 +73,9 @@ def _apply(values: np.ndarray, scheme: Normalisation, channel: int) -> None:
     if scheme.scheme == "zscore":
         mean, std = mean_and_std(values)
         _shift_and_scale(values, mean, std)
+    elif scheme.scheme == "zscore_object":
+        inside = object_mask(values)
+        _shift_and_scale(values, *mean_and_std(values[inside] if inside.any() else values))
     elif scheme.scheme == "ct":
         known = _ct_statistics(scheme, channel)
         np.clip(values, known["percentile_00_5"], known["percentile_99_5"], out=values)

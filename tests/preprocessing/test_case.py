@@ -8,6 +8,7 @@ from autoseg.dataset.imageio import Geometry
 from autoseg.errors import AutosegError
 from autoseg.plan import Normalisation, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
+from autoseg.preprocessing.normalise import normalise
 
 IDENTITY = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 
@@ -98,3 +99,23 @@ def test_the_case_is_named_when_the_plan_does_not_fit():
     image = np.full((1, 2, 2, 2), -5, np.float32)
     with pytest.raises(AutosegError, match=r"rat_7, channel 0: rgb_0_1 does not fit"):
         preprocess_case("rat_7", image, geometry((2, 2, 2)), plan)
+
+
+def test_air_that_is_noise_is_cropped_and_bias_corrected_inside_the_crop():
+    """The same box and values as for the crop alone: what is around the head changes nothing but the position."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(10, 2, (1, 4, 60, 70)).astype(np.float32)
+    image[:, :, 10:40, 20:50] += np.linspace(300, 600, 30, dtype=np.float32)
+    label = np.zeros((4, 60, 70), np.uint8)
+    label[2, 15:20, 25:30] = 1
+    plan = Preprocessing(
+        crop_to_object=True,
+        spacing_mm=(None, None, None),
+        normalisation=[Normalisation(scheme="zscore_object", bias_correction="n4")],
+    )
+    case = preprocess_case("a", image, geometry(label.shape), plan, label)
+    assert case.properties.crop_box == ((0, 4), (7, 43), (17, 53))
+    cut = image[:, :, 7:43, 17:53].copy()
+    assert np.array_equal(case.label, label[:, 7:43, 17:53])
+    normalise(cut, plan.normalisation)
+    assert np.array_equal(case.image, cut)

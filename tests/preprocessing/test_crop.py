@@ -41,3 +41,25 @@ def test_any_nonzero_takes_every_channel():
     image = np.zeros((3, 2, 2, 2), np.float32)
     image[0, 0, 0, 0], image[2, 1, 1, 1] = -1, 1e-20
     assert crop.any_nonzero(image).sum() == 2
+
+
+def test_the_head_in_noisy_air_by_hand():
+    rng = np.random.default_rng(0)
+    image = rng.normal(10, 2, (2, 4, 50, 40))
+    image[0, :, 20:40, 5:15] += 500
+    image[1, :, 22:30, 10:25] += 90  # the second channel reaches further
+    mask = crop.object_mask(image[0])
+    assert mask[:, 20:40, 5:15].all() and mask.sum() == 4 * 20 * 10
+    # rows 20-40 and columns 5-25, two voxels more on each side; slices cannot grow
+    assert crop.object_box(image) == ((0, 4), (18, 42), (3, 27))
+
+
+def test_an_image_of_one_value_has_no_object_and_is_kept_whole():
+    assert not crop.object_mask(np.zeros((3, 4, 5))).any()
+    assert crop.object_box(np.zeros((2, 3, 4, 5), np.int16)) == ((0, 3), (0, 4), (0, 5))
+
+
+def test_the_threshold_is_otsus():
+    """Between two values every threshold is as good; Otsu's maximum of the variance between classes is by hand here."""
+    values = np.repeat(np.float32([0, 10, 100, 110]), [50, 50, 50, 50]).reshape(2, 10, 10)
+    assert np.array_equal(crop.object_mask(values), values >= 100)

@@ -32,9 +32,10 @@ def test_zscore_inside_the_nonzero_mask_sets_the_outside_to_zero(image):
     assert (image[1][~mask] == 0).all()
 
 
-def test_a_constant_channel_becomes_zero():
+@pytest.mark.parametrize("scheme", ["zscore", "zscore_object"])
+def test_a_constant_channel_becomes_zero(scheme):
     image = np.full((1, 4, 4, 4), 7, np.float32)
-    normalise(image, [Normalisation()])
+    normalise(image, [Normalisation(scheme=scheme)])
     assert (image == 0).all()
 
 
@@ -70,3 +71,17 @@ def test_what_does_not_fit_is_explained():
         normalise(image, [Normalisation(scheme="ct")])
     with pytest.raises(AutosegError, match=r"not normalise every channel(.|\n)*1 channels"):
         normalise(image, [])
+
+
+def test_zscore_of_the_object_does_not_depend_on_the_air_around_it():
+    rng = np.random.default_rng(0)
+    head = rng.normal(1000, 30, (6, 20, 20)).astype(np.float32)
+    images = []
+    for margin in (2, 20):
+        wide = rng.normal(10, 2, (1, 6, 20 + 2 * margin, 20 + 2 * margin)).astype(np.float32)
+        inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
+        wide[0][inner] = head
+        normalise(wide, [Normalisation(scheme="zscore_object")])
+        images.append(wide[0][inner])
+    np.testing.assert_allclose(images[0], images[1], atol=1e-4)
+    np.testing.assert_allclose(images[0], (head - head.mean()) / head.std(dtype=np.float64), atol=1e-4)

@@ -49,6 +49,7 @@ SETTINGS = [
     {"spacing_mm": (6.0, 1.0, 1.0), "transpose": (1, 2, 0), "separate_axis_order": 1},
     {"spacing_mm": (6.0, 1.5, 1.5), "logits_order": 3},
     {"spacing_mm": (1.3, 1.3, 1.3), "crop_to_nonzero": False, "logits_order": 0},
+    {"spacing_mm": (None, 1.5, 1.5), "crop_to_object": True},
 ]
 
 
