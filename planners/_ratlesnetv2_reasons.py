@@ -5,7 +5,9 @@ from __future__ import annotations
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Named, Reason
 from autoseg.planners.ratlesnetv2 import (
+    AUGMENTED_LEARNING_RATE,
     CE,
+    FEW_CASES,
     VARIANTS,
     Choice,
     RatLesNetV2Options,
@@ -26,21 +28,13 @@ def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choic
             value=", ".join("zyx"[axis] for axis in axes),
             why="the slices come first" if axes == (0, 1, 2) else f"the slices lie along {'zyx'[axes[0]]}",
         ),
-        Reason(
-            what="preprocessing.crop_to_nonzero",
-            value="no",
-            why="the network sees the whole image, as published",
-        ),
+        _crop_reason(options),
         Reason(
             what="preprocessing.spacing_mm",
             value="as in each case",
             why="published without resampling; the lesions keep their voxels",
         ),
-        Reason(
-            what="preprocessing.normalisation",
-            value="z-score of the whole image",
-            why="the released weights were trained on images of mean 0 and variance 1, background included",
-        ),
+        _normalisation_reason(options),
         Reason(
             what="networks.main", value=_network_words(choice.network), why=_network_reason(options, variant)
         ),
@@ -51,13 +45,37 @@ def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choic
             why=f"{_words_of_saving(choice)} of {choice.budget_gb:g} GB; -gpu_memory_target says how much there is",
         ),
         *_recipe_reasons(options),
-        *_notes(fingerprint),
+        *_notes(fingerprint, options),
     ]
+
+
+def _crop_reason(options: RatLesNetV2Options) -> Reason:
+    if options.crop == "head":
+        why = "crop=head: the air around it costs time and memory; published without cropping"
+        return Reason(what="preprocessing.crop_to_object", value="yes", why=why)
+    why = "the network sees the whole image, as published"
+    return Reason(what="preprocessing.crop_to_nonzero", value="no", why=why)
+
+
+def _normalisation_reason(options: RatLesNetV2Options) -> Reason:
+    if options.intensities == "corrected":
+        return Reason(
+            what="preprocessing.normalisation",
+            value="N4, then the z-score of the head",
+            why="intensities=corrected: brightness that the coil makes and the amount of air around the head do not "
+            "count; published is the z-score of the whole image",
+        )
+    return Reason(
+        what="preprocessing.normalisation",
+        value="z-score of the whole image",
+        why="the released weights were trained on images of mean 0 and variance 1, background included",
+    )
 
 
 def _network_words(network: Named) -> str:
     width = network.arguments["width"]
-    return f"{network.name}, {width} filters at first"
+    normalised = ", instance normalisation" * (network.arguments.get("normalisation") == "instance")
+    return f"{network.name}, {width} filters at first{normalised}"
 
 
 def _network_reason(options: RatLesNetV2Options, variant: Variant) -> str:
@@ -65,7 +83,9 @@ def _network_reason(options: RatLesNetV2Options, variant: Variant) -> str:
     width = options.width or variant.width
     published = "the published width" if width == variant.width else f"set; published with {variant.width}"
     others = "planner.network takes another network of the published comparison"
-    return f"{chosen}{published}; {others}"
+    instance = "each image is normalised by itself, as in training so in prediction; "
+    augmented = instance * (options.training == "augmented" and variant.normalised)
+    return f"{chosen}{published}; {augmented}{others}"
 
 
 def _patch_reason(choice: Choice) -> Reason:
@@ -86,25 +106,9 @@ def _words_of_saving(choice: Choice) -> str:
 
 
 def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
-    rate = {
-        "code": (
-            "1e-4",
-            "the rate of the code and, by their batch statistics, of the released weights; the paper prints 1e-5",
-        ),
-        "paper": ("1e-5", "as printed; the code behind the tables used 1e-4"),
-    }[options.learning_rate]
-    loss = find_loss(options)
-    same = "that of RatLesNetv2, as set for every network"
-    published = same if options.loss == "same" else "the network's published loss"
-    parts = "cross-entropy" if loss == CE else "cross-entropy + Dice of both classes"
     return [
-        Reason(what="recipe.stages.0.loss", value=parts, why=published),
-        Reason(what="recipe.stages.0.optimiser", value=f"Adam, {rate[0]}, constant", why=rate[1]),
-        Reason(
-            what="recipe.stages.0.epochs",
-            value="700 epochs of one pass, batch 1, no augmentation",
-            why="as published; the last epoch is the model",
-        ),
+        _loss_reason(options),
+        *(_augmented_reasons() if options.training == "augmented" else _published_reasons(options)),
         Reason(
             what="recipe.members",
             value=f"{options.members} runs, majority vote",
@@ -118,7 +122,64 @@ def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
     ]
 
 
-def _notes(fingerprint: Fingerprint) -> list[Reason]:
+def _loss_reason(options: RatLesNetV2Options) -> Reason:
+    loss = find_loss(options)
+    same = "that of RatLesNetv2, as set for every network"
+    why = same if options.loss == "same" else "the network's published loss"
+    if loss == CE:
+        return Reason(what="recipe.stages.0.loss", value="cross-entropy", why=why)
+    if options.training == "augmented":
+        why += ", but background, nearly all of an image, is left out of the Dice"
+        return Reason(what="recipe.stages.0.loss", value="cross-entropy + Dice of the lesion", why=why)
+    return Reason(what="recipe.stages.0.loss", value="cross-entropy + Dice of both classes", why=why)
+
+
+def _published_reasons(options: RatLesNetV2Options) -> list[Reason]:
+    rate = {
+        "code": (
+            "1e-4",
+            "the rate of the code and, by their batch statistics, of the released weights; the paper prints 1e-5",
+        ),
+        "paper": ("1e-5", "as printed; the code behind the tables used 1e-4"),
+    }[options.learning_rate]
+    return [
+        Reason(what="recipe.stages.0.optimiser", value=f"Adam, {rate[0]}, constant", why=rate[1]),
+        Reason(
+            what="recipe.stages.0.epochs",
+            value="700 epochs of one pass, batch 1, no augmentation",
+            why="as published; the last epoch is the model",
+        ),
+    ]
+
+
+def _augmented_reasons() -> list[Reason]:
+    """What planner.training=augmented changes; see docs/families/ratlesnetv2.md."""
+    rate = f"Adam, {AUGMENTED_LEARNING_RATE:g} falling to 0"
+    return [
+        Reason(
+            what="recipe.stages.0.optimiser",
+            value=rate,
+            why="training=augmented: higher than published, because it falls",
+        ),
+        Reason(
+            what="recipe.stages.0.epochs",
+            value="700 epochs of one pass, batch 1",
+            why="as published",
+        ),
+        Reason(
+            what="recipe.stages.0.augmentation",
+            value="nnU-Net's",
+            why="training=augmented: few animals are shown in many ways",
+        ),
+        Reason(
+            what="recipe.inference",
+            value="all",
+            why="training=augmented: trained on mirrored images, so predictions are averaged over them",
+        ),
+    ]
+
+
+def _notes(fingerprint: Fingerprint, options: RatLesNetV2Options) -> list[Reason]:
     """What differs from the published data."""
     notes = []
     fit = match(fingerprint)
@@ -130,4 +191,8 @@ def _notes(fingerprint: Fingerprint) -> list[Reason]:
             f"published for one T2 channel, this dataset has {', '.join(channels)}; each is normalised alone"
         )
         notes.append(Reason(what="note: contrast", value="not the published one", why=why))
+    n_cases = len(fingerprint.cases)
+    if n_cases < FEW_CASES and options.training == "published":
+        why = "published with 36 to 40 for the training; planner.training=augmented is made for few animals"
+        notes.append(Reason(what="note: few cases", value=str(n_cases), why=why))
     return notes

@@ -40,6 +40,9 @@ DEFAULT_MEMORY_GB = 8.0
 BYTES = 4  # float32
 WEIGHT_COPIES = 4  # the weights, their gradients and the two moments of Adam
 PATCH_STEP = 8  # three poolings
+AUGMENTED_LEARNING_RATE = 1e-3
+FEW_CASES = 20
+"""With fewer cases the plan points to options that help; the published trainings have 36 and 40."""
 
 NetworkName = Literal[
     "ratlesnetv2", "lvl2", "lvl2_sameparams", "densenet", "ratlesnet", "voxresnet", "unet3d"
@@ -59,6 +62,7 @@ class Variant:
         saving: share of these that is left with ``checkpointing``; 1 where the network has no such option.
         loss: that it was trained with.
         title: for the plan's reasons.
+        normalised: whether it has batch normalisation.
     """
 
     network: Named
@@ -68,6 +72,7 @@ class Variant:
     loss: Named
     title: str
     saving: float = 1.0
+    normalised: bool = True
 
 
 CE_DICE = Named(name="ratlesnetv2")
@@ -106,7 +111,9 @@ VARIANTS: dict[NetworkName, Variant] = {
         "RatLesNetv2 with dense blocks",
         saving=DENSE_SAVING,
     ),
-    "ratlesnet": Variant(Named(name="ratlesnet"), 12, 768.3, 367_334, CE, "RatLesNet (version 1)"),
+    "ratlesnet": Variant(
+        Named(name="ratlesnet"), 12, 768.3, 367_334, CE, "RatLesNet (version 1)", normalised=False
+    ),
     "voxresnet": Variant(
         Named(name="voxresnet", arguments={"auxiliary_outputs": True}), 32, 267.7, 1_186_344, CE, "VoxResNet"
     ),
@@ -127,6 +134,13 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
         learning_rate: ``code`` is 1e-4, which made the published tables; ``paper`` is the printed 1e-5.
         loss: ``published`` trains each network with its own published loss, ``same`` all with that of RatLesNetv2.
         members: independent runs that vote.
+        training: ``published``, or ``augmented`` for few or varied animals: random changes of the images, instance
+            normalisation, the Dice of the lesion alone, a learning rate that starts higher and falls, and an average
+            over mirrored images in prediction. Ours, not the paper's.
+        intensities: ``published``, the z-score of the whole image; or ``corrected``, for surface coils and animals of
+            different size: the bias field is divided out (N4), and the z-score is that of the head, without the air
+            around it. Ours, not the paper's.
+        crop: ``none`` as published, or ``head``: the air around the head is cut off, which is most of some images.
     """
 
     network: NetworkName = "ratlesnetv2"
@@ -134,6 +148,9 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
     learning_rate: Literal["code", "paper"] = "code"
     loss: Literal["published", "same"] = "published"
     members: int = Field(3, ge=1)
+    training: Literal["published", "augmented"] = "published"
+    intensities: Literal["published", "corrected"] = "published"
+    crop: Literal["none", "head"] = "none"
 
 
 def match(fingerprint: Fingerprint) -> Match:
@@ -174,8 +191,16 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) 
     """Configure the network for a dataset.
 
     Raises:
-        AutosegError: overlapping regions, a width that the network does not have, not even one slice fits.
+        AutosegError: overlapping regions, options that contradict each other, a width that the network does not have,
+            not even one slice fits.
     """
+    if options.training == "augmented" and options.learning_rate == "paper":
+        raise AutosegError(
+            "learning_rate=paper belongs to the published training",
+            where=fingerprint.dataset,
+            found="training=augmented",
+            fix="leave one of them out, or set stages.train.optimiser.arguments",
+        )
     if any(isinstance(value, list) for value in fingerprint.labels.values()):
         raise AutosegError(
             "ratlesnetv2 has no overlapping regions",
@@ -230,8 +255,9 @@ def build_plan(
         preprocessing=Preprocessing(
             transpose=transpose,
             crop_to_nonzero=False,
+            crop_to_object=options.crop == "head",
             spacing_mm=(None, None, None),
-            normalisation=[Normalisation(scheme="zscore") for _ in channel_names],
+            normalisation=[find_normalisation(options) for _ in channel_names],
         ),
         networks={"main": network},
         recipe=_recipe(options, list(patch_size), labels),
@@ -241,6 +267,8 @@ def build_plan(
 
 def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int | list[int]]) -> Recipe:
     """The training of the paper, where it differs from the scripts behind its tables that of the scripts."""
+    augmented = options.training == "augmented"
+    mirrored = (0, 1, 2) if augmented else ()
     stage = Stage(
         name="train",
         patch_size=patch,
@@ -248,20 +276,34 @@ def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int
         epochs=700,
         iterations_per_epoch=None,
         loss=find_loss(options),
-        optimiser=Named(name="adam", arguments={"lr": 1e-4 if options.learning_rate == "code" else 1e-5}),
-        schedule=Named(name="constant"),
+        optimiser=Named(name="adam", arguments={"lr": find_learning_rate(options)}),
+        schedule=Named(name="poly" if augmented else "constant"),
         sampling=Sampling(foreground_share=0.0 if not patch else 0.5),
-        augmentation=Augmentation(name="none", mirror_axes=()),
+        augmentation=Augmentation(name="nnunet" if augmented else "none", mirror_axes=mirrored),
     )
     return Recipe(
         stages=[stage],
         members=options.members,
         fusion=Named(name="majority"),
         postprocessing=find_postprocessing(labels),
-        inference=Inference(patch_size=patch, mirror_axes=()),
+        inference=Inference(patch_size=patch, mirror_axes=mirrored),
         validation=Validation(cases=4, every=10),
         precision="float32",
     )
+
+
+def find_normalisation(options: RatLesNetV2Options) -> Normalisation:
+    """Of each channel."""
+    if options.intensities == "corrected":
+        return Normalisation(scheme="zscore_object", bias_correction="n4")
+    return Normalisation(scheme="zscore")
+
+
+def find_learning_rate(options: RatLesNetV2Options) -> float:
+    """Of Adam; the published rates are for a training without schedule."""
+    if options.training == "augmented":
+        return AUGMENTED_LEARNING_RATE
+    return 1e-4 if options.learning_rate == "code" else 1e-5
 
 
 def find_loss(options: RatLesNetV2Options) -> Named:
@@ -269,7 +311,10 @@ def find_loss(options: RatLesNetV2Options) -> Named:
 
     Auxiliary outputs, which VoxResNet alone has, are weighed by the loss as published (0.001 each) in both cases.
     """
-    return CE_DICE if options.loss == "same" else VARIANTS[options.network].loss
+    loss = CE_DICE if options.loss == "same" else VARIANTS[options.network].loss
+    if loss == CE or options.training == "published":
+        return loss
+    return Named(name=loss.name, arguments={**loss.arguments, "dice_classes": "foreground"})
 
 
 def find_postprocessing(labels: dict[str, int | list[int]]) -> list[Named]:
@@ -354,6 +399,8 @@ def _network(options: RatLesNetV2Options, saving: bool) -> Named:
     arguments = {**variant.network.arguments, "width": options.width or variant.width}
     if variant.saving < 1:
         arguments["checkpointing"] = saving
+    if options.training == "augmented" and variant.normalised:
+        arguments["normalisation"] = "instance"
     return Named(name=variant.network.name, arguments=arguments)
 
 

@@ -136,3 +136,44 @@ def test_data_of_another_kind_is_noted(make_fingerprint):
     found = plan(make_fingerprint(**HUMAN), Budget(24.0), RatLesNetV2Options())
     assert "made for rodents" in why(found, "note: data")
     assert PLANNER.name == found.planner
+
+
+def test_augmented_training_changes_what_belongs_together(make_fingerprint):
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"planner.training": "augmented"})
+    (stage,) = found.recipe.stages
+    assert (stage.augmentation.name, stage.augmentation.mirror_axes) == ("nnunet", (0, 1, 2))
+    assert found.recipe.inference.mirror_axes == (0, 1, 2)
+    assert (stage.schedule.name, stage.epochs) == ("poly", 700)
+    assert stage.loss.arguments == {"dice_classes": "foreground"}
+    assert found.networks["main"].arguments["normalisation"] == "instance"
+    assert "as in training so in prediction" in why(found, "networks.main")
+    assert found.preprocessing.normalisation[0].scheme == "zscore"
+
+
+@pytest.mark.parametrize(
+    ("network", "normalised"), [("unet3d", True), ("voxresnet", True), ("ratlesnet", False)]
+)
+def test_augmented_comparators_keep_their_kind_of_loss(make_fingerprint, network, normalised):
+    changes = {"network": network, "planner.training": "augmented"}
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), changes)
+    assert ("normalisation" in found.networks["main"].arguments) == normalised
+    loss = found.recipe.stages[0].loss
+    if network == "unet3d":
+        assert loss.arguments == {"dice_classes": "foreground"}
+    else:
+        assert loss == VARIANTS[network].loss
+
+
+def test_the_printed_rate_does_not_fit_the_augmented_training(make_fingerprint):
+    options = RatLesNetV2Options(training="augmented", learning_rate="paper")
+    with pytest.raises(AutosegError, match=r"(?s)belongs to the published training.*training=augmented"):
+        plan(make_fingerprint(**RAT), Budget(), options)
+
+
+def test_corrected_intensities(make_fingerprint):
+    changes = {"planner.intensities": "corrected"}
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), changes)
+    (channel,) = found.preprocessing.normalisation
+    assert (channel.scheme, channel.bias_correction) == ("zscore_object", "n4")
+    assert "coil" in why(found, "preprocessing.normalisation")
+    assert found.recipe == plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options()).recipe
