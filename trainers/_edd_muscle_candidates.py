@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from autoseg.postprocessing import muscle
 from autoseg.registry import refuse_misfits
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.loader import Batch
+from autoseg.sampling.prefetch import Prefetcher
 from autoseg.training.trainer import SourceContext
 
 REAL, FALSE = "real_candidates", "false_candidates"
@@ -86,8 +86,6 @@ class CandidateSource:
         n_real, n_false = (len(group) for group in self.groups)
         self.facts = {REAL: n_real, FALSE: n_false}
         self.iterations = math.ceil(len(real) / context.stage.batch_size)
-        self._ahead = ThreadPoolExecutor(1, "autoseg-candidates")
-        self._upcoming: dict[tuple[int, int], Future[Drawn]] = {}
         self.nothing_to_learn = "" if n_real and n_false else _why_nothing(n_real, n_false, context)
 
     @staticmethod
@@ -102,24 +100,24 @@ class CandidateSource:
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """See :class:`autoseg.training.trainer.Source`."""
-        for iteration in range(start_iteration, self.iterations):
+        device = self.context.device
+        ahead = Prefetcher(self._drawn(epoch, start_iteration))
+        try:
             started = time.perf_counter()
-            images, target, cases = self._take(epoch, iteration)
-            device = self.context.device
-            images, target = images.to(device), target.to(device)
-            yield Batch(images, target, cases, time.perf_counter() - started)
+            for images, target, cases in ahead:
+                images, target = images.to(device), target.to(device)
+                yield Batch(images, target, cases, time.perf_counter() - started)
+                started = time.perf_counter()
+        finally:
+            ahead.close()
 
     def close(self) -> None:
-        """See :class:`autoseg.training.trainer.Source`."""
-        self._ahead.shutdown(cancel_futures=True)
+        """See :class:`autoseg.training.trainer.Source`; nothing runs between epochs."""
 
-    def _take(self, epoch: int, iteration: int) -> Drawn:
-        """A batch; the one after it, also across epochs, is drawn while the network works on this one."""
-        wanted = (epoch, iteration)
-        ready = self._upcoming.pop(wanted, None) or self._ahead.submit(self._draw_batch, *wanted)
-        following = (epoch, iteration + 1) if iteration + 1 < self.iterations else (epoch + 1, 0)
-        self._upcoming = {following: self._ahead.submit(self._draw_batch, *following)}
-        return ready.result()
+    def _drawn(self, epoch: int, start_iteration: int) -> Generator[Drawn, None, None]:
+        """The batches of an epoch in the memory of the CPU."""
+        for iteration in range(start_iteration, self.iterations):
+            yield self._draw_batch(epoch, iteration)
 
     def _draw_batch(self, epoch: int, iteration: int) -> Drawn:
         patches, values, cases = zip(
