@@ -133,6 +133,7 @@ def test_no_lesion_in_one_half_of_the_training_part(make, capfd):
     assert trained() == 1
     text = capfd.readouterr().err
     assert "stage edd_part0: no training case has a lesion" in text and "1 in all" in text
+    assert not list((root / "results").rglob("*.safetensors"))  # known before EDD Net is trained
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 3.0, 2.5), (9.0, 3.0, 3.0)])

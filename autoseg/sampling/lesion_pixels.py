@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class LesionPixels:
     """
 
     outside: Outside = "minimum"
+    needs_lesions: ClassVar[bool] = True
 
     def places(
         self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
@@ -60,7 +61,7 @@ class LesionPlaces:
         self._pixels = [cases.foreground_voxels(name) for name in names]
         self._ends = np.cumsum([len(pixels) for pixels in self._pixels])
         if not self.pass_length:
-            raise _no_lesion(cases, stage, len(names))
+            raise no_lesion(stage, len(names))
 
     @property
     def pass_length(self) -> int:
@@ -93,12 +94,12 @@ class LesionPlaces:
         return which, pixel - int(self._ends[which]) + len(self._pixels[which])
 
 
-def _no_lesion(cases: Cases, stage: plan.Stage, n_cases: int) -> AutosegError:
-    values = sorted({value for values in cases.classes for value in values})
+def no_lesion(stage: plan.Stage, n_cases: int) -> AutosegError:
+    """The error for a stage whose cases, ``n_cases`` of them, have nothing to show."""
     return AutosegError(
-        "no training case has a lesion, and the sampling 'lesion_pixels' shows nothing else",
+        f"no training case has a lesion, and the sampling '{stage.sampling.name}' shows nothing else",
         where=f"stage {stage.name}",
-        found=f"no voxel of label {', '.join(map(str, values))} in the training cases, {n_cases} in all",
+        found=f"no lesion voxel in its training cases, {n_cases} in all",
         expected="at least one lesion voxel in the training part of the fold",
         fix="check the masks and splits.json, or sample elsewhere too: "
         f"--set stages.{stage.name}.sampling.name=foreground_share",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -114,6 +114,7 @@ class ForegroundShare:
     share: float
     balance: str
     outside: Outside = "zero"
+    needs_lesions: ClassVar[bool] = False
 
     def places(
         self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -62,7 +62,13 @@ class Places(Protocol):
 
 
 class Sampler(Protocol):
-    """Anything that says where patches are cut."""
+    """Anything that says where patches are cut.
+
+    Attributes:
+        needs_lesions: whether cases without any lesion leave nothing to show.
+    """
+
+    needs_lesions: ClassVar[bool]
 
     @property
     def outside(self) -> Outside:

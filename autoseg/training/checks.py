@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from autoseg import plugins, postprocessing
-from autoseg.dataset.folds import Fold
+from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.layout import load_raw
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
@@ -21,6 +21,7 @@ from autoseg.inference import fusion
 from autoseg.inference.model import PREDICTING_NETWORK, read_plan, weight_file_name
 from autoseg.plan import Plan, Stage
 from autoseg.sampling import parameters, patches
+from autoseg.sampling.lesion_pixels import no_lesion
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint
 from autoseg.training.job import FoldJob
@@ -54,7 +55,9 @@ def check_job(job: FoldJob, fold: Fold) -> None:
         _refuse_redo(job, fold)
     _refuse_other_plan(job)
     _refuse_empty_parts(job.plan, fold)
-    check_recipe(job.plan, plugins.load(plugins.TRAINERS, job.plan.trainer))
+    trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
+    check_recipe(job.plan, trainer)
+    _refuse_nothing_to_show(job, fold, trainer)
 
 
 def refuse_to_overwrite(job: FoldJob) -> None:
@@ -269,6 +272,17 @@ def _refuse_empty_parts(plan: Plan, fold: Fold) -> None:
                 expected=f"at least {stage.leave_out[1]}, one for each part of leave_out",
                 fix="use fewer parts, or a plan whose stages leave nothing out",
             )
+
+
+def _refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
+    """A sampler that shows lesions alone needs some in the cases of its stage."""
+    load = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
+    for stage in job.plan.recipe.stages:
+        if stage.sampling.name in trainer.sources or not patches.build_sampler(stage.sampling).needs_lesions:
+            continue
+        cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
+        if not any(load[name] for name in cases):
+            raise no_lesion(stage, len(cases))
 
 
 def cases_hash(fold: Fold) -> str:

@@ -338,7 +338,7 @@ def test_a_fold_without_any_lesion_is_refused_before_training(make_source, store
         make_source(["none"])
     text = str(error.value)
     assert "stage full" in text and "no training case has a lesion" in text
-    assert "label 1 in the training cases, 1 in all" in text
+    assert "no lesion voxel in its training cases, 1 in all" in text
     assert "splits.json" in text and "--set stages.full.sampling.name=foreground_share" in text
 
 
