@@ -22,6 +22,7 @@ from autoseg.planners.ratlesnetv2 import (
 def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choice) -> list[Reason]:
     """One reason for each decision."""
     variant, axes = VARIANTS[options.network], slices_first(fingerprint)
+    uncropped = ", for the image before it is cropped" * (options.crop == "head")
     return [
         Reason(
             what="preprocessing.transpose",
@@ -42,7 +43,8 @@ def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choic
         Reason(
             what="memory",
             value=f"about {choice.memory_gb:.1f} GB",
-            why=f"{_words_of_saving(choice)} of {choice.budget_gb:g} GB; -gpu_memory_target says how much there is",
+            why=f"{_words_of_saving(choice)} of {choice.budget_gb:g} GB{uncropped}; -gpu_memory_target says how much "
+            "there is",
         ),
         *_recipe_reasons(options),
         *_notes(fingerprint, options),
@@ -193,6 +195,9 @@ def _notes(fingerprint: Fingerprint, options: RatLesNetV2Options) -> list[Reason
         notes.append(Reason(what="note: contrast", value="not the published one", why=why))
     n_cases = len(fingerprint.cases)
     if n_cases < FEW_CASES and options.training == "published":
-        why = "published with 36 to 40 for the training; planner.training=augmented is made for few animals"
+        why = (
+            "published with 36 to 40 for the training; made for few animals: --set planner.training=augmented "
+            "planner.intensities=corrected planner.crop=head"
+        )
         notes.append(Reason(what="note: few cases", value=str(n_cases), why=why))
     return notes

@@ -177,3 +177,20 @@ def test_corrected_intensities(make_fingerprint):
     assert (channel.scheme, channel.bias_correction) == ("zscore_object", "n4")
     assert "coil" in why(found, "preprocessing.normalisation")
     assert found.recipe == plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options()).recipe
+
+
+def test_few_cases_are_pointed_to_what_is_made_for_them(make_fingerprint):
+    few = plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options())
+    assert "planner.training=augmented" in why(few, "note: few cases")
+    many = make_fingerprint(**{**RAT, "shapes": [(18, 256, 256)] * 20})
+    for found in (
+        plan(many, Budget(), RatLesNetV2Options()),
+        plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options(training="augmented")),
+    ):
+        assert not any(reason.what == "note: few cases" for reason in found.reasons)
+
+
+def test_the_crop_to_the_head(make_fingerprint):
+    found = plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options(crop="head"))
+    assert found.preprocessing.crop_to_object and not found.preprocessing.crop_to_nonzero
+    assert "costs time and memory" in why(found, "preprocessing.crop_to_object")
