@@ -211,18 +211,14 @@ class PooledDiceCrossEntropy(nn.Module):
     describes the lesion alone (``dice_classes="foreground"``), where an empty label costs a constant 1. For a batch
     of several samples their code takes 1 minus the sum of the ratios, which turns negative; this is the mean.
 
-    ``smoothing_voxels`` s, which is ours, is added above and below: ``1 - (2 sum q y + s) / (sum (q^2 + y^2) + s +
-    1e-6)``. With the lesion alone, false alarms on a scan without lesion then cost ``f / (f + s)`` for f voxels.
-
     Args:
         labels: the classes; regions are refused.
         dice_weight, cross_entropy_weight: of the two parts.
         dice_classes: "all" or "foreground".
-        smoothing_voxels: see above; 0 as published.
         auxiliary_weight: of the cross-entropy of each further output of full size, where a network has several.
 
     Raises:
-        AutosegError: regions, other dice_classes, a smoothing under 0.
+        AutosegError: regions, or other dice_classes.
     """
 
     def __init__(
@@ -232,7 +228,6 @@ class PooledDiceCrossEntropy(nn.Module):
         cross_entropy_weight: float = 1.0,
         dice_classes: str = "all",
         auxiliary_weight: float = 0.001,
-        smoothing_voxels: float = 0.0,
     ) -> None:
         super().__init__()
         if labels.has_regions:
@@ -242,11 +237,11 @@ class PooledDiceCrossEntropy(nn.Module):
                 expected="one number per label",
                 fix="use the loss 'dice_ce', or give the labels as plain classes",
             )
-        if dice_classes not in ("all", "foreground") or smoothing_voxels < 0:
+        if dice_classes not in ("all", "foreground"):
             raise AutosegError(
                 "the arguments of the loss 'ratlesnetv2' do not fit",
-                found=f"dice_classes '{dice_classes}', smoothing_voxels {smoothing_voxels:g}",
-                expected="dice_classes all or foreground, smoothing_voxels 0 or more",
+                found=f"dice_classes '{dice_classes}'",
+                expected="all or foreground",
                 fix="correct the arguments in the plan",
             )
         self.targets = Targets(labels)
@@ -254,7 +249,6 @@ class PooledDiceCrossEntropy(nn.Module):
         self.cross_entropy_weight = cross_entropy_weight
         self.first_class = 0 if dice_classes == "all" else 1
         self.auxiliary_weight = auxiliary_weight
-        self.smoothing_voxels = smoothing_voxels
 
     def forward(self, outputs: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
         """A scalar; logits ``[b, k, *space]`` or a list of such, the one that counts first; target ``[b, *space]``.
@@ -267,7 +261,7 @@ class PooledDiceCrossEntropy(nn.Module):
         total = self.cross_entropy_weight * _saturating_cross_entropy(probabilities, one_hot, valid)
         if self.dice_weight:
             classes = slice(self.first_class, None)
-            dice = _pooled_dice(probabilities[:, classes], one_hot[:, classes], valid, self.smoothing_voxels)
+            dice = _pooled_dice(probabilities[:, classes], one_hot[:, classes], valid)
             total = total + self.dice_weight * (1 - dice.mean())
         for output in auxiliary:
             entropy = _saturating_cross_entropy(_softmax(output), one_hot, valid)
@@ -294,14 +288,14 @@ def _saturating_cross_entropy(
 
 
 def _pooled_dice(
-    probabilities: torch.Tensor, one_hot: torch.Tensor, valid: torch.Tensor | None, smoothing: float
+    probabilities: torch.Tensor, one_hot: torch.Tensor, valid: torch.Tensor | None
 ) -> torch.Tensor:
-    """``(2 sum q y + s) / (sum (q^2 + y^2) + s + 1e-6)`` per sample, sums over classes and voxels: ``[b]``."""
+    """``2 sum q y / (sum (q^2 + y^2) + 1e-6)`` per sample, sums over classes and voxels: ``[b]``."""
     if valid is not None:
         probabilities, one_hot = probabilities * valid, one_hot * valid
     overlap = (probabilities * one_hot).flatten(1).sum(1)
     total = (probabilities**2 + one_hot**2).flatten(1).sum(1)
-    return (2 * overlap + smoothing) / (total + smoothing + 1e-6)
+    return 2 * overlap / (total + 1e-6)
 
 
 @REGISTRY.register("ratlesnetv2")
@@ -311,16 +305,13 @@ def ratlesnetv2(
     cross_entropy_weight: float = 1.0,
     dice_classes: str = "all",
     auxiliary_weight: float = 0.001,
-    smoothing_voxels: float = 0.0,
 ) -> nn.Module:
     """The losses of the RatLesNetv2 study, see :class:`PooledDiceCrossEntropy`.
 
     As they stand for RatLesNetv2, its ablations and the 3D U-Net; with ``dice_weight`` 0 for RatLesNet, and for
     VoxResNet with its auxiliary outputs.
     """
-    return PooledDiceCrossEntropy(
-        labels, dice_weight, cross_entropy_weight, dice_classes, auxiliary_weight, smoothing_voxels
-    )
+    return PooledDiceCrossEntropy(labels, dice_weight, cross_entropy_weight, dice_classes, auxiliary_weight)
 
 
 class SummedCrossEntropy(nn.Module):

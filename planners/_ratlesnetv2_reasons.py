@@ -125,15 +125,10 @@ def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
 
 
 def _loss_reason(options: RatLesNetV2Options) -> Reason:
-    loss = find_loss(options)
+    parts = "cross-entropy" if find_loss(options) == CE else "cross-entropy + Dice of both classes"
     same = "that of RatLesNetv2, as set for every network"
     why = same if options.loss == "same" else "the network's published loss"
-    if loss == CE:
-        return Reason(what="recipe.stages.0.loss", value="cross-entropy", why=why)
-    if options.training == "augmented":
-        why += ", but background, nearly all of an image, is left out of the Dice"
-        return Reason(what="recipe.stages.0.loss", value="cross-entropy + Dice of the lesion", why=why)
-    return Reason(what="recipe.stages.0.loss", value="cross-entropy + Dice of both classes", why=why)
+    return Reason(what="recipe.stages.0.loss", value=parts, why=why)
 
 
 def _published_reasons(options: RatLesNetV2Options) -> list[Reason]:

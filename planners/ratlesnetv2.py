@@ -135,8 +135,8 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
         loss: ``published`` trains each network with its own published loss, ``same`` all with that of RatLesNetv2.
         members: independent runs that vote.
         training: ``published``, or ``augmented`` for few or varied animals: random changes of the images, instance
-            normalisation, the Dice of the lesion alone, a learning rate that starts higher and falls, and an average
-            over mirrored images in prediction. Ours, not the paper's.
+            normalisation, a learning rate that starts higher and falls, and an average over mirrored images in
+            prediction. Ours, not the paper's.
         intensities: ``published``, the z-score of the whole image; or ``corrected``, for surface coils and animals of
             different size: the bias field is divided out (N4), and the z-score is that of the head, without the air
             around it. Ours, not the paper's.
@@ -311,10 +311,7 @@ def find_loss(options: RatLesNetV2Options) -> Named:
 
     Auxiliary outputs, which VoxResNet alone has, are weighed by the loss as published (0.001 each) in both cases.
     """
-    loss = CE_DICE if options.loss == "same" else VARIANTS[options.network].loss
-    if loss == CE or options.training == "published":
-        return loss
-    return Named(name=loss.name, arguments={**loss.arguments, "dice_classes": "foreground"})
+    return CE_DICE if options.loss == "same" else VARIANTS[options.network].loss
 
 
 def find_postprocessing(labels: dict[str, int | list[int]]) -> list[Named]:

@@ -116,37 +116,6 @@ def test_loss_with_auxiliary_outputs():
     assert both(outputs, target).item() == pytest.approx((both(outputs[0], target) + auxiliary).item())
 
 
-def surely(lesion: torch.Tensor) -> torch.Tensor:
-    """Logits ``[1, 2, *space]`` of probabilities 0 and 1."""
-    return torch.stack([~lesion, lesion])[None].float() * 100
-
-
-@pytest.mark.parametrize(
-    ("n_false", "smoothing", "dice_loss"), [(30, 0, 1), (30, 10, 0.75), (0, 10, 0), (0, 0, 1)]
-)
-def test_smoothing_makes_false_alarms_of_a_sham_count(n_false, smoothing, dice_loss):
-    """By hand: of n false voxels and none true, n / (n + smoothing); without smoothing 1, whatever n is."""
-    false = torch.arange(60).reshape(3, 4, 5) < n_false
-    loss = losses.build(
-        "ratlesnetv2",
-        labels=LABELS,
-        cross_entropy_weight=0,
-        dice_classes="foreground",
-        smoothing_voxels=smoothing,
-    )
-    assert loss(surely(false), torch.zeros(1, 3, 4, 5)).item() == pytest.approx(dice_loss, abs=1e-6)
-
-
-def test_smoothing_of_a_lesion_by_hand():
-    """8 voxels predicted, 12 true, 6 of them found, 4 more above and below: 1 - (12 + 4) / (20 + 4)."""
-    place = torch.arange(60).reshape(3, 4, 5)
-    loss = losses.build(
-        "ratlesnetv2", labels=LABELS, cross_entropy_weight=0, dice_classes="foreground", smoothing_voxels=4
-    )
-    truth = ((place >= 2) & (place < 14)).float()[None]
-    assert loss(surely(place < 8), truth).item() == pytest.approx(1 - 16 / 24, abs=1e-6)
-
-
 def test_loss_leaves_out_ignored_voxels_and_knows_several_classes():
     labels = LabelSet.from_labels({"background": 0, "core": 1, "rim": 2, "ignore": 3})
     loss = losses.build("ratlesnetv2", labels=labels)
@@ -172,5 +141,3 @@ def test_loss_refuses_what_it_cannot_do():
         losses.build("ratlesnetv2", labels=regions)
     with pytest.raises(AutosegError, match=r"dice_classes 'lesion'[\s\S]*all or foreground"):
         losses.build("ratlesnetv2", labels=LABELS, dice_classes="lesion")
-    with pytest.raises(AutosegError, match=r"smoothing_voxels -1[\s\S]*0 or more"):
-        losses.build("ratlesnetv2", labels=LABELS, smoothing_voxels=-1)

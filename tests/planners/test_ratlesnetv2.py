@@ -144,7 +144,7 @@ def test_augmented_training_changes_what_belongs_together(make_fingerprint):
     assert (stage.augmentation.name, stage.augmentation.mirror_axes) == ("nnunet", (0, 1, 2))
     assert found.recipe.inference.mirror_axes == (0, 1, 2)
     assert (stage.schedule.name, stage.epochs) == ("poly", 700)
-    assert stage.loss.arguments == {"dice_classes": "foreground"}
+    assert stage.loss == VARIANTS["ratlesnetv2"].loss
     assert found.networks["main"].arguments["normalisation"] == "instance"
     assert "as in training so in prediction" in why(found, "networks.main")
     assert found.preprocessing.normalisation[0].scheme == "zscore"
@@ -153,15 +153,11 @@ def test_augmented_training_changes_what_belongs_together(make_fingerprint):
 @pytest.mark.parametrize(
     ("network", "normalised"), [("unet3d", True), ("voxresnet", True), ("ratlesnet", False)]
 )
-def test_augmented_comparators_keep_their_kind_of_loss(make_fingerprint, network, normalised):
+def test_augmented_comparators_keep_their_loss(make_fingerprint, network, normalised):
     changes = {"network": network, "planner.training": "augmented"}
     found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), changes)
     assert ("normalisation" in found.networks["main"].arguments) == normalised
-    loss = found.recipe.stages[0].loss
-    if network == "unet3d":
-        assert loss.arguments == {"dice_classes": "foreground"}
-    else:
-        assert loss == VARIANTS[network].loss
+    assert found.recipe.stages[0].loss == VARIANTS[network].loss
 
 
 def test_the_printed_rate_does_not_fit_the_augmented_training(make_fingerprint):
