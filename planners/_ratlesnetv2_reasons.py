@@ -166,11 +166,11 @@ def _augmented_reasons() -> list[Reason]:
         Reason(
             what="recipe.stages.0.augmentation",
             value="nnU-Net's",
-            why="training=augmented: few animals are shown in many ways",
+            why="training=augmented: few animals are shown in many ways, turned within the slices",
         ),
         Reason(
             what="recipe.inference",
-            value="all",
+            value="mirrored on all axes",
             why="training=augmented: trained on mirrored images, so predictions are averaged over them",
         ),
     ]

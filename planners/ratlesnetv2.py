@@ -131,7 +131,8 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
             with as many parameters; ``densenet``: dense instead of residual blocks) or a network that it was compared
             with.
         width: first filters; the published one when left out.
-        learning_rate: ``code`` is 1e-4, which made the published tables; ``paper`` is the printed 1e-5.
+        learning_rate: of the published training: ``code`` is 1e-4, which made the published tables; ``paper`` is the
+            printed 1e-5.
         loss: ``published`` trains each network with its own published loss, ``same`` all with that of RatLesNetv2.
         members: independent runs that vote.
         training: ``published``, or ``augmented`` for few or varied animals: random changes of the images, instance
@@ -269,6 +270,9 @@ def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int
     """The training of the paper, where it differs from the scripts behind its tables that of the scripts."""
     augmented = options.training == "augmented"
     mirrored = (0, 1, 2) if augmented else ()
+    augmentation = Augmentation(name="none", mirror_axes=())
+    if augmented:  # the slices are thick, whatever the first image's shape says
+        augmentation = Augmentation(name="nnunet", mirror_axes=mirrored, arguments={"in_plane": True})
     stage = Stage(
         name="train",
         patch_size=patch,
@@ -279,7 +283,7 @@ def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int
         optimiser=Named(name="adam", arguments={"lr": find_learning_rate(options)}),
         schedule=Named(name="poly" if augmented else "constant"),
         sampling=Sampling(foreground_share=0.0 if not patch else 0.5),
-        augmentation=Augmentation(name="nnunet" if augmented else "none", mirror_axes=mirrored),
+        augmentation=augmentation,
     )
     return Recipe(
         stages=[stage],

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from autoseg.errors import AutosegError, nearest_names
 
 KINDS = ("batch", "instance")
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class InstanceNorm3d(nn.InstanceNorm3d):
+    """PyTorch's, also for feature maps of a single voxel: these have no deviation, so only the shift is left."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]``, as it came."""
+        if x.shape[2:].numel() == 1:
+            return self.bias.view(1, -1, 1, 1, 1).expand_as(x).to(x.dtype, copy=True)
+        return super().forward(x)
 
 
 def with_normalisation(network: Network, kind: str) -> Network:
@@ -39,6 +50,6 @@ def with_normalisation(network: Network, kind: str) -> Network:
 def _replace(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm3d):
-            setattr(module, name, nn.InstanceNorm3d(child.num_features, eps=child.eps, affine=True))
+            setattr(module, name, InstanceNorm3d(child.num_features, eps=child.eps, affine=True))
         else:
             _replace(child)

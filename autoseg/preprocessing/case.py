@@ -98,17 +98,15 @@ def preprocess_case(
         ignore: the label value that is neither trained nor scored.
 
     Raises:
-        AutosegError: the plan does not fit the channels or their intensities.
+        AutosegError: the plan does not fit the channels or their intensities; a crop to the head that would cut
+            lesions off.
     """
     inside_nonzero = any(scheme.inside_nonzero for scheme in plan.normalisation)
-    box, mask = crop.whole(image.shape[1:]), None
-    if plan.crop_to_nonzero or inside_nonzero:
-        mask = crop.any_nonzero(image)
-        if plan.crop_to_nonzero:
-            box = crop.bounding_box(mask) or box
-        mask = _to_working(crop.fill_holes(mask), box, plan) if inside_nonzero else None
-    if plan.crop_to_object:
-        box = crop.object_box(image)
+    nonzero = crop.any_nonzero(image) if plan.crop_to_nonzero or inside_nonzero else None
+    box = _box(image, nonzero, plan)
+    mask = _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero else None
+    if label is not None and plan.crop_to_object:
+        _refuse_lesions_outside(name, label, box, ignore)
     # the one copy of the image, which is then changed in place
     working = np.stack([_to_working(channel, box, plan) for channel in image]).astype(np.float32, copy=False)
     try:
@@ -136,6 +134,29 @@ def permuted(values: Sequence[T], order: Sequence[int]) -> tuple[T, T, T]:
     """Three values (of the axes of the file) in another order (of the working axes)."""
     z, y, x = (values[axis] for axis in order)
     return z, y, x
+
+
+def _box(image: np.ndarray, nonzero: np.ndarray | None, plan: Preprocessing) -> crop.Box:
+    """What the plan keeps of a case."""
+    if plan.crop_to_object:
+        return crop.object_box(image)
+    if plan.crop_to_nonzero:
+        return crop.bounding_box(nonzero) or crop.whole(image.shape[1:])
+    return crop.whole(image.shape[1:])
+
+
+def _refuse_lesions_outside(name: str, label: np.ndarray, box: crop.Box, ignore: int | None) -> None:
+    """What is found as the head must hold every lesion."""
+    lesion = (label > 0) & (label != ignore) if ignore is not None else label > 0
+    n_all, n_inside = int(lesion.sum()), int(lesion[crop.slices(box)].sum())
+    if n_inside < n_all:
+        raise AutosegError(
+            "the crop to the head would cut lesions off",
+            where=name,
+            found=f"{n_all - n_inside} of {n_all} lesion voxels outside the box {box}",
+            expected="a head that stands out from the air in every part",
+            fix="--set preprocessing.crop_to_object=false, with the planner ratlesnetv2 planner.crop=none",
+        )
 
 
 def _to_working(volume: np.ndarray, box: crop.Box, plan: Preprocessing) -> np.ndarray:

@@ -278,7 +278,9 @@ def _refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
     """A sampler that shows lesions alone needs some in the cases of its stage."""
     load = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
     for stage in job.plan.recipe.stages:
-        if stage.sampling.name in trainer.sources or not patches.build_sampler(stage.sampling).needs_lesions:
+        if stage.sampling.name in trainer.sources:
+            continue
+        if not getattr(patches.build_sampler(stage.sampling), "needs_lesions", False):
             continue
         cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
         if not any(load[name] for name in cases):

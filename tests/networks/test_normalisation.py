@@ -72,3 +72,11 @@ def test_another_kind_is_refused(name, arguments):
         AutosegError, match=r"(?s)there is no normalisation 'instanse' for .*batch or instance"
     ):
         make(name, **arguments, normalisation="instanse")
+
+
+@pytest.mark.parametrize("size", [(1, 8, 8), (3, 3, 3), (8, 8, 8)])
+def test_images_so_small_that_one_voxel_is_left_at_the_bottom(size):
+    network = make("ratlesnetv2", width=4, normalisation="instance").eval()
+    with torch.no_grad():
+        assert torch.isfinite(network(torch.randn(1, 1, *size))).all()
+    network.train()(torch.randn(1, 1, *size)).mean().backward()

@@ -142,6 +142,7 @@ def test_augmented_training_changes_what_belongs_together(make_fingerprint):
     found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"planner.training": "augmented"})
     (stage,) = found.recipe.stages
     assert (stage.augmentation.name, stage.augmentation.mirror_axes) == ("nnunet", (0, 1, 2))
+    assert stage.augmentation.arguments == {"in_plane": True}
     assert found.recipe.inference.mirror_axes == (0, 1, 2)
     assert (stage.schedule.name, stage.epochs) == ("poly", 700)
     assert stage.loss == VARIANTS["ratlesnetv2"].loss

@@ -119,3 +119,34 @@ def test_air_that_is_noise_is_cropped_and_bias_corrected_inside_the_crop():
     assert np.array_equal(case.label, label[:, 7:43, 17:53])
     normalise(cut, plan.normalisation)
     assert np.array_equal(case.image, cut)
+
+
+def with_a_head(ones: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    image = np.zeros((1, 4, 40, 40), np.float32)
+    image[:, :, 2:38, 2:38] = rng.normal(10, 1, (1, 4, 36, 36))
+    image[:, :, 10:25, 10:30] += 500
+    label = np.zeros((4, 40, 40), np.uint8)
+    label[ones] = 1
+    return image, label
+
+
+def test_the_crop_to_the_head_goes_with_a_normalisation_inside_the_nonzero_mask():
+    image, label = with_a_head((slice(1, 2), slice(12, 15), slice(12, 15)))
+    plan = Preprocessing(
+        crop_to_object=True,
+        spacing_mm=(None, None, None),
+        normalisation=[Normalisation(inside_nonzero=True)],
+    )
+    case = preprocess_case("a", image, geometry(label.shape), plan, label)
+    assert case.properties.crop_box == ((0, 4), (8, 27), (8, 32))
+    assert case.image.shape == (1, 4, 19, 24)
+
+
+def test_a_crop_to_the_head_that_would_cut_lesions_is_refused():
+    image, label = with_a_head((slice(1, 2), slice(25, 30), slice(12, 13)))
+    plan = Preprocessing(crop_to_object=True, spacing_mm=(None, None, None), normalisation=[Normalisation()])
+    with pytest.raises(
+        AutosegError, match=r"(?s)a: the crop to the head would cut lesions off.*3 of 5 lesion voxels"
+    ):
+        preprocess_case("a", image, geometry(label.shape), plan, label)
