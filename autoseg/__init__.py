@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoseg.evaluation.evaluate import evaluate_arrays as evaluate
+    from autoseg.evaluation.score_masks import evaluate_arrays as evaluate
     from autoseg.inference.predictor import predict
 
 __all__ = ["__version__", "evaluate", "predict"]
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return predict
     if name == "evaluate":
-        from autoseg.evaluation.evaluate import evaluate_arrays as evaluate
+        from autoseg.evaluation.score_masks import evaluate_arrays as evaluate
 
         return evaluate
     raise AttributeError(f"module 'autoseg' has no attribute {name!r}")

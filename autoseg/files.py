@@ -57,6 +57,21 @@ def write_error(path: Path, error: OSError) -> AutosegError:
     )
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written to before any time is spent.
+
+    Raises:
+        AutosegError: it cannot be made or written to.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"autoseg")
+        probe.unlink()
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """A finished folder takes its place; what was there is removed, or comes back when that fails.
 

@@ -102,7 +102,7 @@ class Quantiles(Record):
     mean: float | None = None
 
 
-class Summary(Record):
+class DatasetSummary(Record):
     """Over all cases.
 
     Attributes:
@@ -143,4 +143,4 @@ class Fingerprint(Record):
     regions_class_order: list[int] | None = None
     content_hash: str
     cases: list[CaseFingerprint]
-    summary: Summary
+    summary: DatasetSummary

@@ -32,23 +32,23 @@ from measure import measure
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from autoseg import weights
+from autoseg.bundle import weights
+from autoseg.bundle.opening import Model, open_model
 from autoseg.dataset.imageio import read_channels, write_mask
 from autoseg.dataset.layout import Case, load_raw
 from autoseg.device import choose_device
 from autoseg.files import hash_json, write_json
 from autoseg.inference.folder import predict_cases
-from autoseg.inference.model import Model, open_model
+from autoseg.inference.prediction_record import input_hash
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.record import input_hash
 from autoseg.phantoms import make_dataset
 from autoseg.plan import Plan, apply_overrides
-from autoseg.postprocessing import muscle
+from autoseg.plugins.trainer import Companion
+from autoseg.preparation.prepared import Prepared, open_prepared
 from autoseg.preprocessing.case import preprocess_case
-from autoseg.project import Prepared, open_prepared
+from autoseg.trainers import _edd_muscle_judging as judging
 from autoseg.trainers import edd_muscle as family
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, lesion_probability, windows
-from autoseg.training.trainer import Companion
 
 DATASET = "Dataset012_DWI"
 PHANTOMS = 12
@@ -159,7 +159,7 @@ def find_threshold(cases: Sequence[Case], plan: Plan) -> float:
     images = [preprocess_case(c.name, *read_channels(c.images), plan.preprocessing).image[0] for c in cases]
 
     def distance(threshold: float) -> float:
-        counts = [len(muscle.find_candidates(image, threshold)) for image in images]
+        counts = [len(judging.find_candidates(image, threshold)) for image in images]
         return abs(float(np.median(counts)) - CANDIDATES)
 
     return min(np.arange(8.0, 1.0, -0.25), key=distance)
@@ -235,16 +235,16 @@ def time_muscle(
     watch.time("MUSCLE", lambda: family.judge_candidates(logits, seen, everything, **arguments))
     which = {name: arguments[name] for name in ("threshold", "largest_px", "connectivity")}
 
-    def find() -> tuple[np.ndarray, muscle.Candidates]:
+    def find() -> tuple[np.ndarray, judging.Candidates]:
         probability = lesion_probability(logits)
-        return probability, muscle.find_candidates(probability, **which)
+        return probability, judging.find_candidates(probability, **which)
 
     p, found = watch.time("- candidates", find)
-    cut = partial(muscle.cut_patches, image, p, found.centres, **windows(companion.arguments))
+    cut = partial(judging.cut_patches, image, p, found.centres, **windows(companion.arguments))
     patches = watch.time("- patches", cut)
     judge = partial(family.judgements, companion.network, patches)
     q = watch.time("- network", judge if len(found) else lambda: np.zeros(0))
-    watch.time("- fusion", lambda: family.with_probability(logits, found.pixels, muscle.fuse(p, found, q)))
+    watch.time("- fusion", lambda: family.with_probability(logits, found.pixels, judging.fuse(p, found, q)))
     return len(found)
 
 

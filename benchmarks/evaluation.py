@@ -153,9 +153,9 @@ def time_metrics(
 
 def ours() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
     """The same quantities by autoseg."""
-    from autoseg.evaluation.metrics import METRICS as TABLE
-    from autoseg.evaluation.metrics import hd95_mm, score
-    from autoseg.evaluation.pair import Pair
+    from autoseg.evaluation.metrics.catalogue import METRICS as TABLE
+    from autoseg.evaluation.metrics.catalogue import hd95_mm, score
+    from autoseg.evaluation.metrics.pair import Pair
 
     names = ("dice", "iou", "tpr", "tnr", "ppv", "hd95_mm", "hausdorff_mm", "assd_mm", "nsd_1mm")
     rows = [TABLE[name] for name in names]

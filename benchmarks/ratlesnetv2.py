@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from live_memory import LiveMemory
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
+from autoseg import networks
+from autoseg.labels import LabelSet
+from autoseg.training import losses
 
 LABELS = LabelSet.from_labels({"background": 0, "lesion": 1})
 PUBLISHED_PEAK = 917_341_760  # float32 elements of the published network, training on 18 x 256 x 256

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from autoseg import messages
-from autoseg.conversion import Conversion, Converter, SourceCase, Volume
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.plugins.converter import Conversion, Converter, SourceCase, Volume
 
 LAYOUT = """as on Zenodo (ISLES-2022):
   ROOT/sub-strokecase0001/ses-0001/dwi/sub-strokecase0001_ses-0001_dwi.nii.gz

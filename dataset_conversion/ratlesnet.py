@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg import messages
-from autoseg.conversion import Conversion, Converter, SourceCase, Volume
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
+from autoseg.plugins.converter import Conversion, Converter, SourceCase, Volume
 
 LAYOUT = """ROOT/STUDY/TIMEPOINT/SCAN/scan.nii.gz         image: height x width x slices [x channels]
 ROOT/STUDY/TIMEPOINT/SCAN/scan_lesion.nii.gz  mask: 0 background, 1 lesion; a sham has none"""

@@ -23,7 +23,7 @@ from autoseg.planners.edd_muscle import (
     TABLE_3,
     TRAINED_SHARE,
     WIDTHS,
-    Choice,
+    EDDMuscleChoice,
     EDDMuscleOptions,
     match,
     slices_first,
@@ -35,7 +35,7 @@ Row = tuple[str, str, str]
 """What was decided, its value, and why."""
 
 
-def reasons(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice) -> list[Reason]:
+def reasons(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Reason]:
     """One reason for each decision, then notes on how the data differ from the paper's."""
     rows = [
         _configuration(options, choice),
@@ -50,7 +50,7 @@ def reasons(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice)
     return [Reason(what=what, value=value, why=why) for what, value, why in rows]
 
 
-def _configuration(options: EDDMuscleOptions, choice: Choice) -> Row:
+def _configuration(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Row:
     if choice.muscle:
         value = "EDD Net, then MUSCLE Net"
         why = (
@@ -97,7 +97,7 @@ def _preprocessing(fingerprint: Fingerprint, options: EDDMuscleOptions) -> list[
     ]
 
 
-def _network(options: EDDMuscleOptions, choice: Choice) -> Row:
+def _network(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Row:
     field, width = choice.receptive_field, choice.network.arguments["width"]
     if options.network == "edd":
         what = f"two DeconvNets with a receptive field of {field} pixels, fused, refined beside the image"
@@ -119,7 +119,7 @@ def _network(options: EDDMuscleOptions, choice: Choice) -> Row:
 # ------------------------------------------------------------------------------------------------ training
 
 
-def _first_stage(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice) -> list[Row]:
+def _first_stage(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     stage = "recipe.stages.0"
     outputs = " of the refined, the fused and both branches' outputs, equally weighed"
     return [
@@ -152,7 +152,7 @@ def _first_stage(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Ch
     ]
 
 
-def _patch(options: EDDMuscleOptions, choice: Choice) -> Row:
+def _patch(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Row:
     patch, field = options.patch_size, choice.receptive_field
     dice = {(p, f): d for p, fields in TABLE_3.items() for f, d in fields.items()}
     best = max(dice, key=dice.__getitem__)
@@ -172,7 +172,7 @@ def _patch(options: EDDMuscleOptions, choice: Choice) -> Row:
     return "recipe.stages.0.patch_size", f"{patch} x {patch}", why
 
 
-def _length(choice: Choice) -> Row:
+def _length(choice: EDDMuscleChoice) -> Row:
     low, high = EPOCHS
     bound = {low: f", at least {low} epochs", high: f", at most {high} epochs"}.get(choice.epochs, "")
     why = (
@@ -182,7 +182,7 @@ def _length(choice: Choice) -> Row:
     return "recipe.stages.0.epochs", f"{choice.epochs} passes", why
 
 
-def _stopping(fingerprint: Fingerprint, choice: Choice) -> list[Row]:
+def _stopping(fingerprint: Fingerprint, choice: EDDMuscleChoice) -> list[Row]:
     """When the first stage ends before that, and which cases say so."""
     if not choice.stops_early:
         why = f"{len(fingerprint.cases)} cases are too few (under {FEWEST_CASES}) to hold some back"
@@ -195,7 +195,7 @@ def _stopping(fingerprint: Fingerprint, choice: Choice) -> list[Row]:
     ]
 
 
-def _memory(options: EDDMuscleOptions, choice: Choice) -> Row:
+def _memory(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Row:
     edge = options.patch_size
     why = (
         f"of {choice.budget_gb:g} GB (-gpu_memory_target), counted for {options.batch_size} patches of {edge} x {edge} "
@@ -204,7 +204,9 @@ def _memory(options: EDDMuscleOptions, choice: Choice) -> Row:
     return "memory", f"about {choice.memory_gb:.1f} GB", why
 
 
-def _second_network(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice) -> list[Row]:
+def _second_network(
+    fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice
+) -> list[Row]:
     n_stages = 4 if options.cross_fitting else 2
     stage, (low, high) = f"recipe.stages.{n_stages - 1}", MUSCLE_EPOCHS
     windows = MUSCLE_NET["image_windows_px"]
@@ -270,7 +272,7 @@ def _cross_fitting(options: EDDMuscleOptions) -> Row:
 # ------------------------------------------------------------------------------------------------ prediction, notes
 
 
-def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice) -> list[Row]:
+def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     rows, columns = _slice_px(fingerprint, options)
     judged = (
         f"findings of up to {SMALL_PX} pixels stay when they are more likely real than not, by Bayes' rule (no formula "
@@ -302,7 +304,7 @@ def _slice_px(fingerprint: Fingerprint, options: EDDMuscleOptions) -> tuple[int,
     return max(1, round(rows)), max(1, round(columns))
 
 
-def _notes(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: Choice) -> list[Row]:
+def _notes(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     notes, sizes = [], choice.lesions_px
     if (fit := match(fingerprint)).score < FITS:
         notes.append(("note: data", "not the published kind", fit.reason))

@@ -9,7 +9,7 @@ from autoseg.planners.ratlesnetv2 import (
     CE,
     FEW_CASES,
     VARIANTS,
-    Choice,
+    RatLesNetV2Choice,
     RatLesNetV2Options,
     Variant,
     find_loss,
@@ -19,7 +19,7 @@ from autoseg.planners.ratlesnetv2 import (
 )
 
 
-def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: Choice) -> list[Reason]:
+def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: RatLesNetV2Choice) -> list[Reason]:
     """One reason for each decision."""
     variant, axes = VARIANTS[options.network], slices_first(fingerprint)
     uncropped = ", for the image before it is cropped" * (options.crop == "head")
@@ -90,7 +90,7 @@ def _network_reason(options: RatLesNetV2Options, variant: Variant) -> str:
     return f"{chosen}{published}; {augmented}{others}"
 
 
-def _patch_reason(choice: Choice) -> Reason:
+def _patch_reason(choice: RatLesNetV2Choice) -> Reason:
     if not choice.patch_size:
         size = " x ".join(map(str, choice.largest_shape))
         why = f"the largest case ({size} voxels) fits the memory"
@@ -102,7 +102,7 @@ def _patch_reason(choice: Choice) -> Reason:
     )
 
 
-def _words_of_saving(choice: Choice) -> str:
+def _words_of_saving(choice: RatLesNetV2Choice) -> str:
     saving = choice.network.arguments.get("checkpointing")
     return "with activations computed twice instead of kept, " * bool(saving) + "batch 1, float32,"
 

@@ -10,7 +10,8 @@ from autoseg import messages, plugins
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, Reason
-from autoseg.planning import Budget, Match, Planner, make_plan
+from autoseg.plugins.planner import Budget, Match, Planner
+from autoseg.preparation.choice import make_plan
 
 
 class AutoOptions(BaseModel, extra="allow"):

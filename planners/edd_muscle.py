@@ -32,7 +32,7 @@ from autoseg.plan import (
     Validation,
 )
 from autoseg.planners.ratlesnetv2 import slices_first
-from autoseg.planning import Budget, Match, Planner
+from autoseg.plugins.planner import Budget, Match, Planner
 
 FITS, MISFIT = 0.9, 0.15
 """The scores for the published kind of data, and for data that differ from it in one way (below that of ``unet``)."""
@@ -260,7 +260,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
     )
 
 
-def _recipe(options: EDDMuscleOptions, choice: Choice) -> Recipe:
+def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
     """One stage for each network; with cross-fitting two more of EDD Net between them."""
     first = _main_stage(options, choice)
     stages, steps = [first], []
@@ -282,7 +282,7 @@ def _recipe(options: EDDMuscleOptions, choice: Choice) -> Recipe:
     )
 
 
-def _main_stage(options: EDDMuscleOptions, choice: Choice) -> Stage:
+def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
     """Patches around every lesion pixel, turned by any angle and flipped."""
     return Stage(
         name="edd" if options.network == "edd" else "train",
@@ -300,7 +300,7 @@ def _main_stage(options: EDDMuscleOptions, choice: Choice) -> Stage:
     )
 
 
-def _muscle_stage(choice: Choice, finders: Sequence[str]) -> Stage:
+def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str]) -> Stage:
     """Patches around what the stages ``finders`` have found in the training cases."""
     return Stage(
         name="muscle",
@@ -355,7 +355,7 @@ def lesion_sizes(fingerprint: Fingerprint, spacing_mm: float) -> tuple[float, ..
 
 
 @dataclass(frozen=True)
-class Choice:
+class EDDMuscleChoice:
     """What was chosen.
 
     Attributes:
@@ -381,7 +381,7 @@ class Choice:
     stops_early: bool
 
 
-def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> Choice:
+def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> EDDMuscleChoice:
     """Check the options against each other and the dataset, then choose what they leave open.
 
     Raises:
@@ -401,7 +401,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
     lesions_px = lesion_sizes(fingerprint, options.spacing_mm)
     iterations = math.ceil(TRAINED_SHARE * sum(lesions_px) / options.batch_size)
     candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
-    return Choice(
+    return EDDMuscleChoice(
         network=_network(options, field, width),
         receptive_field=field,
         muscle=_has_muscle(options),

@@ -30,7 +30,7 @@ from autoseg.plan import (
     Stage,
     Validation,
 )
-from autoseg.planning import Budget, Match, Planner
+from autoseg.plugins.planner import Budget, Match, Planner
 
 LARGEST_RODENT_MM = 60
 """A field of view of at most this is a rodent's; the published one is 30 mm, a human head needs over 150 mm."""
@@ -332,7 +332,7 @@ def find_postprocessing(labels: dict[str, int | list[int]]) -> list[Named]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RatLesNetV2Choice:
     """What the memory allows.
 
     Attributes:
@@ -349,7 +349,7 @@ class Choice:
     largest_shape: tuple[int, int, int]
 
 
-def choose_memory(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) -> Choice:
+def choose_memory(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) -> RatLesNetV2Choice:
     """Whole images if they fit, then whole images without keeping every activation, then the largest patch.
 
     Raises:
@@ -363,13 +363,13 @@ def choose_memory(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2
         network = _network(options, saving)
         need = memory_gb(options, int(np.prod(largest)), saving)
         if need <= budget_gb:
-            return Choice(network, (), need, budget_gb, largest)
+            return RatLesNetV2Choice(network, (), need, budget_gb, largest)
     return _largest_patch(network, options, largest, budget_gb, saving)
 
 
 def _largest_patch(
     network: Named, options: RatLesNetV2Options, largest: tuple[int, ...], budget_gb: float, saving: bool
-) -> Choice:
+) -> RatLesNetV2Choice:
     """All slices as long as they fit, and the largest square of pixels."""
     slices, *plane = largest
     edge = max(plane) // PATCH_STEP * PATCH_STEP
@@ -377,7 +377,7 @@ def _largest_patch(
         patch = (slices, *(min(edge, n) for n in plane))
         need = memory_gb(options, int(np.prod(patch)), saving)
         if need <= budget_gb:
-            return Choice(network, patch, need, budget_gb, largest)
+            return RatLesNetV2Choice(network, patch, need, budget_gb, largest)
         edge -= PATCH_STEP
     raise AutosegError(
         f"{options.network} does not fit the memory",

@@ -30,7 +30,7 @@ from autoseg.plan import (
     Validation,
 )
 from autoseg.planners._topology import Blocks, Topology, count_feature_map_elements, find_topology
-from autoseg.planning import Budget, Match, Planner
+from autoseg.plugins.planner import Budget, Match, Planner
 
 ANISOTROPY = 3
 """An axis is thick when its spacing is more than this times the others' and it has that much fewer voxels."""
@@ -46,7 +46,7 @@ ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres"]
 
 
 @dataclass(frozen=True)
-class Preset:
+class UNetPreset:
     """A size of network and of the device it is meant for.
 
     Attributes:
@@ -64,10 +64,10 @@ class Preset:
 
 
 PRESETS = {
-    "plain": Preset(False, 8, 560e6, 85e6, 0.05),
-    "M": Preset(True, 8, 680e6, 135e6, 1.0),
-    "L": Preset(True, 24, 2.1e9, 380e6, 1.0),
-    "XL": Preset(True, 40, 3.6e9, 560e6, 1.0),
+    "plain": UNetPreset(False, 8, 560e6, 85e6, 0.05),
+    "M": UNetPreset(True, 8, 680e6, 135e6, 1.0),
+    "L": UNetPreset(True, 24, 2.1e9, 380e6, 1.0),
+    "XL": UNetPreset(True, 40, 3.6e9, 560e6, 1.0),
 }
 
 
@@ -87,7 +87,7 @@ class UNetOptions(BaseModel, extra="forbid"):
 
 
 @dataclass(frozen=True)
-class Geometry:
+class WorkingGrid:
     """The working grid of full resolution; working axis order unless said otherwise.
 
     Attributes:
@@ -161,7 +161,7 @@ class Decisions:
     fingerprint: Fingerprint
     options: UNetOptions
     target_gb: float
-    geometry: Geometry
+    geometry: WorkingGrid
     configurations: dict[str, Configuration]
     chosen: Configuration
     normalisation: list[Normalisation]
@@ -216,7 +216,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: UNetOptions) -> De
     )
 
 
-def find_geometry(fingerprint: Fingerprint, target_spacing_mm: Sequence[float] | None) -> Geometry:
+def find_geometry(fingerprint: Fingerprint, target_spacing_mm: Sequence[float] | None) -> WorkingGrid:
     """The spacing of full resolution, the order of the axes and the size of the median case."""
     spacings = np.array([case.spacing_mm for case in fingerprint.cases], np.float64)
     shapes = np.array([case.shape_after_crop for case in fingerprint.cases], np.float64)
@@ -231,7 +231,7 @@ def find_geometry(fingerprint: Fingerprint, target_spacing_mm: Sequence[float] |
         for s, shape in zip(spacings, shapes, strict=True)
     ]
     median_shape = np.median(new_shapes, axis=0)[list(transpose)]
-    return Geometry(
+    return WorkingGrid(
         transpose=transpose,
         spacing_mm=tuple(target[list(transpose)].tolist()),
         median_shape=tuple(median_shape.tolist()),
@@ -265,7 +265,7 @@ def find_target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[np.nd
 
 
 def find_configurations(
-    geometry: Geometry, preset: Preset, target_gb: float, fingerprint: Fingerprint
+    geometry: WorkingGrid, preset: UNetPreset, target_gb: float, fingerprint: Fingerprint
 ) -> dict[str, Configuration]:
     """2d always; 3d_fullres unless the images are single slices; 3d_lowres where the patch sees too little."""
     n_outputs = len(
@@ -304,7 +304,7 @@ def configure(
     spacing: Sequence[float],
     median_shape: Sequence[float],
     dataset_voxels: float,
-    preset: Preset,
+    preset: UNetPreset,
     target_gb: float,
     n_outputs: int,
 ) -> Configuration:
@@ -369,7 +369,7 @@ def _shrink(
 
 
 def find_lowres(
-    full: Configuration, n_cases: int, preset: Preset, target_gb: float, n_outputs: int
+    full: Configuration, n_cases: int, preset: UNetPreset, target_gb: float, n_outputs: int
 ) -> Configuration | None:
     """A coarser grid on which the patch sees a quarter of the median case; None where it is not needed."""
     spacing, shape = np.array(full.spacing_mm), np.array(full.median_shape)

@@ -2,10 +2,11 @@
 
 import torch
 
-from autoseg import networks, weights
-from autoseg.bundle import write_model_card
+from autoseg import networks
+from autoseg.bundle import weights
+from autoseg.bundle.card import write_model_card
+from autoseg.bundle.layout import weight_file_name
 from autoseg.files import hash_json, write_json
-from autoseg.inference.model import weight_file_name
 from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage
 
 

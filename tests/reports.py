@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import small
 
-from autoseg.dataset.schema import read_dataset_json
-from autoseg.evaluation.evaluate import evaluate_folder
+from autoseg.dataset.dataset_json import read_dataset_json
+from autoseg.evaluation.score_masks import evaluate_folder
 
 SHAPE = (8, 20, 20)
 EVIL_CASE = "a<b>&\"c'"

@@ -11,7 +11,8 @@ import runs
 import SimpleITK as sitk
 import torch
 
-from autoseg import weights
+from autoseg.bundle import weights
+from autoseg.bundle.opening import open_model
 from autoseg.cli import (
     evaluate,
     export_bundle,
@@ -22,7 +23,6 @@ from autoseg.cli import (
     train,
 )
 from autoseg.dataset.imageio import read_channels
-from autoseg.inference.model import open_model
 from autoseg.inference.predictor import Predictor
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.dataset import examine
+from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import Loaded
 from autoseg.dataset.layout import load_raw
-from autoseg.dataset.schema import DatasetJson
 from autoseg.files import read_model, write_json
 from autoseg.fingerprint import Fingerprint, Intensities
 

@@ -23,12 +23,12 @@ from autoseg.dataset.folds import left_out
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
 from autoseg.plan import Plan, Stage
-from autoseg.postprocessing import muscle
+from autoseg.plugins.trainer import SourceContext
 from autoseg.registry import refuse_misfits
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.loader import Batch
 from autoseg.sampling.prefetch import Prefetcher
-from autoseg.training.trainer import SourceContext
+from autoseg.trainers import _edd_muscle_judging as judging
 
 REAL, FALSE = "real_candidates", "false_candidates"
 """Names of the facts that are kept with the weights of MUSCLE Net."""
@@ -62,11 +62,12 @@ def lesion_probability(logits: torch.Tensor) -> np.ndarray:
 
 
 class CandidateSource:
-    """Batches of candidates, one half real and one half false; a :class:`autoseg.training.trainer.Source`.
+    """Batches of candidates, one half real and one half false; a :class:`autoseg.plugins.trainer.Source`.
 
     The stage's ``sampling.arguments``: ``stages`` (the stages whose networks find the candidates: one in all cases, or
     several, each in the cases that it has left out), ``threshold``, ``largest_px``, ``connectivity`` (see
-    :func:`autoseg.postprocessing.muscle.find_candidates`). One epoch has as many samples as there are candidates.
+    :func:`autoseg.trainers._edd_muscle_judging.find_candidates`). One epoch has as many samples as there are
+    candidates.
 
     Args:
         context: see there.
@@ -95,11 +96,11 @@ class CandidateSource:
         Raises:
             AutosegError: other stages than earlier ones, or not one prediction of each case; unknown arguments.
         """
-        refuse_misfits("the sampling 'candidates'", muscle.find_candidates, None, **_rules(stage))
+        refuse_misfits("the sampling 'candidates'", judging.find_candidates, None, **_rules(stage))
         _finders(plan, stage)
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
-        """See :class:`autoseg.training.trainer.Source`."""
+        """See :class:`autoseg.plugins.trainer.Source`."""
         device = self.context.device
         ahead = Prefetcher(self._drawn(epoch, start_iteration))
         try:
@@ -112,7 +113,7 @@ class CandidateSource:
             ahead.close()
 
     def close(self) -> None:
-        """See :class:`autoseg.training.trainer.Source`; nothing runs between epochs."""
+        """See :class:`autoseg.plugins.trainer.Source`; nothing runs between epochs."""
 
     def _drawn(self, epoch: int, start_iteration: int) -> Generator[Drawn, None, None]:
         """The batches of an epoch in the memory of the CPU."""
@@ -210,7 +211,7 @@ def _finders(plan: Plan, stage: Stage) -> list[Stage]:
 
 
 def _rules(stage: Stage) -> dict[str, Any]:
-    """What is a candidate: arguments of :func:`autoseg.postprocessing.muscle.find_candidates`."""
+    """What is a candidate: arguments of :func:`autoseg.trainers._edd_muscle_judging.find_candidates`."""
     return {key: value for key, value in stage.sampling.arguments.items() if key != "stages"}
 
 
@@ -229,8 +230,8 @@ def _in_case(context: SourceContext, network: nn.Module, case: str) -> Found:
         precision=plan.recipe.precision,
     )
     probability = lesion_probability(logits)
-    candidates = muscle.find_candidates(probability, **_rules(context.stage))
+    candidates = judging.find_candidates(probability, **_rules(context.stage))
     truth = np.any(list(plan.label_set.masks(stored.label[...]).values()), axis=0)
     spec = plan.networks[context.stage.network]
-    patches = muscle.cut_patches(image, probability, candidates.centres, **windows(spec.arguments))
-    return Found(case, patches, muscle.real(candidates, truth))
+    patches = judging.cut_patches(image, probability, candidates.centres, **windows(spec.arguments))
+    return Found(case, patches, judging.real(candidates, truth))

@@ -13,7 +13,7 @@ import torch
 from autoseg.errors import AutosegError
 from autoseg.networks import ratlesnetv2
 from autoseg.plan import Named, Plan, Reason
-from autoseg.training.trainer import ImportedWeights, WeightsImport
+from autoseg.plugins.trainer import ImportedWeights, WeightsImport
 
 DATASET = "RatLesNet"
 CHANNELS, LABELS = ["T2"], {"background": 0, "lesion": 1}

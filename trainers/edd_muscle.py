@@ -14,9 +14,9 @@ from torch import nn
 
 from autoseg.errors import AutosegError
 from autoseg.plan import Named
-from autoseg.postprocessing import muscle
+from autoseg.plugins.trainer import Companion, Trainer, default_network
+from autoseg.trainers import _edd_muscle_judging as judging
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource, lesion_probability, windows
-from autoseg.training.trainer import Companion, Trainer, default_network
 
 KEY = "muscle"
 """Of MUSCLE Net in ``Plan.networks``."""
@@ -52,29 +52,29 @@ def judge_candidates(
     *,
     rule: str = "peak",
     threshold: float = 0.5,
-    largest_px: int = muscle.LARGEST_PX,
+    largest_px: int = judging.LARGEST_PX,
     connectivity: int = 8,
     prior: float = 0.5,
 ) -> torch.Tensor:
     """MUSCLE Net's judgement of every small component, fused into the logits of its pixels.
 
     A post-processing step on logits ``[2, z, y, x]`` and image ``[c, z, y, x]``, see
-    :data:`autoseg.training.trainer.Refinement`. Nothing changes where MUSCLE Net had nothing to learn from.
+    :data:`autoseg.plugins.trainer.Refinement`. Nothing changes where MUSCLE Net had nothing to learn from.
 
     Args:
-        rule, prior: see :func:`autoseg.postprocessing.muscle.fuse`.
-        threshold, largest_px, connectivity: see :func:`autoseg.postprocessing.muscle.find_candidates`.
+        rule, prior: see :func:`autoseg.trainers._edd_muscle_judging.fuse`.
+        threshold, largest_px, connectivity: see :func:`autoseg.trainers._edd_muscle_judging.find_candidates`.
     """
     companion = companions[KEY]
     n_real, n_false = (companion.facts.get(name, 0) for name in (REAL, FALSE))
     probability = lesion_probability(logits)
-    candidates = muscle.find_candidates(probability, threshold, largest_px, connectivity)
+    candidates = judging.find_candidates(probability, threshold, largest_px, connectivity)
     if not (n_real and n_false and len(candidates)):
         return logits
     seen = windows(companion.arguments)
-    patches = muscle.cut_patches(image.numpy(), probability, candidates.centres, **seen)
-    q = muscle.correct_prior(judgements(companion.network, patches), n_real, n_false)
-    return with_probability(logits, candidates.pixels, muscle.fuse(probability, candidates, q, rule, prior))
+    patches = judging.cut_patches(image.numpy(), probability, candidates.centres, **seen)
+    q = judging.correct_prior(judgements(companion.network, patches), n_real, n_false)
+    return with_probability(logits, candidates.pixels, judging.fuse(probability, candidates, q, rule, prior))
 
 
 judge_candidates.needs = (KEY,)

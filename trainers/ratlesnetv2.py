@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from autoseg.plugins.trainer import Trainer
 from autoseg.trainers._ratlesnetv2_weights import IMPORT
-from autoseg.training.trainer import Trainer
 
 TRAINER = Trainer(
     name="ratlesnetv2",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from autoseg.training.trainer import Trainer
+from autoseg.plugins.trainer import Trainer
 
 TRAINER = Trainer(name="unet", summary="nnU-Net's U-Nets and training recipe, for any dataset")

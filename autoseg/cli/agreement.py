@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoseg.cli import common, scoring
+from autoseg.cli import common, scoring_options
 
 EXAMPLES = """  autoseg_agreement -r anna anna/run1 anna/run2 anna/run3 -r ben ben/run1 ben/run2 ben/run3
   autoseg_agreement -r anna masks_anna -r ben masks_ben -m unet masks_unet --metrics dice hd95_mm
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    arguments.command = scoring.typed("autoseg_agreement", argv)
+    arguments.command = scoring_options.typed("autoseg_agreement", argv)
     return common.run(_main, arguments)
 
 
@@ -71,9 +71,9 @@ def _main(arguments: argparse.Namespace) -> None:
 
     from autoseg.comparison.raters import check_raters, parse_rater, rate_folders
     from autoseg.comparison.raters_schema import JSON_NAME, folders_of, format_agreement
-    from autoseg.dataset.schema import read_dataset_json
-    from autoseg.evaluation.cases import find_dataset_json
-    from autoseg.evaluation.outputs import check_output
+    from autoseg.dataset.dataset_json import read_dataset_json
+    from autoseg.evaluation.case_files import find_dataset_json
+    from autoseg.evaluation.output_folder import check_output
 
     raters = [parse_rater(words) for words in arguments.raters]
     raters += [parse_rater(words, method=True) for words in arguments.methods]

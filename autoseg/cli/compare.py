@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoseg.cli import common, scoring
+from autoseg.cli import common, scoring_options
 
 EXAMPLES = """  autoseg_compare masks_unet masks_ratlesnetv2 -g labelsTs
   autoseg_compare results/Dataset011_RatT2/*/fold_0/validation -g Dataset011_RatT2/labelsTr -o unet_or_ratlesnetv2
@@ -55,27 +55,27 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-np", dest="processes", type=int, metavar="N", help="processes (default: all cores, at most 8)"
     )
-    scoring.add_scoring(command)
+    scoring_options.add_scoring(command)
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    arguments.command = scoring.typed("autoseg_compare", argv)
+    arguments.command = scoring_options.typed("autoseg_compare", argv)
     return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from autoseg.comparison.compare import compare_folders
-    from autoseg.comparison.files import write_comparison
-    from autoseg.comparison.schema import JSON_NAME, folders_of
-    from autoseg.comparison.tables import format_comparison
-    from autoseg.dataset.schema import read_dataset_json
-    from autoseg.evaluation.cases import find_dataset_json
-    from autoseg.evaluation.outputs import check_output
+    from autoseg.comparison.compare_methods import compare_folders
+    from autoseg.comparison.comparison_files import write_comparison
+    from autoseg.comparison.comparison_schema import JSON_NAME, folders_of
+    from autoseg.comparison.comparison_table import format_comparison
+    from autoseg.dataset.dataset_json import read_dataset_json
+    from autoseg.evaluation.case_files import find_dataset_json
+    from autoseg.evaluation.output_folder import check_output
 
     truths, out = Path(arguments.truths), Path(arguments.out)
     check_output(out / JSON_NAME, [*arguments.folders, truths], folders_of)
@@ -91,7 +91,7 @@ def _main(arguments: argparse.Namespace) -> None:
         names=arguments.names,
         test=arguments.test,
         processes=arguments.processes or common.default_processes(),
-        **scoring.scoring_options(arguments),
+        **scoring_options.scoring_options(arguments),
     ).model_copy(update={"command": arguments.command})
     written = write_comparison(comparison, out)
     print(format_comparison(comparison))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from autoseg.cli import common
 
 if TYPE_CHECKING:
-    from autoseg.conversion import Converter
-    from autoseg.dataset.convert import Converted
+    from autoseg.dataset.raw_writer import Converted
+    from autoseg.plugins.converter import Converter
 
 EXAMPLES = """  autoseg_convert --list
   autoseg_convert ratlesnet --help
@@ -91,7 +91,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from autoseg import paths
-    from autoseg.dataset.convert import check_target, dataset_folder_name, write_dataset
+    from autoseg.dataset.raw_writer import check_target, dataset_folder_name, write_dataset
 
     conversion = converter.describe(Path(options.root), options)
     if options.no_test:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.cli import common, scoring
+from autoseg.cli import common, scoring_options
 
 if TYPE_CHECKING:
     from autoseg.evaluation.summary import Summary
@@ -45,23 +45,23 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--chill", action="store_true", help="leave out cases without prediction instead of refusing"
     )
-    scoring.add_scoring(command)
+    scoring_options.add_scoring(command)
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    arguments.command = scoring.typed("autoseg_evaluate", argv)
+    arguments.command = scoring_options.typed("autoseg_evaluate", argv)
     return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    from autoseg.dataset.schema import read_dataset_json
+    from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.errors import AutosegError
-    from autoseg.evaluation.evaluate import evaluate_folder, find_dataset_json
-    from autoseg.evaluation.outputs import check_folder
-    from autoseg.evaluation.tables import format_table
+    from autoseg.evaluation.output_folder import check_folder
+    from autoseg.evaluation.score_masks import evaluate_folder, find_dataset_json
+    from autoseg.evaluation.score_table import format_table
 
     predictions, truths = Path(arguments.predictions), Path(arguments.truths)
     if arguments.images and not Path(arguments.images).is_dir():
@@ -79,7 +79,7 @@ def _main(arguments: argparse.Namespace) -> None:
         info,
         processes=arguments.processes or common.default_processes(),
         chill=arguments.chill,
-        **scoring.scoring_options(arguments),
+        **scoring_options.scoring_options(arguments),
     ).model_copy(update={"command": arguments.command})
     written = [*summary.write(out), *_overlays(summary, arguments, out)]
     print(format_table(summary))
@@ -101,7 +101,7 @@ def _intervals(summary: Summary) -> str:
 
 def _overlays(summary: Summary, arguments: argparse.Namespace, out: Path) -> list[Path]:
     from autoseg import messages
-    from autoseg.evaluation import overlay
+    from autoseg.report import overlay
 
     truths = Path(summary.truths)
     images = Path(arguments.images) if arguments.images else overlay.find_images(truths)

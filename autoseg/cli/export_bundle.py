@@ -34,9 +34,9 @@ def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from autoseg import paths
-    from autoseg.bundle import export_bundle
+    from autoseg.bundle.opening import find_model
+    from autoseg.bundle.transfer import export_bundle
     from autoseg.errors import AutosegError
-    from autoseg.inference.model import find_model
 
     target = Path(arguments.output)
     if target.suffix != ".zip":

@@ -28,7 +28,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from autoseg import paths
-    from autoseg.bundle import import_bundle
+    from autoseg.bundle.transfer import import_bundle
 
     results = paths.root("results", arguments.results)
     folder = import_bundle(Path(arguments.bundle), results, overwrite=arguments.overwrite)

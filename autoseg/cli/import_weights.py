@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from autoseg.cli import common
 
 if TYPE_CHECKING:
-    from autoseg.bundle import ModelCard
+    from autoseg.bundle.card import ModelCard
     from autoseg.plan import Plan
 
 EXAMPLES = """  autoseg_import_weights homogeneous/model-1 homogeneous/model-2 homogeneous/model-3 -o rat --license MIT
@@ -47,9 +47,10 @@ def main(argv: list[str] | None = None) -> int:
 def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from autoseg import bundle, messages
-    from autoseg.import_weights import NO_LICENCE, import_weights
-    from autoseg.inference.model import read_plan
+    from autoseg import messages
+    from autoseg.bundle import transfer
+    from autoseg.bundle.foreign import NO_LICENCE, import_weights
+    from autoseg.bundle.opening import read_plan
 
     output = Path(arguments.output)
     if not arguments.license:
@@ -60,7 +61,7 @@ def _main(arguments: argparse.Namespace) -> None:
         licence=_licence(arguments.license) if arguments.license else NO_LICENCE,
         overwrite=arguments.overwrite,
     )
-    with bundle.opened(output) as folder:
+    with transfer.opened(output) as folder:
         _report(card, read_plan(folder))
     print(f"\n{output}\nnext: autoseg_predict -i IMAGES -o MASKS -m {output}")
 

@@ -62,19 +62,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    from autoseg import messages, paths, prepare
-    from autoseg.plan_table import format_plan
-    from autoseg.planning import Budget
+    from autoseg import messages, paths
+    from autoseg.files import check_writable
+    from autoseg.plan.table import format_plan
+    from autoseg.plugins.planner import Budget
+    from autoseg.preparation import steps
 
     raw_root = paths.root("raw", arguments.raw)
     preprocessed = paths.root("preprocessed", arguments.preprocessed)
     raw_folder = raw_root / paths.dataset_name(raw_root, arguments.dataset)
     folder = preprocessed / raw_folder.name
     processes = arguments.processes or common.default_processes()
-    prepare.check_writable(folder)
+    check_writable(folder)
     with messages.LogFile(folder / "prepare.log"):
-        raw, fingerprint = prepare.take_fingerprint(raw_folder, folder, processes)
-        prepared = prepare.decide(
+        raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
+        prepared = steps.decide(
             fingerprint,
             folder,
             planner=arguments.planner,
@@ -85,7 +87,7 @@ def _main(arguments: argparse.Namespace) -> None:
         )
         print(format_plan(prepared.plan))
         if not arguments.no_pp:
-            report = prepare.preprocess(raw, prepared, processes)
+            report = steps.preprocess(raw, prepared, processes)
             print(report.summary())
             print()
         print(f"plan: {prepared.plan_path}")

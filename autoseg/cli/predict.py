@@ -78,9 +78,9 @@ def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from autoseg import messages, paths
-    from autoseg.bundle import opened
+    from autoseg.bundle.opening import find_model, open_model
+    from autoseg.bundle.transfer import opened
     from autoseg.dataset.layout import list_images
-    from autoseg.inference.model import find_model, open_model
 
     if arguments.model:
         source = Path(arguments.model)

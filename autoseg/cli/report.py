@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from autoseg.cli import common, scoring
+from autoseg.cli import common, scoring_options
 
 EXAMPLES = """  autoseg_report results/Dataset011_RatT2/unet__unet
   autoseg_report masks -o report.html
@@ -39,19 +39,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    arguments.command = scoring.typed("autoseg_report", argv)
+    arguments.command = scoring_options.typed("autoseg_report", argv)
     return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    from autoseg.report.page import Options, make_report
+    from autoseg.report.page import PageOptions, make_report
 
     path = make_report(
         Path(arguments.folder),
         arguments.out,
         images=Path(arguments.images) if arguments.images else None,
         truths=Path(arguments.truths) if arguments.truths else None,
-        options=Options(
+        options=PageOptions(
             cases=arguments.cases,
             viewers=not arguments.no_viewer,
             channel=arguments.channel,

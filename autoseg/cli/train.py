@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from autoseg.cli import common, scoring
+from autoseg.cli import common, scoring_options
 
 if TYPE_CHECKING:
     from autoseg.training.job import FoldJob
@@ -59,18 +59,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
-    arguments.command = scoring.typed("autoseg_train", argv)
+    arguments.command = scoring_options.typed("autoseg_train", argv)
     return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> int:
     import sys
 
-    from autoseg import paths, plugins, project
+    from autoseg import paths, plugins
     from autoseg.plan import apply_overrides
+    from autoseg.preparation.prepared import model_folder, open_prepared
 
     fold = _fold(arguments.fold)
-    prepared = project.open_prepared(
+    prepared = open_prepared(
         paths.root("preprocessed", arguments.preprocessed), arguments.dataset, arguments.plan_name
     )
     raw = paths.root("raw", arguments.raw) / prepared.dataset
@@ -86,10 +87,10 @@ def _main(arguments: argparse.Namespace) -> int:
     from autoseg.device import choose_device
     from autoseg.training.interrupt import Interrupted
     from autoseg.training.job import FoldJob
-    from autoseg.training.run import train_fold
+    from autoseg.training.train_fold import train_fold
 
     device = choose_device(arguments.device)
-    model = project.model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name)
+    model = model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name)
     if arguments.model_name:
         model = model.with_name(arguments.model_name)
     job = FoldJob(

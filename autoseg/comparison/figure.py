@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoseg.comparison.comparison_schema import Comparison, Difference
+from autoseg.comparison.comparison_table import difference_text, p_text, spoken
 from autoseg.comparison.notes import SPOKEN
-from autoseg.comparison.schema import Comparison, Difference
 from autoseg.comparison.scores import comparable
-from autoseg.comparison.tables import difference_text, p_text, spoken
-from autoseg.evaluation.cases import count_of
+from autoseg.evaluation.case_files import count_of
 from autoseg.files import atomic_path
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoseg.comparison.schema import Difference, MetricComparison, Test
+from autoseg.comparison.comparison_schema import Difference, MetricComparison, Test
 from autoseg.comparison.scores import ALPHA, none_can_be_shown, smallest_p
-from autoseg.evaluation.cases import count_of
-from autoseg.evaluation.metric import Better
+from autoseg.evaluation.case_files import count_of
+from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.statistics import FEW_CASES, PERMUTATIONS
 
 TESTS: dict[Test, str] = {

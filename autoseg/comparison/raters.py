@@ -1,4 +1,4 @@
-"""How well raters agree who drew the same lesions, from folders of masks; :mod:`autoseg.comparison.agreement` counts.
+"""How well raters agree who drew the same lesions, from folders of masks; :mod:`autoseg.comparison.rater_pairs` counts.
 
 A method may stand beside the raters: it is held against each of them, and is in no row about all raters.
 """
@@ -15,22 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import messages
-from autoseg.comparison.agreement import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
 from autoseg.comparison.methods import method_names
-from autoseg.comparison.raters_schema import AgreementTable, PairScores, RaterRow, Row
+from autoseg.comparison.rater_pairs import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
+from autoseg.comparison.raters_schema import AgreementEntry, AgreementTable, PairScores, RaterRow
+from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
-from autoseg.dataset.schema import DatasetJson, LabelSet
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.evaluation import statistics
-from autoseg.evaluation.cases import CaseFiles, count_of, masks_in, some_of
-from autoseg.evaluation.evaluate import found_labels
-from autoseg.evaluation.metric import Metric
-from autoseg.evaluation.metrics import METRICS
-from autoseg.evaluation.pair import union_box
-from autoseg.evaluation.scoring import all_cases, faults_of, score_labels, unknown_values
-from autoseg.evaluation.summarise import metric_row
+from autoseg.evaluation.case_files import CaseFiles, count_of, masks_in, some_of
+from autoseg.evaluation.cohort import metric_row
+from autoseg.evaluation.metrics.catalogue import METRICS
+from autoseg.evaluation.metrics.metric import Metric
+from autoseg.evaluation.metrics.pair import union_box
+from autoseg.evaluation.metrics.surface import nsd
+from autoseg.evaluation.score_case import all_cases, faults_of, score_labels, unknown_values
+from autoseg.evaluation.score_masks import found_labels
 from autoseg.evaluation.summary import defined
-from autoseg.evaluation.surface import nsd
+from autoseg.labels import LabelSet
 
 SYMMETRIC = (
     "dice",
@@ -395,8 +396,8 @@ def _rows(raters: Sequence[Rater], values: Mapping[RaterPair, Mapping[str, float
     return rows
 
 
-def _row(row: AgreementRow, label: str, metric: str) -> Row:
-    return Row(
+def _row(row: AgreementRow, label: str, metric: str) -> AgreementEntry:
+    return AgreementEntry(
         label=label,
         metric=metric,
         kind=row.kind,

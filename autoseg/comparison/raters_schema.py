@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoseg.comparison.agreement import ALL
+from autoseg.comparison.rater_pairs import ALL
+from autoseg.evaluation.score_table import csv_cell, csv_text, grid, number
 from autoseg.evaluation.statistics import landis_koch
 from autoseg.evaluation.summary import MetricRow
-from autoseg.evaluation.tables import csv_cell, csv_text, grid, number
 from autoseg.files import write_json, write_text
 
 JSON_NAME, CSV_NAME, SCORES_NAME = "agreement.json", "agreement.csv", "agreement_cases.csv"
@@ -36,8 +36,8 @@ class RaterRow(_Strict):
     runs: dict[str, str]
 
 
-class Row(_Strict):
-    """One row of the table; see :class:`autoseg.comparison.agreement.AgreementRow`.
+class AgreementEntry(_Strict):
+    """One row of the table; see :class:`autoseg.comparison.rater_pairs.AgreementRow`.
 
     Attributes:
         label: the class.
@@ -98,7 +98,7 @@ class AgreementTable(_Strict):
     interval: str
     warnings: list[str] = []
     metrics: dict[str, MetricRow]
-    rows: list[Row]
+    rows: list[AgreementEntry]
     pairs: list[PairScores]
 
     def write(self, folder: Path | str) -> list[Path]:
@@ -153,7 +153,7 @@ def format_agreement(table: AgreementTable) -> str:
     return "\n".join(lines)
 
 
-def who(row: Row) -> str:
+def who(row: AgreementEntry) -> str:
     """Whose agreement a row is."""
     first, second = ("all raters" if name == ALL else name for name in (row.rater_a, row.rater_b))
     return first if first == second else f"{first} - {second}"

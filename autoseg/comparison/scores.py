@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from autoseg.comparison.schema import Difference, MetricComparison, Ranked, Test
-from autoseg.evaluation.metric import Better
+from autoseg.comparison.comparison_schema import Difference, MetricComparison, Ranked, Test
+from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.presets import PRESETS, Preset
 from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm, mean_interval
 

@@ -12,6 +12,7 @@ import cc3d
 import numpy as np
 
 from autoseg import messages
+from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.integrity import (
     Loaded,
     check_case,
@@ -21,17 +22,16 @@ from autoseg.dataset.integrity import (
     hash_case,
 )
 from autoseg.dataset.layout import Case, RawDataset
-from autoseg.dataset.schema import DatasetJson
 from autoseg.errors import Fault, FaultsError
 from autoseg.files import hash_file, hash_json
 from autoseg.fingerprint import (
     FOREGROUND_PERCENTS,
     CaseFingerprint,
+    DatasetSummary,
     Fingerprint,
     Intensities,
     LesionLoad,
     Quantiles,
-    Summary,
 )
 from autoseg.parallel import each
 
@@ -44,7 +44,7 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class _Task:
+class _MeasureTask:
     case: Case
     info: DatasetJson
     known: CaseFingerprint | None
@@ -66,7 +66,7 @@ def extract_fingerprint(
     """
     faults = check_layout(raw)
     known = _reusable(raw.info, previous)
-    tasks = [_Task(case, raw.info, known.get(case.name)) for case in raw.cases]
+    tasks = [_MeasureTask(case, raw.info, known.get(case.name)) for case in raw.cases]
     results = dict(each(_examine, tasks, processes, name_of=lambda task: task.case.name, doing="checking"))
     records = []
     for i in range(len(tasks)):
@@ -93,7 +93,7 @@ def _reusable(info: DatasetJson, previous: Fingerprint | None) -> dict[str, Case
     return {record.name: record for record in previous.cases if record.channel_hashes}
 
 
-def _examine(task: _Task) -> tuple[CaseFingerprint | None, list[Fault]]:
+def _examine(task: _MeasureTask) -> tuple[CaseFingerprint | None, list[Fault]]:
     """Check and measure one case; what a worker process does."""
     if task.known is not None and _hash_of_files(task.case) == task.known.content_hash:
         return task.known, []
@@ -291,13 +291,13 @@ def _short(value: float) -> float:
 # ----------------------------------------------------------------------------------------------- the summary
 
 
-def summarise(cases: Sequence[CaseFingerprint]) -> Summary:
+def summarise(cases: Sequence[CaseFingerprint]) -> DatasetSummary:
     """The summary that follows from the records of at least one case."""
     voxel_ml = [math.prod(case.spacing_mm) / 1000 for case in cases]
     components = [
         (n, ml) for case, ml in zip(cases, voxel_ml, strict=True) for n in case.lesions.component_voxels
     ]
-    return Summary(
+    return DatasetSummary(
         n_cases=len(cases),
         empty_share=sum(case.lesions.volume_voxels == 0 for case in cases) / len(cases),
         median_relative_size_after_crop=float(np.median([case.relative_size_after_crop for case in cases])),

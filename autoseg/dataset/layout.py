@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset.schema import FILE_ENDINGS, DatasetJson, read_dataset_json
+from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
 
 IMAGES, MASKS = "imagesTr", "labelsTr"

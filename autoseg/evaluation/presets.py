@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoseg.errors import AutosegError, nearest_names
-from autoseg.evaluation.lesions import LesionRule, lesion_metrics
-from autoseg.evaluation.metric import NAN, Empties, Metric
-from autoseg.evaluation.metrics import METRICS
+from autoseg.evaluation.metrics.catalogue import METRICS
+from autoseg.evaluation.metrics.lesions import LesionRule, lesion_metrics
+from autoseg.evaluation.metrics.metric import NAN, Empties, Metric
 
 Interval = Literal["percentile", "bca", "normal"]
 

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from autoseg.dataset.imageio import as_labels, read_image
-from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
 from autoseg.evaluation.thresholds import THRESHOLDS, Counts, count
 from autoseg.files import read_model, write_json
-from autoseg.inference.record import PredictionRecord
+from autoseg.inference.prediction_record import PredictionRecord
+from autoseg.labels import LabelSet
 
 COUNTS_ENDING, PROBABILITIES_ENDING = ".thresholds.json", ".npz"
 Rows = list[tuple[int, int, int]]

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation import tables, thresholds
+from autoseg.evaluation import score_table, thresholds
 from autoseg.files import read_json, validate, write_json, write_text
 
 JSON_NAME, CSV_NAME, THRESHOLDS_NAME = "summary.json", "summary.csv", thresholds.FILE_NAME
@@ -243,7 +243,7 @@ class Summary(_Strict):
         Raises:
             AutosegError: the folder cannot be written to.
         """
-        folder, table = Path(folder), tables.format_csv(self)
+        folder, table = Path(folder), score_table.format_csv(self)
         written = [folder / JSON_NAME, folder / CSV_NAME]
         write_json(written[0], self)
         write_text(written[1], table)

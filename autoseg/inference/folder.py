@@ -24,10 +24,10 @@ from autoseg.dataset.imageio import Geometry, read_channels, write_mask
 from autoseg.dataset.layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
-from autoseg.inference import record as records
+from autoseg.inference import prediction_record as records
 from autoseg.inference.fusion import Fusion
+from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.record import CaseRecord, PredictionRecord
 from autoseg.preprocessing.case import Preprocessed
 
 PROBABILITIES_ENDING = ".npz"
@@ -233,7 +233,7 @@ class _FolderRun:
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
         seconds = time.perf_counter() - loaded.started
-        self.record.cases[case.name] = CaseRecord(
+        self.record.cases[case.name] = PredictedCase(
             status="done",
             made_by=self.record.made_by,
             input_sha256=loaded.input_sha256,
@@ -250,7 +250,7 @@ class _FolderRun:
         name, error = loaded.case.name, loaded.error
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
         self.faults += [Fault(name, _joined(f), f.found, f.expected, f.fix) for f in inner]
-        self.record.cases[name] = CaseRecord(
+        self.record.cases[name] = PredictedCase(
             status="failed", made_by=self.record.made_by, input_sha256="", problem=str(error)
         )
         records.write_record(self.output, self.record)

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.plan import Named
 from autoseg.registry import Registry
 

@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoseg import messages, plugins, postprocessing, weights
+from autoseg import messages, plugins, postprocessing
+from autoseg.bundle import weights
+from autoseg.bundle.layout import WeightsKind
+from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset.imageio import Geometry
 from autoseg.device import choose_device, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
-from autoseg.inference.model import Checkpoint, Model, open_model, overridden
 from autoseg.inference.tiling import mirrorings, predict_logits
+from autoseg.plugins.trainer import Companion, Trainer
 from autoseg.postprocessing import Segmentation
 from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
-from autoseg.training.trainer import Companion, Trainer
 
 
 @dataclass(frozen=True)
-class Options:
+class PredictionOptions:
     """How a model is used, as far as it changes the result.
 
     Attributes:
@@ -38,7 +40,7 @@ class Options:
     """
 
     folds: tuple[str, ...]
-    checkpoint: Checkpoint
+    checkpoint: WeightsKind
     mirror: bool
     step: float
 
@@ -47,13 +49,13 @@ class Predictor:
     """A trained model, ready to predict; everything that can be wrong with its files is found when it is made.
 
     Args:
-        model: the model folder, or what :func:`autoseg.inference.model.open_model` returned for it.
+        model: the model folder, or what :func:`autoseg.bundle.opening.open_model` returned for it.
         folds: numbers or ``all``; None takes every finished fold.
         checkpoint: ``final`` or ``best``.
         device: None takes CUDA where there is one, else the CPU.
         mirror: None mirrors except on a CPU, where it would take up to eight times as long.
         step: None takes the plan's.
-        overrides: changes to how the plan predicts, see :func:`autoseg.inference.model.overridden`; they come on top of
+        overrides: changes to how the plan predicts, see :func:`autoseg.bundle.opening.overridden`; they come on top of
             those that the model was opened with.
 
     Raises:
@@ -65,7 +67,7 @@ class Predictor:
         model: Path | Model,
         *,
         folds: Sequence[int | str] | None = None,
-        checkpoint: Checkpoint = "final",
+        checkpoint: WeightsKind = "final",
         device: torch.device | str | None = None,
         mirror: bool | None = None,
         step: float | None = None,
@@ -81,7 +83,7 @@ class Predictor:
         self._trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
         self._inference = recipe.inference if step is None else _with_step(recipe.inference, step)
         mirror = self.device.type != "cpu" if mirror is None else mirror
-        self.options = Options(
+        self.options = PredictionOptions(
             folds=self.model.folds,
             checkpoint=self.model.checkpoint,
             mirror=mirror and bool(recipe.inference.mirror_axes),
@@ -296,7 +298,7 @@ def predict(
     spacing_mm: Sequence[float],
     *,
     folds: Sequence[int | str] | None = None,
-    checkpoint: Checkpoint = "final",
+    checkpoint: WeightsKind = "final",
     device: str | None = None,
     mirror: bool | None = None,
     step: float | None = None,
@@ -319,7 +321,7 @@ def predict(
     Raises:
         AutosegError: the image does not fit the model, or the model is damaged.
     """
-    from autoseg.bundle import opened
+    from autoseg.bundle.transfer import opened
 
     image = np.asarray(image)
     image = image[None] if image.ndim == 3 else image

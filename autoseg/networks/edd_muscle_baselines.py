@@ -19,7 +19,7 @@ from autoseg.networks.edd_muscle import check_size, initialise, stack
 DILATIONS = (1, 2, 3)  # of DeepLab's parallel convolutions
 
 
-class UNet(nn.Module):
+class PatchUNet(nn.Module):
     """U-Net: image ``[b, c, y, x]`` of any size to logits ``[b, k, y, x]``, in both modes.
 
     Three resolutions of three convolutions; bilinear upsampling, concatenation (upsampled first), three convolutions.
@@ -125,14 +125,14 @@ def resized(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 @REGISTRY.register("edd_unet")
-def build_edd_unet(in_channels: int, out_channels: int, width: int = 32) -> UNet:
-    """U-Net as compared in the paper of EDD Net, see :class:`UNet`; not the general network "unet".
+def build_edd_unet(in_channels: int, out_channels: int, width: int = 32) -> PatchUNet:
+    """U-Net as compared in the paper of EDD Net, see :class:`PatchUNet`; not the general network "unet".
 
     Args:
         in_channels, out_channels: of image and logits; 1 and 2 in the paper.
         width: feature maps of the finest resolution, doubled by each pooling.
     """
-    return UNet(in_channels, out_channels, width)
+    return PatchUNet(in_channels, out_channels, width)
 
 
 @REGISTRY.register("edd_fcn")

@@ -33,12 +33,12 @@ class RatLesNet(nn.Module):
         new = CONVOLUTIONS * growth
         skip0, skip1 = width + new, width + 2 * new
         self.conv1 = Convolution(in_channels, width, 1)
-        self.dense1 = DenseBlock(width, growth)
-        self.dense2 = DenseBlock(skip0, growth)
+        self.dense1 = ConcatenatingBlock(width, growth)
+        self.dense2 = ConcatenatingBlock(skip0, growth)
         self.bottleneck1 = Convolution(skip1, skip1, 1)
-        self.dense3 = DenseBlock(2 * skip1, growth)
+        self.dense3 = ConcatenatingBlock(2 * skip1, growth)
         self.bottleneck2 = Convolution(2 * skip1 + new, skip0, 1)
-        self.dense4 = DenseBlock(2 * skip0, growth)
+        self.dense4 = ConcatenatingBlock(2 * skip0, growth)
         self.bottleneck3 = Convolution(2 * skip0 + new, out_channels, 1, activated=False)
         self.apply(initialise)
 
@@ -70,7 +70,7 @@ class Convolution(nn.Module):
         return self.conv(x)
 
 
-class DenseBlock(nn.Module):
+class ConcatenatingBlock(nn.Module):
     """Each 3x3x3 convolution sees all that came before and adds ``growth`` feature maps to it."""
 
     def __init__(self, channels: int, growth: int) -> None:

@@ -72,7 +72,7 @@ class VoxResNet(nn.Module):
         return [total, *outputs] if several else total
 
 
-class ResidualBlock(nn.Module):
+class VoxResBlock(nn.Module):
     """``x + f(x)``, f two times (normalisation, ReLU, convolution), first within slices."""
 
     def __init__(self, channels: int) -> None:
@@ -123,8 +123,8 @@ def _resolution(in_channels: int, channels: int) -> nn.Sequential:
         nn.BatchNorm3d(in_channels),
         nn.ReLU(inplace=True),
         nn.Conv3d(in_channels, channels, kernel_size=3, stride=2, padding=1),
-        ResidualBlock(channels),
-        ResidualBlock(channels),
+        VoxResBlock(channels),
+        VoxResBlock(channels),
     )
 
 

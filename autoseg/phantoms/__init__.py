@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoseg.phantoms.case import PhantomCase, make_case
     from autoseg.phantoms.dataset import make_dataset
+    from autoseg.phantoms.phantom import PhantomCase, make_case
 
 __all__ = ["PhantomCase", "make_case", "make_dataset"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("make_case", "PhantomCase"):
-        from autoseg.phantoms import case
+        from autoseg.phantoms import phantom
 
-        return getattr(case, name)
+        return getattr(phantom, name)
     if name == "make_dataset":
         from autoseg.phantoms.dataset import make_dataset
 

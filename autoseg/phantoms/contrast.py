@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from autoseg.phantoms import anatomy as brains
-from autoseg.phantoms import lesions
+from autoseg.phantoms import lesion_shapes
 from autoseg.phantoms.fields import Grid, blob, inside, rician, smooth_field
-from autoseg.phantoms.lesions import Lesion
-from autoseg.phantoms.settings import LesionLoad
+from autoseg.phantoms.lesion_shapes import Lesion
+from autoseg.phantoms.settings import PhantomLesions
 
 HUMAN_BOX_MM = ((-84, -100, -80), (80, 100, 80))
 Streams = dict[str, np.random.Generator]
@@ -26,16 +26,16 @@ def _lesion(
     random: Streams,
     grid: Grid,
     anatomy: brains.Anatomy,
-    load: LesionLoad | None,
+    load: PhantomLesions | None,
     side: int,
     *,
     halo: float = 1.0,
     animal: bool = False,
 ) -> Lesion:
     if load is None:
-        return lesions.none(grid)
-    focus = lesions.rat_focus if animal else lesions.human_focus
-    return lesions.grow(random["lesion"], grid, anatomy, load, focus, side=side, halo=halo)
+        return lesion_shapes.none(grid)
+    focus = lesion_shapes.rat_focus if animal else lesion_shapes.human_focus
+    return lesion_shapes.grow(random["lesion"], grid, anatomy, load, focus, side=side, halo=halo)
 
 
 def _padded(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -53,7 +53,7 @@ def _paint(image: np.ndarray, share: np.ndarray, lesion_image: np.ndarray | floa
 # ------------------------------------------------------------------------------------------------- rat T2
 
 
-def rat_t2(random: Streams, grid: Grid, load: LesionLoad | None) -> tuple[np.ndarray, np.ndarray]:
+def rat_t2(random: Streams, grid: Grid, load: PhantomLesions | None) -> tuple[np.ndarray, np.ndarray]:
     """T2 of a rat's head: bright fluid, bright lesion on the right, dark skull, muscle, surface coil."""
     draw, extent = random["contrast"], brains.RAT_EXTENT_MM
     anatomy = brains.rat(random["anatomy"], grid)
@@ -96,7 +96,7 @@ class _Artefact(NamedTuple):
     strength: float
 
 
-def dwi(random: Streams, whole: Grid, load: LesionLoad | None) -> tuple[np.ndarray, np.ndarray]:
+def dwi(random: Streams, whole: Grid, load: PhantomLesions | None) -> tuple[np.ndarray, np.ndarray]:
     """Diffusion-weighted: bright lesions, dark fluid; near air the brain is bent, dark here, bright there."""
     draw, extent = random["contrast"], brains.HUMAN_EXTENT_MM
     grid, box = whole.within(*HUMAN_BOX_MM)
@@ -177,7 +177,7 @@ MAPS = {
 }
 
 
-def perfusion(random: Streams, whole: Grid, load: LesionLoad | None) -> tuple[np.ndarray, np.ndarray]:
+def perfusion(random: Streams, whole: Grid, load: PhantomLesions | None) -> tuple[np.ndarray, np.ndarray]:
     """Six maps, zero outside the brain; delay and flow show more than the final infarct, ADC about as much."""
     draw = random["contrast"]
     grid, box = whole.within(*HUMAN_BOX_MM)
@@ -218,7 +218,7 @@ def _perfusion_map(
 # ---------------------------------------------------------------------------------------------------- T1
 
 
-def t1(random: Streams, whole: Grid, load: LesionLoad | None) -> tuple[np.ndarray, np.ndarray]:
+def t1(random: Streams, whole: Grid, load: PhantomLesions | None) -> tuple[np.ndarray, np.ndarray]:
     """T1 without skull: white over grey over fluid; an old lesion is dark, from grey to fluid-like."""
     draw, extent = random["contrast"], brains.HUMAN_EXTENT_MM
     grid, box = whole.within(*HUMAN_BOX_MM)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from autoseg import parallel
+from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, write_image, write_mask
-from autoseg.dataset.schema import DatasetJson
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_error, write_json
-from autoseg.phantoms.case import PhantomCase, case_name, make_case
+from autoseg.phantoms.phantom import PhantomCase, case_name, make_case
 from autoseg.phantoms.settings import Setting, check_scale, check_seed, setting_of
 
 ENDING = ".nii.gz"

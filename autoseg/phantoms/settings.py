@@ -14,7 +14,7 @@ SMALLEST_SCALE = 0.125
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ScanProtocol:
     """What one scanner is set to; each case draws one value of every tuple.
 
     Attributes:
@@ -31,7 +31,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class LesionLoad:
+class PhantomLesions:
     """How much lesion a case has.
 
     Attributes:
@@ -68,8 +68,8 @@ class Setting:
     dataset: str
     title: str
     channels: tuple[str, ...]
-    protocols: tuple[Protocol, ...]
-    load: LesionLoad
+    protocols: tuple[ScanProtocol, ...]
+    load: PhantomLesions
     sham_every: int = 0
     shrink_slices: bool = False
 
@@ -83,8 +83,8 @@ SETTINGS = {
             dataset="PhantomRatT2",
             title="rat brain, T2, lesion in the right hemisphere, every sixth animal a sham",
             channels=("T2",),
-            protocols=(Protocol((256, 256), (0.1171875,), (18,), (1.0,)),),
-            load=LesionLoad(median_ml=0.05, sigma=0.7, limits_ml=(0.012, 0.16), extra=0.5),
+            protocols=(ScanProtocol((256, 256), (0.1171875,), (18,), (1.0,)),),
+            load=PhantomLesions(median_ml=0.05, sigma=0.7, limits_ml=(0.012, 0.16), extra=0.5),
             sham_every=6,
         ),
         Setting(
@@ -94,10 +94,10 @@ SETTINGS = {
             title="acute stroke, diffusion-weighted, two scanners, susceptibility artefacts",
             channels=("DWI",),
             protocols=(
-                Protocol((128, 128), (1.8,), (19, 20, 21, 22, 23), (6.0, 6.25, 6.5)),
-                Protocol((192, 192), (1.4,), (19, 20, 21, 22, 23), (6.0, 6.25, 6.5)),
+                ScanProtocol((128, 128), (1.8,), (19, 20, 21, 22, 23), (6.0, 6.25, 6.5)),
+                ScanProtocol((192, 192), (1.4,), (19, 20, 21, 22, 23), (6.0, 6.25, 6.5)),
             ),
-            load=LesionLoad(median_ml=9.0, sigma=1.4, limits_ml=(0.6, 140.0), extra=0.8),
+            load=PhantomLesions(median_ml=9.0, sigma=1.4, limits_ml=(0.6, 140.0), extra=0.8),
         ),
         Setting(
             kind="perfusion",
@@ -106,10 +106,10 @@ SETTINGS = {
             title="acute stroke, perfusion and diffusion maps, brain-extracted, label = final infarct",
             channels=("ADC", "MTT", "rCBF", "rCBV", "Tmax", "TTP"),
             protocols=(
-                Protocol((192, 192), (1.2, 1.25), (19, 21, 22, 23, 24, 25), (5.0, 6.0, 6.5, 7.0)),
-                Protocol((256, 256), (0.94,), (19, 21, 22, 23), (5.0, 6.0, 6.5)),
+                ScanProtocol((192, 192), (1.2, 1.25), (19, 21, 22, 23, 24, 25), (5.0, 6.0, 6.5, 7.0)),
+                ScanProtocol((256, 256), (0.94,), (19, 21, 22, 23), (5.0, 6.0, 6.5)),
             ),
-            load=LesionLoad(median_ml=18.0, sigma=1.1, limits_ml=(1.5, 150.0), extra=1.0),
+            load=PhantomLesions(median_ml=18.0, sigma=1.1, limits_ml=(1.5, 150.0), extra=1.0),
         ),
         Setting(
             kind="t1",
@@ -117,8 +117,8 @@ SETTINGS = {
             dataset="PhantomT1",
             title="chronic stroke, T1, brain-extracted, 1 mm",
             channels=("T1",),
-            protocols=(Protocol((233, 197), (1.0,), (189,), (1.0,)),),
-            load=LesionLoad(median_ml=35.0, sigma=1.1, limits_ml=(1.0, 200.0), extra=0.6),
+            protocols=(ScanProtocol((233, 197), (1.0,), (189,), (1.0,)),),
+            load=PhantomLesions(median_ml=35.0, sigma=1.1, limits_ml=(1.0, 200.0), extra=0.6),
             shrink_slices=True,
         ),
     )

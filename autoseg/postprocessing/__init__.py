@@ -1,7 +1,7 @@
 """Steps that work on a whole predicted case, in the order that the plan gives.
 
 A step is a function ``step(case, **arguments) -> Segmentation``; it must not change its input. A trainer may also bring
-refinements, which work on each member's logits (:data:`autoseg.training.trainer.Refinement`) and come first.
+refinements, which work on each member's logits (:data:`autoseg.plugins.trainer.Refinement`) and come first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check(recipe: Recipe, own: Mapping[str, Step], refinements: Mapping[str, Cal
     Args:
         recipe: of the plan.
         own: steps that the trainer brings.
-        refinements: those it brings for the members' logits, see :data:`autoseg.training.trainer.Refinement`.
+        refinements: those it brings for the members' logits, see :data:`autoseg.plugins.trainer.Refinement`.
 
     Raises:
         AutosegError: an unknown step, its arguments; a refinement after another step, or without its networks.
@@ -102,4 +102,4 @@ def apply(case: Segmentation, steps: Sequence[Named], own: Mapping[str, Step] | 
     return case
 
 
-from autoseg.postprocessing import components as _components  # noqa: E402, F401  (registers its steps)
+from autoseg.postprocessing import small_components as _components  # noqa: E402, F401  (registers its steps)

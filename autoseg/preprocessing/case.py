@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from autoseg.errors import AutosegError, Fault
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
-from autoseg.preprocessing.components import ClassComponents, compare_components, foreground_voxels
+from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
 from autoseg.preprocessing.normalise import normalise
 from autoseg.preprocessing.resample import (
     axis_orders,
@@ -68,7 +68,7 @@ class Preprocessed:
         label: int16 ``[z, y, x]``, None without a mask; -1 is background outside the non-zero mask, where a
             channel is normalised inside it.
         properties: the way back.
-        foreground: int32 ``[n, 5]``, see :func:`autoseg.preprocessing.components.foreground_voxels`.
+        foreground: int32 ``[n, 5]``, see :func:`autoseg.preprocessing.lesion_changes.foreground_voxels`.
         components: what resampling did to the lesions; empty when the grid did not change.
     """
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing.case import CaseProperties
 from autoseg.preprocessing.crop import slices

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_bytes, write_error, write_json
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
-from autoseg.preprocessing.components import ClassComponents
+from autoseg.preprocessing.lesion_changes import ClassComponents
 
 if TYPE_CHECKING:
     from blosc2 import NDArray
@@ -63,7 +63,7 @@ class ArrayRecord(BaseModel):
     dtype: str
 
 
-class CaseRecord(BaseModel):
+class StoreRecord(BaseModel):
     """CASE.json."""
 
     model_config = ConfigDict(extra="forbid")
@@ -84,7 +84,7 @@ class StoredCase:
     """
 
     name: str
-    record: CaseRecord
+    record: StoreRecord
     paths: dict[str, Path] = field(repr=False)
 
     @property
@@ -160,7 +160,7 @@ class Store:
             )
         return StoredCase(name, record, {part: self._path(name, part) for part in PARTS})
 
-    def record(self, name: str) -> CaseRecord:
+    def record(self, name: str) -> StoreRecord:
         """What is known of a case.
 
         Raises:
@@ -173,7 +173,7 @@ class Store:
             )
         content = read_json(path)
         try:
-            return CaseRecord.model_validate(content)
+            return StoreRecord.model_validate(content)
         except ValidationError:
             version = content.get("store_version") if isinstance(content, dict) else None
             problem = f"was made by store version {version}, this is version {STORE_VERSION}"
@@ -200,7 +200,7 @@ class Store:
             written[part] = ArrayRecord(
                 size_bytes=len(content), shape=list(array.shape), dtype=str(array.dtype)
             )
-        record = CaseRecord(
+        record = StoreRecord(
             key=key,
             properties=case.properties,
             arrays=written,
@@ -239,7 +239,7 @@ class Store:
             return problem.removeprefix("was ") if problem.startswith("was made") else f"its record {problem}"
         return _difference(record.key, key) or self._damage(name, record)
 
-    def _damage(self, name: str, record: CaseRecord) -> str | None:
+    def _damage(self, name: str, record: StoreRecord) -> str | None:
         for part in PARTS:
             path, expected = self._path(name, part), record.arrays[part].size_bytes
             found = path.stat().st_size if path.exists() else None

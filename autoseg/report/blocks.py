@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from autoseg.report.cases import ShownCase
+from autoseg.report.case_cards import ShownCase
 from autoseg.report.drawing import Chart
 
 
@@ -81,14 +81,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Cases:
+class CaseCards:
     """Montages and viewers."""
 
     shown: tuple[ShownCase, ...]
     kind: str = "cases"
 
 
-Block = Table | Text | Points | Commands | Figure | Cases
+Block = Table | Text | Points | Commands | Figure | CaseCards
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoseg.comparison.schema import Comparison, Difference
-from autoseg.comparison.tables import difference_text, spoken
+from autoseg.comparison.comparison_schema import Comparison, Difference
+from autoseg.comparison.comparison_table import difference_text, spoken
 from autoseg.evaluation import statistics
+from autoseg.evaluation.score_table import number, table_metrics
 from autoseg.evaluation.summary import CaseScores, MetricRow, Stratification, Summary
-from autoseg.evaluation.tables import number, table_metrics
 from autoseg.evaluation.thresholds import Counts, precision_recall
-from autoseg.report.collect import Scored, Training
+from autoseg.report.collect import ScoredFolder, Training
 from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
-from autoseg.report.tables import alike, split
+from autoseg.report.score_tables import alike, split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -402,7 +402,7 @@ def _log_axis(axis: Axes, values: Sequence[float]) -> None:
 # -------------------------------------------------------------------------------------------------- precision, recall
 
 
-def precision_recall_curves(scored: Mapping[str, Scored]) -> Chart | None:
+def precision_recall_curves(scored: Mapping[str, ScoredFolder]) -> Chart | None:
     """Precision against recall at all thresholds, a line for each fold; a panel for each class."""
     counted = {name or "all cases": one.counts for name, one in scored.items() if one.counts}
     if not counted:

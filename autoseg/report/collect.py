@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
-from autoseg.comparison import schema as compare_schema
-from autoseg.curves import read_log
-from autoseg.dataset.schema import FILE_ENDINGS, DatasetJson, read_dataset_json
+from autoseg.bundle.layout import CARD
+from autoseg.bundle.opening import read_plan
+from autoseg.comparison import comparison_schema as compare_schema
+from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError
-from autoseg.evaluation.overlay import find_images
 from autoseg.evaluation.summary import JSON_NAME, THRESHOLDS_NAME, CaseScores, Summary, read_summary
 from autoseg.evaluation.thresholds import Counts, read_thresholds
 from autoseg.files import read_json, read_model
 from autoseg.fingerprint import Fingerprint
-from autoseg.inference.model import CARD, read_plan
-from autoseg.inference.record import PredictionRecord, read_record
+from autoseg.inference.prediction_record import PredictionRecord, read_record
+from autoseg.report.overlay import find_images
 from autoseg.report.pool import Pool, pool
+from autoseg.training.curves import read_log
 
 if TYPE_CHECKING:
-    from autoseg.comparison.schema import Comparison
+    from autoseg.comparison.comparison_schema import Comparison
     from autoseg.plan import Plan
 
 PLAN, LOG, FOLD_RECORD, VALIDATION = "plan.json", "log.jsonl", "fold.json", "validation"
@@ -35,7 +36,7 @@ class Training:
 
     Attributes:
         fold: its name, such as ``0`` or ``all``.
-        log: the epochs, see :func:`autoseg.curves.read_log`.
+        log: the epochs, see :func:`autoseg.training.curves.read_log`.
         record: fold.json; empty while the training is not finished.
     """
 
@@ -50,7 +51,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredFolder:
     """One scored folder of predictions.
 
     Attributes:
@@ -91,7 +92,7 @@ class Material:
     fingerprint: Fingerprint | None = None
     card: dict[str, Any] | None = None
     trainings: tuple[Training, ...] = ()
-    scored: Mapping[str, Scored] = field(default_factory=dict)
+    scored: Mapping[str, ScoredFolder] = field(default_factory=dict)
     pool: Pool | None = None
     comparison: Comparison | None = None
 
@@ -111,7 +112,7 @@ class Material:
         folder = Path(truths)
         return folder.parent.name if folder.name.startswith("labels") else folder.name
 
-    def place(self, case: str) -> tuple[Scored, CaseScores]:
+    def place(self, case: str) -> tuple[ScoredFolder, CaseScores]:
         """The scored folder of a case of :attr:`summary`, and the case as it is called there."""
         name, original = self.pool.origin[case]  # type: ignore[union-attr]
         return self.scored[name], original
@@ -230,7 +231,7 @@ def _training(folder: Path) -> Training:
     )
 
 
-def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -> Scored:
+def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -> ScoredFolder:
     """Scores, with the folders of their files where they are now."""
     summary = read_summary(folder)
     true = truths or Path(summary.truths)
@@ -238,7 +239,7 @@ def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -
     if not _holds_masks(predictions, summary):  # moved, or given relative to another folder
         predictions = folder if _holds_masks(folder, summary) else predictions
     thresholds = folder / THRESHOLDS_NAME
-    return Scored(
+    return ScoredFolder(
         name=name,
         folder=folder,
         summary=summary.model_copy(update={"predictions": str(predictions), "truths": str(true)}),
@@ -248,7 +249,7 @@ def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -
     )
 
 
-def _pool(scored: Mapping[str, Scored]) -> Pool:
+def _pool(scored: Mapping[str, ScoredFolder]) -> Pool:
     return pool({n: s.summary for n, s in scored.items()}, {n: s.counts for n, s in scored.items()})
 
 
@@ -256,7 +257,7 @@ def _holds_masks(folder: Path, summary: Summary) -> bool:
     return any((folder / f"{summary.cases[0].name}{ending}").is_file() for ending in FILE_ENDINGS)
 
 
-def _info(model: Path | None, scored: Mapping[str, Scored]) -> DatasetJson | None:
+def _info(model: Path | None, scored: Mapping[str, ScoredFolder]) -> DatasetJson | None:
     """dataset.json of the model, or the one beside the truths or the predictions."""
     places = [model] if model else []
     for one in scored.values():

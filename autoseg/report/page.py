@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.cases import count_of
+from autoseg.evaluation.case_files import count_of
 from autoseg.files import read_json, write_bytes, write_json, write_text
-from autoseg.report import sections, tables
-from autoseg.report.blocks import Absent, Cases, Figure, Page, Section
-from autoseg.report.cases import ShownCase, file_names, show_cases
+from autoseg.report import score_tables, sections
+from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section
+from autoseg.report.case_cards import ShownCase, file_names, show_cases
 from autoseg.report.collect import Material, collect
 from autoseg.report.drawing import Panel, page_svg, paper_files
 from autoseg.report.viewer import SLIDER_PX
@@ -26,7 +26,7 @@ MOST_CASES = 30
 
 
 @dataclass(frozen=True)
-class Options:
+class PageOptions:
     """What of a report the user chooses.
 
     Attributes:
@@ -48,7 +48,7 @@ def make_report(
     *,
     images: Path | None = None,
     truths: Path | None = None,
-    options: Options | None = None,
+    options: PageOptions | None = None,
 ) -> Path:
     """Write a report and, beside it, its figures and tables for a paper.
 
@@ -64,7 +64,7 @@ def make_report(
     Raises:
         AutosegError: there is nothing to report on, or it cannot be written.
     """
-    options = options or Options()
+    options = options or PageOptions()
     if not 0 <= options.cases <= MOST_CASES:
         raise AutosegError(
             "so many cases cannot be shown", found=options.cases, expected=f"0 to {MOST_CASES}"
@@ -87,7 +87,7 @@ def report_path(folder: Path, out: Path | None) -> Path:
     return out if out.suffix.lower() in (".html", ".htm") else out / REPORT
 
 
-def make_page(material: Material, shown: list[ShownCase], problems: list[str], options: Options) -> Page:
+def make_page(material: Material, shown: list[ShownCase], problems: list[str], options: PageOptions) -> Page:
     """All sections, in order: what was found, then what it was made from."""
     cautions = sections.warnings(material, problems if shown else [])
     made = [
@@ -112,7 +112,7 @@ def make_page(material: Material, shown: list[ShownCase], problems: list[str], o
         tiles=sections.tiles(summary) if summary else (),
         sections=tuple(one for one in made if isinstance(one, Section)),
         absent=tuple(one for one in made if isinstance(one, Absent)),
-        tables=tables.records(material),
+        tables=score_tables.records(material),
     )
 
 
@@ -178,7 +178,7 @@ def _files(page: Page, shown: list[ShownCase]) -> dict[str, bytes]:
     for block in blocks:
         if isinstance(block, Figure):
             files.update(paper_files(block.chart))
-        elif isinstance(block, Cases):
+        elif isinstance(block, CaseCards):
             files.update({name: one.png for name, one in zip(file_names(shown), shown, strict=True)})
     files.update({name: table.as_csv().encode() for name, table in page.tables.items()})
     return files

@@ -12,11 +12,11 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation import statistics
-from autoseg.evaluation.metric import Metric
+from autoseg.evaluation.cohort import Averaging, class_summary, stratifications
+from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.presets import PRESETS
 from autoseg.evaluation.probabilities import as_rows
 from autoseg.evaluation.strata import Groups, StrataRule
-from autoseg.evaluation.summarise import Averaging, class_summary, stratifications
 from autoseg.evaluation.summary import CaseScores, Mean, MetricRow, Stratification, Summary
 from autoseg.evaluation.thresholds import Counts
 

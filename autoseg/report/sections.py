@@ -8,18 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoseg import messages
-from autoseg.comparison import tables as compare_tables
-from autoseg.comparison.schema import Comparison, Difference, StratumComparison
+from autoseg.comparison import comparison_table as compare_tables
+from autoseg.comparison.comparison_schema import Comparison, Difference, StratumComparison
+from autoseg.evaluation.score_table import interval_text, table_metrics
 from autoseg.evaluation.summary import ClassSummary, Summary
-from autoseg.evaluation.tables import interval_text, table_metrics
 from autoseg.files import hash_json
 from autoseg.fingerprint import Quantiles
-from autoseg.plan_table import decisions
-from autoseg.report import charts, tables
+from autoseg.plan.table import decisions
+from autoseg.report import charts, score_tables
 from autoseg.report.blocks import (
     Absent,
     Block,
-    Cases,
+    CaseCards,
     Cell,
     Commands,
     Figure,
@@ -32,7 +32,7 @@ from autoseg.report.blocks import (
     heads,
     numbers,
 )
-from autoseg.report.cases import ShownCase
+from autoseg.report.case_cards import ShownCase
 from autoseg.report.collect import LOG, Material, Training
 
 MOST_TILES = 3
@@ -66,7 +66,7 @@ def tiles(summary: Summary) -> tuple[Tile, ...]:
 def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, counts: bool) -> Tile:
     """One metric of one class; ``counts``: with the cases that were missed or falsely found."""
     unit, mean = summary.metrics[metric].unit, entry.all[metric]
-    middle, low, high = tables.alike(unit, mean.mean, mean.low, mean.high)
+    middle, low, high = score_tables.alike(unit, mean.mean, mean.low, mean.high)
     interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
     lines = [f"{interval}n = {mean.n}" + (f" ({mean.undefined} undefined)" if mean.undefined else "")]
     present = entry.truth_present[metric]
@@ -157,7 +157,7 @@ def _quantiles(q: Quantiles, unit: str = "") -> str:
     if q.median is None:
         return "-"
     values = (q.median, q.q25, q.q75, q.min, q.max)
-    median, q25, q75, low, high = tables.alike(unit, *values) if unit else [f"{v:.4g}" for v in values]
+    median, q25, q75, low, high = score_tables.alike(unit, *values) if unit else [f"{v:.4g}" for v in values]
     return f"median {median}, quartiles {q25} to {q75}, range {low} to {high}"
 
 
@@ -240,14 +240,14 @@ def scores(material: Material) -> Made:
     blocks: list[Block] = [
         Text((f"Preset {preset.name}: {preset.title}{source}. Intervals: {summary.interval}.",)),
         *([Points(tuple(preset.notes))] if preset.notes else []),
-        tables.main_scores(summary),
-        tables.cohort(summary),
+        score_tables.main_scores(summary),
+        score_tables.cohort(summary),
     ]
     if len(material.scored) > 1:
-        blocks.append(tables.folds(material))
-    blocks += [tables.strata(one, summary) for one in summary.strata]
-    blocks += [tables.all_scores(summary, label) for label in summary.classes]
-    blocks += [tables.cases(material), tables.definitions(summary)]
+        blocks.append(score_tables.folds(material))
+    blocks += [score_tables.strata(one, summary) for one in summary.strata]
+    blocks += [score_tables.all_scores(summary, label) for label in summary.classes]
+    blocks += [score_tables.cases(material), score_tables.definitions(summary)]
     return Section("scores", "Scores", tuple(blocks))
 
 
@@ -309,9 +309,9 @@ def shown_cases(material: Material, shown: Sequence[ShownCase], wanted: int, pro
     if material.summary is None:
         return None
     if shown:
-        return Section("cases", "Cases", (Cases(tuple(shown)),))
+        return Section("cases", "CaseCards", (CaseCards(tuple(shown)),))
     why = "; ".join(problems) if wanted else "no cases were asked for (--cases 0)"
-    return Absent("Cases", why)
+    return Absent("CaseCards", why)
 
 
 # -------------------------------------------------------------------------------------------------------- comparison
@@ -349,14 +349,14 @@ def _ranking(found: Comparison) -> Table:
         for metric in found.main:
             unit = found.metrics[metric].unit
             for one in results[metric].ranking:
-                middle, low, high, sd = tables.alike(unit, one.mean, one.low, one.high, one.sd)
+                middle, low, high, sd = score_tables.alike(unit, one.mean, one.low, one.high, one.sd)
                 interval = "" if one.low is None else f" [{low}, {high}]"
                 texts = [middle + interval, sd, str(results[metric].n)]
                 row = found.metrics[metric]
                 rows.append(
                     (
                         Cell(label, head=True),
-                        tables.metric_cell(metric, row),
+                        score_tables.metric_cell(metric, row),
                         Cell(one.method),
                         *numbers(texts),
                     )
@@ -373,7 +373,7 @@ def _differences(found: Comparison) -> Table:
             row = found.metrics[metric]
             for pair in results[metric].pairs:
                 cells = _difference_cells(pair, row.unit)
-                rows.append((Cell(label, head=True), tables.metric_cell(metric, row), *cells))
+                rows.append((Cell(label, head=True), score_tables.metric_cell(metric, row), *cells))
     return by_class("Differences", heads("class", "metric", *DIFFERENCE_COLUMNS), rows, names=2)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.metrics import union_box
-from autoseg.evaluation.overlay import PREDICTION, TRUTH, Picture
+from autoseg.evaluation.metrics.catalogue import union_box
+from autoseg.report.overlay import PREDICTION, TRUTH, Picture
 
 LARGEST_BYTES = 2_000_000
 """Of the viewer's HTML; the grid is made coarser until it fits."""
@@ -72,7 +72,7 @@ def make_viewer(picture: Picture) -> Viewer:
     """Sagittal, coronal and axial slices of a case, which a click moves; patient's right is at the left.
 
     Args:
-        picture: of :func:`autoseg.evaluation.overlay.read_picture`.
+        picture: of :func:`autoseg.report.overlay.read_picture`.
 
     Raises:
         AutosegError: nilearn's viewer cannot be used.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.sampling.cases import AUGMENTED, of_case
+from autoseg.sampling.case_cache import AUGMENTED, of_case
 from autoseg.sampling.keys import noise_field
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Patch

@@ -20,7 +20,7 @@ from autoseg.sampling.keys import Purpose, generator, order
 from autoseg.sampling.places import Outside, Place, as_voxel, full_size
 
 if TYPE_CHECKING:
-    from autoseg.sampling.cases import Cases
+    from autoseg.sampling.case_cache import CaseCache
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LesionPixels:
     needs_lesions: ClassVar[bool] = True
 
     def places(
-        self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
+        self, names: Sequence[str], cases: CaseCache, stage: plan.Stage, seed_key: tuple[int, ...]
     ) -> LesionPlaces:
         """See :class:`autoseg.sampling.places.Sampler`."""
         return LesionPlaces(names, cases, stage, seed_key)
@@ -55,7 +55,7 @@ class LesionPlaces:
     """
 
     def __init__(
-        self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
+        self, names: Sequence[str], cases: CaseCache, stage: plan.Stage, seed_key: tuple[int, ...]
     ) -> None:
         self._names, self._cases, self._stage, self._seed_key = names, cases, stage, seed_key
         self._pixels = [cases.foreground_voxels(name) for name in names]

@@ -21,7 +21,7 @@ import torch
 from autoseg import plan
 from autoseg.errors import AutosegError
 from autoseg.sampling import batchgenerators_backend, parameters, patches, torch_backend
-from autoseg.sampling.cases import AUGMENTED, Cases, Store, of_case
+from autoseg.sampling.case_cache import AUGMENTED, CaseCache, CaseStore, of_case
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.patches import Patch, Sample
 from autoseg.sampling.prefetch import Prefetcher, WorkerPool
@@ -88,7 +88,7 @@ class BatchSource:
 
     def __init__(
         self,
-        store: Store,
+        store: CaseStore,
         cases: Sequence[str],
         stage: plan.Stage,
         seed_key: tuple[int, ...],
@@ -110,7 +110,7 @@ class BatchSource:
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
         sampler = patches.build_sampler(stage.sampling)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
-        self.cases = Cases(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
+        self.cases = CaseCache(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
         size = stage.patch_size or self.cases.known(self.names[0]).size
         self.augmentation = parameters.build(stage.augmentation, size)
         self.places = sampler.places(self.names, self.cases, stage, self.seed_key)

@@ -22,7 +22,7 @@ from autoseg.sampling.parameters import Parameters, tuples
 from autoseg.sampling.places import Outside, Place, Sampler, Voxel, as_voxel, checked_outside, full_size
 
 if TYPE_CHECKING:
-    from autoseg.sampling.cases import Cases
+    from autoseg.sampling.case_cache import CaseCache
 
 OUTSIDE = -1
 """The label beyond the image, and beyond the non-zero mask where the store says so."""
@@ -117,7 +117,7 @@ class ForegroundShare:
     needs_lesions: ClassVar[bool] = False
 
     def places(
-        self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
+        self, names: Sequence[str], cases: CaseCache, stage: plan.Stage, seed_key: tuple[int, ...]
     ) -> ForegroundPlaces:
         """See :class:`autoseg.sampling.places.Sampler`."""
         return ForegroundPlaces(self, names, cases, stage, seed_key)
@@ -145,7 +145,7 @@ class ForegroundPlaces:
 
     sampler: ForegroundShare
     names: Sequence[str]
-    cases: Cases
+    cases: CaseCache
     stage: plan.Stage
     seed_key: tuple[int, ...]
 

@@ -16,7 +16,7 @@ from autoseg import plan
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from autoseg.sampling.cases import Cases
+    from autoseg.sampling.case_cache import CaseCache
 
 Voxel = tuple[int, int, int]
 Outside = Literal["zero", "minimum"]
@@ -76,7 +76,7 @@ class Sampler(Protocol):
         ...
 
     def places(
-        self, names: Sequence[str], cases: Cases, stage: plan.Stage, seed_key: tuple[int, ...]
+        self, names: Sequence[str], cases: CaseCache, stage: plan.Stage, seed_key: tuple[int, ...]
     ) -> Places:
         """Bind it to the cases of a stage.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from autoseg import weights
+from autoseg.bundle import weights
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from autoseg.plan import Plan
-from autoseg.project import Prepared
+from autoseg.preparation.prepared import Prepared
 
 
 @dataclass(frozen=True)

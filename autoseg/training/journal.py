@@ -65,7 +65,7 @@ class Journal:
 
     def draw(self) -> None:
         """Draw the curves; they are a convenience, so a failure is a warning."""
-        from autoseg import curves
+        from autoseg.training import curves
 
         try:
             curves.plot(self.path, self.curves)

@@ -16,21 +16,22 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from autoseg import messages, weights
+from autoseg import messages
+from autoseg.bundle import weights
+from autoseg.bundle.layout import PREDICTING_NETWORK, weight_file_name
 from autoseg.device import autocast, lower_precision, place
 from autoseg.errors import AutosegError
-from autoseg.inference.model import PREDICTING_NETWORK, weight_file_name
 from autoseg.plan import Plan, Stage
-from autoseg.sampling.cases import NO_MEMORY
+from autoseg.plugins.trainer import Loss, Source, Trainer
+from autoseg.sampling.case_cache import NO_MEMORY
 from autoseg.sampling.loader import Batch
 from autoseg.training import checkpoint, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
-from autoseg.training.checks import trained_parameters
 from autoseg.training.distributed import World
+from autoseg.training.freezing import trained_parameters
 from autoseg.training.interrupt import Interrupted, StopRequest
 from autoseg.training.journal import Journal
 from autoseg.training.seeds import derive
-from autoseg.training.trainer import Loss, Source, Trainer
 
 CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time

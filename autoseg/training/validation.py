@@ -13,10 +13,10 @@ from torch import nn
 from autoseg import messages
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.layout import Case, load_raw
-from autoseg.evaluation.evaluate import evaluate_folder
-from autoseg.evaluation.metrics import dice
+from autoseg.evaluation.metrics.catalogue import dice
 from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
-from autoseg.evaluation.tables import format_table
+from autoseg.evaluation.score_masks import evaluate_folder
+from autoseg.evaluation.score_table import format_table
 from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits

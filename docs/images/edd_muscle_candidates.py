@@ -20,8 +20,8 @@ import torch
 
 from autoseg.dataset.imageio import read_channels
 from autoseg.inference.predictor import Predictor
-from autoseg.postprocessing import muscle
 from autoseg.preprocessing.resample import resample_label
+from autoseg.trainers import _edd_muscle_judging as judging
 from autoseg.trainers._edd_muscle_candidates import lesion_probability
 
 KEPT, REMOVED, TRUTH = "#1baf7a", "#e8590c", "white"
@@ -55,7 +55,7 @@ def slices_of(predictor: Predictor, alone: Predictor, folder: Path, case: str) -
     image, geometry = read_channels([folder / "imagesTr" / f"{case}_0000.nii.gz"])
     prepared = alone.preprocess(case, image, geometry)
     before, after = (next(p.logits(prepared)) for p in (alone, predictor))
-    found = muscle.find_candidates(lesion_probability(before)).labels
+    found = judging.find_candidates(lesion_probability(before)).labels
     left = (lesion_probability(after) > 0.5) & (found > 0)
     truth_file, _ = read_channels([folder / "labelsTr" / f"{case}.nii.gz"])
     truth = resample_label(truth_file[0].astype(np.uint8), found.shape)

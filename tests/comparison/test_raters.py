@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 from autoseg import messages
 from autoseg.cli import agreement as command
-from autoseg.comparison.agreement import ALL
+from autoseg.comparison.rater_pairs import ALL
 from autoseg.comparison.raters import SYMMETRIC, Rater, choose_metrics, parse_rater, rate_folders
 from autoseg.comparison.raters_schema import AgreementTable, format_agreement
 from autoseg.errors import AutosegError, FaultsError
-from autoseg.evaluation.metrics import METRICS
-from autoseg.evaluation.pair import Pair
+from autoseg.evaluation.metrics.catalogue import METRICS
+from autoseg.evaluation.metrics.pair import Pair
 from autoseg.files import read_model
 
 SHAPE, SPACING = (4, 10, 12), (3.0, 1.0, 1.0)
@@ -162,7 +162,7 @@ def test_what_either_ignores_counts_nowhere(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps(info(ignore=2)))
     for order in ("ab", "ba"):
         raters = [Rater(name, (tmp_path / name,)) for name in order]
-        from autoseg.dataset.schema import read_dataset_json
+        from autoseg.dataset.dataset_json import read_dataset_json
 
         table = rate_folders(
             raters, read_dataset_json(tmp_path / "dataset.json"), metrics=["dice", "accuracy"]
@@ -192,7 +192,7 @@ def test_a_tolerance_of_choice():
 
 def test_processes_do_not_change_the_result(study, monkeypatch):
     alone = rate_folders([anna(study), ben(study)])
-    monkeypatch.setattr("autoseg.evaluation.scoring.START_S", 0.0)
+    monkeypatch.setattr("autoseg.evaluation.score_case.START_S", 0.0)
     assert rate_folders([anna(study), ben(study)], processes=2) == alone
 
 

@@ -18,17 +18,18 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
-from autoseg.evaluation.evaluate import evaluate_folder
+from autoseg import networks
+from autoseg.evaluation.score_masks import evaluate_folder
+from autoseg.labels import LabelSet
 from autoseg.networks.edd_muscle import FUSIONS, STACKS, receptive_field
-from autoseg.planning import Budget, make_plan
-from autoseg.postprocessing.muscle import RULES, correct_prior, find_candidates, fuse
+from autoseg.plugins.planner import Budget
+from autoseg.preparation.choice import make_plan
 from autoseg.preprocessing.normalise import normalise
 from autoseg.preprocessing.resample import new_shape
 from autoseg.sampling import parameters
 from autoseg.sampling.keys import Purpose, generator
-from autoseg.training import optimisers, schedules
+from autoseg.trainers._edd_muscle_judging import RULES, correct_prior, find_candidates, fuse
+from autoseg.training import losses, optimisers, schedules
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
 

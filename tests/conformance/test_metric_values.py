@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from masks import RAT_SHAPE, RAT_SPACING_MM, ball, box
 
-from autoseg.evaluation.metrics import METRICS, Pair, micro_dice, score
-from autoseg.evaluation.surface import area_table_mm2, surface_distances, surface_elements
+from autoseg.evaluation.metrics.catalogue import METRICS, Pair, micro_dice, score
+from autoseg.evaluation.metrics.surface import area_table_mm2, surface_distances, surface_elements
 
 # ---------------------------------------------------------------- RatLesNetv2: Valverde et al. 2020, Front Neurosci 14
 

@@ -8,7 +8,7 @@ import pytest
 
 from autoseg.planners._topology import Blocks, Topology, count_feature_map_elements, find_topology
 from autoseg.planners.unet import UNetOptions, decide, network_of, plan
-from autoseg.planning import Budget
+from autoseg.plugins.planner import Budget
 
 PRESETS = {
     "nnUNetPlans": "plain",

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
+from autoseg import networks
+from autoseg.labels import LabelSet
 from autoseg.networks import ratlesnet
 from autoseg.networks.ratlesnetv2 import recognise
+from autoseg.training import losses
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
 FULL = os.environ.get("AUTOSEG_FULL_CONFORMANCE") == "1"

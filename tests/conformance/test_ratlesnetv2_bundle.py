@@ -16,12 +16,12 @@ import pytest
 import SimpleITK as sitk
 
 import autoseg
-from autoseg.bundle import ModelCard
+from autoseg.bundle.card import ModelCard
+from autoseg.bundle.foreign import read_source
+from autoseg.bundle.opening import read_plan
 from autoseg.cli import import_weights, predict
 from autoseg.errors import AutosegError
 from autoseg.files import read_model
-from autoseg.import_weights import read_source
-from autoseg.inference.model import read_plan
 
 SPACING_MM = (1.0, 0.1171875, 0.1171875)
 RUNS = {"heterogeneous": (2000, 3540, 1827), "homogeneous": (3377, 2687, 4898)}

@@ -21,11 +21,11 @@ import small
 
 from autoseg import messages
 from autoseg.cli import convert as command
-from autoseg.conversion import Conversion, SourceCase, Volume
-from autoseg.dataset.convert import write_dataset
 from autoseg.dataset.imageio import differences, read_geometry, read_image
+from autoseg.dataset.raw_writer import write_dataset
 from autoseg.dataset_conversion import isles2022
 from autoseg.errors import AutosegError
+from autoseg.plugins.converter import Conversion, SourceCase, Volume
 
 CASE, SESSION = "sub-strokecase0001", "ses-0001"
 SHAPE = (5, 8, 7)

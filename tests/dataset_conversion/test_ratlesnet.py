@@ -15,10 +15,10 @@ import small
 
 from autoseg import messages
 from autoseg.cli import convert as command
-from autoseg.conversion import Conversion
 from autoseg.dataset.imageio import read_geometry, read_image
 from autoseg.dataset_conversion import ratlesnet
 from autoseg.errors import AutosegError
+from autoseg.plugins.converter import Conversion
 
 TIMEPOINTS = ("2h", "24h", "D3", "D7", "D14", "D21", "D28", "D35")
 # Table I of the paper: scans of each study by stage, then shams.

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.metric import NAN, Metric
-from autoseg.evaluation.metrics import METRICS
-from autoseg.evaluation.pair import Pair
+from autoseg.evaluation.metrics.catalogue import METRICS
+from autoseg.evaluation.metrics.metric import NAN, Metric
+from autoseg.evaluation.metrics.pair import Pair
 from autoseg.evaluation.presets import PRESETS, Preset, choose_metrics, find_preset
 from autoseg.evaluation.strata import parse_rule
 

@@ -7,17 +7,18 @@ import pytest
 import small
 
 from autoseg import messages
+from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.layout import Case
-from autoseg.dataset.schema import DatasetJson, LabelSet
 from autoseg.errors import AutosegError
-from autoseg.evaluation.evaluate import evaluate_folder
 from autoseg.evaluation.probabilities import COUNTS_ENDING, count_classes, find, write_counts
+from autoseg.evaluation.score_masks import evaluate_folder
 from autoseg.evaluation.summary import read_summary
 from autoseg.evaluation.thresholds import THRESHOLDS, read_thresholds
 from autoseg.files import hash_file
 from autoseg.inference.folder import ExtraFile, predict_cases
+from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.record import CaseRecord, PredictionRecord
+from autoseg.labels import LabelSet
 
 SHAPE = (6, 10, 12)
 PLAIN = LabelSet.from_labels({"background": 0, "core": 1, "oedema": 2})
@@ -174,7 +175,7 @@ def test_bad_probabilities_are_said_and_the_masks_scored_all_the_same(spoil, tex
 
 def test_probabilities_of_an_earlier_prediction_are_passed_over(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"x")
-    done = CaseRecord(status="done", made_by="", input_sha256="", files={"a.nii.gz": ""})
+    done = PredictedCase(status="done", made_by="", input_sha256="", files={"a.nii.gz": ""})
     record = PredictionRecord(autoseg_version="0", identity={}, cases={"a": done})
     assert find(tmp_path, "a", None) == tmp_path / "a.npz"
     assert find(tmp_path, "a", record) is None

@@ -286,7 +286,7 @@ def test_command_with_a_dataset(work, capsys):
 
 
 def test_command_with_a_bundle_and_one_file(work, capsys):
-    from autoseg.bundle import export_bundle
+    from autoseg.bundle.transfer import export_bundle
 
     export_bundle(work / "results" / "Dataset900_Tiny" / "unet__tiny", work / "m.zip")
     image = work / "images" / "case_2_0000.nii.gz"

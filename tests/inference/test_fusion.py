@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
+from autoseg.labels import LabelSet
 from autoseg.plan import Named
 
 TWO = LabelSet.from_labels({"background": 0, "lesion": 1})

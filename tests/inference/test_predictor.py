@@ -10,11 +10,12 @@ import torch
 
 import autoseg
 from autoseg import messages
-from autoseg.dataset.schema import LabelSet
+from autoseg.bundle.layout import expected_members, weight_file_name
+from autoseg.bundle.opening import open_model
 from autoseg.errors import AutosegError
 from autoseg.files import hash_json
-from autoseg.inference.model import expected_members, open_model, weight_file_name
 from autoseg.inference.predictor import Predictor
+from autoseg.labels import LabelSet
 from autoseg.plan import Named
 from autoseg.postprocessing import Segmentation, replace
 
@@ -97,7 +98,7 @@ def test_postprocessing_of_plan_and_of_trainer(tmp_path, model_folder, monkeypat
         return replace(case, mask=case.mask * value)
 
     own.needs = ("image", "probabilities")
-    from autoseg.training.trainer import Trainer
+    from autoseg.plugins.trainer import Trainer
 
     trainer = Trainer(name="unet", summary="", postprocessing={"own": own})
     monkeypatch.setattr("autoseg.plugins.load", lambda group, name: trainer)
@@ -122,7 +123,7 @@ def test_mirroring_is_off_on_a_cpu_and_can_be_asked_for(tmp_path, model_folder):
 
 
 def test_a_zip_predicts_like_its_folder(tmp_path, model_folder):
-    from autoseg.bundle import export_bundle
+    from autoseg.bundle.transfer import export_bundle
 
     folder, image = model_folder.make_model(tmp_path), brain()
     export_bundle(folder, tmp_path / "m.zip")

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
+from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.networks.edd_muscle import FUSIONS
+from autoseg.training import losses
 
 LABELS = LabelSet.from_labels({"background": 0, "lesion": 1})
 SMALL = {"stacks": (1, 2), "width": 4}

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
+from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.networks.ratlesnetv2 import recognise
+from autoseg.training import losses
 
 SIZE = (18, 256, 256)
 VOXELS = math.prod(SIZE)

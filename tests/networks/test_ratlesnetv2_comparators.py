@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg import losses, networks
-from autoseg.dataset.schema import LabelSet
+from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.networks import ratlesnet, unet3d, voxresnet
+from autoseg.training import losses
 
 
 def test_the_first_of_equal_voxels_is_kept_by_pooling():

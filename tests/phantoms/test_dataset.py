@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.cli import make_phantom
-from autoseg.dataset.schema import read_dataset_json
+from autoseg.dataset.dataset_json import read_dataset_json
 from autoseg.errors import AutosegError
 from autoseg.phantoms import make_case, make_dataset
 from autoseg.phantoms.settings import KINDS, SETTINGS

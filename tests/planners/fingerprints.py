@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.fingerprint import CaseFingerprint, Fingerprint, Intensities, LesionLoad, Quantiles, Summary
+from autoseg.fingerprint import (
+    CaseFingerprint,
+    DatasetSummary,
+    Fingerprint,
+    Intensities,
+    LesionLoad,
+    Quantiles,
+)
 
 
 def fingerprint(
@@ -81,10 +88,10 @@ def _quantiles(values) -> Quantiles:
     )
 
 
-def _summary(cases, n_channels, relative_size) -> Summary:
+def _summary(cases, n_channels, relative_size) -> DatasetSummary:
     voxels = [v for case in cases for v in case.lesions.component_voxels]
     volumes = [v * np.prod(case.spacing_mm) / 1000 for case in cases for v in case.lesions.component_voxels]
-    return Summary(
+    return DatasetSummary(
         n_cases=len(cases),
         empty_share=float(np.mean([not case.lesions.n_components for case in cases])),
         median_relative_size_after_crop=relative_size,

@@ -7,7 +7,8 @@ import pytest
 from autoseg import messages, plugins
 from autoseg.errors import AutosegError
 from autoseg.planners import auto, unet
-from autoseg.planning import Budget, Match, Planner, make_plan
+from autoseg.plugins.planner import Budget, Match, Planner
+from autoseg.preparation.choice import make_plan
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from autoseg.planners.edd_muscle import (
     memory_gb,
     plan,
 )
-from autoseg.planning import Budget, make_plan
+from autoseg.plugins.planner import Budget
+from autoseg.preparation.choice import make_plan
 
 DWI = {
     "spacings": [(6.5, 1.8, 1.8)],
@@ -299,7 +300,7 @@ def test_the_plan_is_valid_stable_and_says_why(dwi):
 def test_networks_losses_and_steps_exist(dwi, options):
     """The trainer can build all that the plan names."""
     from autoseg import plugins
-    from autoseg.training.checks import check_recipe
+    from autoseg.training.check_recipe import check_recipe
 
     found = planned(dwi, **options)
     check_recipe(found, plugins.load(plugins.TRAINERS, found.trainer))
@@ -580,8 +581,9 @@ def counted():
     def count(name: str, patches: int, edge: int, **arguments) -> tuple[int, int]:
         import torch
 
-        from autoseg import losses, networks
-        from autoseg.dataset.schema import LabelSet
+        from autoseg import networks
+        from autoseg.labels import LabelSet
+        from autoseg.training import losses
 
         with torch.device("meta"):
             network = networks.build(name, in_channels=1, out_channels=2, **arguments)

@@ -6,7 +6,8 @@ import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.planners.ratlesnetv2 import PLANNER, VARIANTS, RatLesNetV2Options, match, memory_gb, plan
-from autoseg.planning import Budget, make_plan
+from autoseg.plugins.planner import Budget
+from autoseg.preparation.choice import make_plan
 
 RAT = {"spacings": [(1, 0.1171875, 0.1171875)], "shapes": [(18, 256, 256)] * 12, "channels": ("T2",)}
 HUMAN = {"spacings": [(6, 1, 1)], "shapes": [(22, 200, 170)] * 30, "channels": ("T2",)}

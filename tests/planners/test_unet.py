@@ -11,7 +11,8 @@ from autoseg import messages
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.plan import Plan
 from autoseg.planners.unet import PLANNER, UNetOptions, decide, plan
-from autoseg.planning import Budget, make_plan
+from autoseg.plugins.planner import Budget
+from autoseg.preparation.choice import make_plan
 
 T1 = {"spacings": [(1, 1, 1)], "shapes": [(150, 180, 140)] * 10}
 THICK = {"spacings": [(6, 1, 1)], "shapes": [(22, 200, 170)] * 30}
@@ -22,7 +23,7 @@ def why(found: Plan, what: str) -> str:
 
 
 def test_planning_does_not_import_torch():
-    code = "import sys, autoseg.planners.unet, autoseg.planners.auto, autoseg.plan_table; print('torch' in sys.modules)"
+    code = "import sys, autoseg.planners.unet, autoseg.planners.auto, autoseg.plan.table; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "False"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autoseg.dataset.imageio import Geometry
-from autoseg.dataset.schema import LabelSet
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.plan import Normalisation, Preprocessing
 from autoseg.preprocessing import restore
 from autoseg.preprocessing.case import preprocess_case

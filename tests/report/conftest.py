@@ -7,7 +7,7 @@ import pytest
 from reports import Read, write_raw, write_scores
 
 from autoseg.files import write_json
-from autoseg.report.page import Options, make_report
+from autoseg.report.page import PageOptions, make_report
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def report():
     def make(folder: Path, out: Path | None = None, **options) -> Read:
         places = {key: options.pop(key) for key in ("images", "truths") if key in options}
         path = make_report(
-            folder, out, **places, options=Options(**{"viewers": False, "cases": 1, **options})
+            folder, out, **places, options=PageOptions(**{"viewers": False, "cases": 1, **options})
         )
         page = Read(path.read_text(encoding="utf-8"))
         page.path = path

@@ -6,7 +6,7 @@ from reports import write_scores
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.thresholds import read_thresholds
-from autoseg.report.cases import choose
+from autoseg.report.case_cards import choose
 from autoseg.report.pool import mean_of_folds, pool
 
 

@@ -10,16 +10,16 @@ import pytest
 from reports import EVIL_CASE, EVIL_CLASS, Read, write_raw, write_scores
 
 from autoseg.cli import report as command
-from autoseg.comparison.compare import compare_folders
-from autoseg.comparison.tables import sentences
+from autoseg.comparison.compare_methods import compare_folders
+from autoseg.comparison.comparison_table import sentences
 from autoseg.errors import AutosegError
+from autoseg.evaluation.score_table import mean_texts, number
 from autoseg.evaluation.summary import read_summary
-from autoseg.evaluation.tables import mean_texts, number
 from autoseg.report import charts
 from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files
-from autoseg.report.page import Options, make_report
-from autoseg.report.tables import alike
+from autoseg.report.page import PageOptions, make_report
+from autoseg.report.score_tables import alike
 
 SCORES = [
     "scores",
@@ -142,7 +142,7 @@ def test_missing_folders_and_odd_numbers_are_refused(scored, tmp_path):
     with pytest.raises(AutosegError, match="the folder of true masks is missing"):
         make_report(scored, truths=tmp_path / "nowhere")
     with pytest.raises(AutosegError, match="so many cases cannot be shown"):
-        make_report(scored, options=Options(cases=31))
+        make_report(scored, options=PageOptions(cases=31))
 
 
 def test_folds_of_different_presets_are_not_mixed(write_model, raw, tmp_path):

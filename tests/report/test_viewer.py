@@ -11,8 +11,8 @@ from PIL import Image
 
 from autoseg.dataset.imageio import Geometry
 from autoseg.errors import AutosegError
-from autoseg.evaluation.overlay import Picture, View
 from autoseg.report import viewer
+from autoseg.report.overlay import Picture, View
 
 RIGHT_TO_LEFT, FRONT_TO_BACK, DOWN_TO_UP = np.eye(3)
 ORIENTATIONS = {

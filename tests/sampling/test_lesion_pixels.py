@@ -10,7 +10,7 @@ from scipy import stats
 
 from autoseg import plan
 from autoseg.errors import AutosegError
-from autoseg.preprocessing.components import foreground_voxels
+from autoseg.preprocessing.lesion_changes import foreground_voxels
 from autoseg.sampling import geometry, patches, torch_backend
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.loader import Batch, BatchSource

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autoseg.errors import AutosegError
-from autoseg.sampling.cases import Cases, available_gb
+from autoseg.sampling.case_cache import CaseCache, available_gb
 from autoseg.sampling.loader import BatchSource, choose_backend
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Sample
@@ -259,7 +259,7 @@ def test_impossible_settings_are_refused(make_source, make_stage):
 def test_memory_is_measured_and_cases_keep_to_the_limit(store):
     assert 0 < available_gb() < 1e5
     one_case = 24 * 26 * 28 * (4 * 2 + 2) / 1e9
-    cases = Cases(store, [(1,), (2,)], 2, limit_gb=1.5 * one_case)
+    cases = CaseCache(store, [(1,), (2,)], 2, limit_gb=1.5 * one_case)
     for name in NAMES:
         image, label = cases.arrays(name)
         np.testing.assert_array_equal(label, store.cases[name].label)

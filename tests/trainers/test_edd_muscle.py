@@ -21,10 +21,10 @@ from autoseg.plan import (
     Sampling,
     Stage,
 )
+from autoseg.plugins.trainer import Companion, SourceContext
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource
 from autoseg.trainers.edd_muscle import TRAINER, build_network, judge_candidates
-from autoseg.training import checks
-from autoseg.training.trainer import Companion, SourceContext
+from autoseg.training import check_recipe
 
 WINDOWS = {"image_windows_px": [16, 32, 64], "probability_windows_px": [16]}
 CASES = ("a", "b", "c", "d")
@@ -339,7 +339,7 @@ def test_candidates_of_every_case_are_needed_once(finders, words):
     """It is found before the first network is trained."""
     plan = make_plan(finders=finders)
     with pytest.raises(AutosegError, match=words):
-        checks.check_recipe(plan, TRAINER)
+        check_recipe.check_recipe(plan, TRAINER)
     with pytest.raises(AutosegError, match=words):
         source(plan)
 
@@ -347,24 +347,24 @@ def test_candidates_of_every_case_are_needed_once(finders, words):
 def test_parts_of_other_cases_are_refused():
     """Left out of fewer cases, a part would hold cases that its network has learnt from."""
     plan = make_plan(finders=("edd_part0", "edd_part1"))
-    checks.check_recipe(plan, TRAINER)
+    check_recipe.check_recipe(plan, TRAINER)
     plan.recipe.stages[-1].leave_out = (0, 2)
     with pytest.raises(AutosegError, match=r"do not share the cases out(?s:.*)muscle: \(0, 2\)"):
-        checks.check_recipe(plan, TRAINER)
+        check_recipe.check_recipe(plan, TRAINER)
 
 
 def test_mistakes_in_the_second_part_are_found_before_the_first_is_trained():
     with pytest.raises(AutosegError, match="do not fit the sampling 'candidates'(?s:.*)treshold"):
-        checks.check_recipe(make_plan(treshold=0.4), TRAINER)
+        check_recipe.check_recipe(make_plan(treshold=0.4), TRAINER)
     plan = make_plan()
     plan.recipe.postprocessing = [Named(name="muscle", arguments={"rul": "odds"})]
     with pytest.raises(AutosegError, match="do not fit the post-processing step 'muscle'"):
-        checks.check_recipe(plan, TRAINER)
+        check_recipe.check_recipe(plan, TRAINER)
     plan.recipe.postprocessing = [Named(name="muscle")]
-    checks.check_recipe(plan, TRAINER)
+    check_recipe.check_recipe(plan, TRAINER)
     plan.recipe.stages[-1].keep = False
     with pytest.raises(AutosegError, match=r"no stage of network muscle is kept(?s:.*)muscle=off"):
-        checks.check_recipe(plan, TRAINER)
+        check_recipe.check_recipe(plan, TRAINER)
 
 
 def test_largest_candidates_follow_the_plan():

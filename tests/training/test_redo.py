@@ -9,11 +9,11 @@ import pytest
 import runs
 from runs import fold, log, same, stop_after
 
-from autoseg import weights
+from autoseg.bundle import weights
+from autoseg.bundle.opening import read_plan
 from autoseg.cli import train
 from autoseg.files import hash_json
-from autoseg.inference.model import read_plan
-from autoseg.training import run, stage
+from autoseg.training import stage, train_fold
 from autoseg.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_a_redo_that_is_stopped_while_its_batches_are_sought_continues(root, twi
         raise Interrupted(signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "BatchSource", stopped)
+        patch.setattr(train_fold, "BatchSource", stopped)
         assert trained_with(*REDO) == STOPPED
     assert "saved; continue with --c" in capfd.readouterr().err
     assert trained_with("--c") == 0
@@ -154,5 +154,5 @@ def test_only_the_validation_is_left_of_a_training_that_ended(root, monkeypatch)
     """No batches are sought for a stage that is done."""
     (fold(root) / "fold.json").unlink()
     shutil.rmtree(fold(root) / "validation")
-    monkeypatch.setattr(run, "BatchSource", killed)
+    monkeypatch.setattr(train_fold, "BatchSource", killed)
     assert trained_with("--c") == 0

@@ -10,7 +10,7 @@ import torch
 
 from autoseg.cli import train
 from autoseg.dataset.folds import Fold
-from autoseg.dataset.schema import LabelSet
+from autoseg.labels import LabelSet
 from autoseg.training import validation
 from autoseg.training.interrupt import Interrupted, StopRequest
 

@@ -15,7 +15,7 @@ from autoseg.plan import (
     Stage,
     Validation,
 )
-from autoseg.planning import Match, Planner
+from autoseg.plugins.planner import Match, Planner
 
 
 def match(fingerprint):

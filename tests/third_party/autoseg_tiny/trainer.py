@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from autoseg.training.trainer import Trainer
+from autoseg.plugins.trainer import Trainer
 
 
 class TinyNet(nn.Module):

@@ -1,0 +1,1 @@
+"""What a model folder is: its files, opening it, weights, the card, sending it, weights from elsewhere."""

@@ -1,0 +1,283 @@
+"""A model folder, opened: which plan, which folds, which weight files. torch is not needed to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autoseg import messages, paths
+from autoseg.bundle.layout import (
+    BUNDLE_VERSION,
+    CARD,
+    PREDICTING_NETWORK,
+    MemberFiles,
+    WeightsKind,
+    expected_members,
+)
+from autoseg.dataset.dataset_json import DatasetJson
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.files import hash_file, hash_json, read_json, read_model, validate
+from autoseg.plan import PLAN_VERSION, Plan, apply_overrides
+
+PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
+"""Fields of the recipe that only change how a model predicts; fewer members are the first ones."""
+
+
+def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
+    """The plan of a model with other settings for its prediction; the same object without any.
+
+    Args:
+        plan: it is not changed.
+        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION` and for the
+            arguments of networks: which of several outputs counts, for example. Weights must fit the network still.
+
+    Raises:
+        AutosegError: a path that does not exist, or one that could only change the training.
+    """
+    if not overrides:
+        return plan
+    changed = apply_overrides(plan, dict(overrides))
+    if (found := _trained(changed)) != (before := _trained(plan)):
+        raise AutosegError(
+            "these settings cannot be changed for a prediction",
+            found=", ".join(sorted(overrides)),
+            expected=f"{', '.join(PREDICTION)}, or networks.NAME.arguments",
+            fix="leave them out; changed in the training: "
+            + ", ".join(sorted(key for key in before if before[key] != found[key])),
+        )
+    return changed
+
+
+def _trained(plan: Plan) -> dict[str, Any]:
+    """What the training of a model followed, without the arguments of its networks."""
+    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
+    content |= plan.recipe.model_dump(mode="json", exclude=set(PREDICTION))
+    return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}
+
+
+def read_plan(folder: Path) -> Plan:
+    """plan.json of a model.
+
+    Raises:
+        AutosegError: it is missing, or of another version.
+        FaultsError: it does not fit the schema.
+    """
+    path = folder / "plan.json"
+    if not folder.is_dir():
+        raise AutosegError("there is no such model folder", where=str(folder), fix="check the path")
+    content = read_json(path, made_by="autoseg_train")
+    refuse_other_version(content, "version", PLAN_VERSION, where=str(path), what="plan")
+    return validate(content, Plan, where=str(path))
+
+
+def refuse_other_version(content: object, key: str, known: int, *, where: str, what: str) -> None:
+    """Explain a file that another autoseg wrote, before its schema complains about every entry.
+
+    Raises:
+        AutosegError: the version is not the known one.
+    """
+    found = content.get(key) if isinstance(content, dict) else None
+    if found == known:
+        return
+    newer = isinstance(found, int) and found > known
+    raise AutosegError(
+        f"the {what} is of another version",
+        where=where,
+        found=f"version {found}",
+        expected=f"version {known}",
+        fix="install a newer autoseg" if newer else "use the autoseg that made it, or train the model again",
+    )
+
+
+@dataclass(frozen=True)
+class Member:
+    """:class:`MemberFiles` of one fold, as paths."""
+
+    main: Path
+    companions: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a prediction is made with.
+
+    Attributes:
+        folder: of the model.
+        plan, info: plan.json and dataset.json.
+        plan_hash: of plan.json as it was written, without the fields that a later autoseg has added.
+        overrides: changes to how the plan predicts, see :func:`overridden`; ``plan`` is without them.
+        checkpoint: which weights of each stage.
+        folds: by name, ``0`` and up, or ``all``.
+        members: the networks that predict, in order.
+    """
+
+    folder: Path
+    plan: Plan
+    plan_hash: str
+    info: DatasetJson
+    checkpoint: WeightsKind
+    folds: tuple[str, ...]
+    members: tuple[Member, ...]
+    overrides: Mapping[str, Any]
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """Every weight file that takes part, each once, in order."""
+        files = (path for member in self.members for path in (member.main, *member.companions.values()))
+        return tuple(dict.fromkeys(files))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the plan and the bytes of all weight files."""
+        files = {path.relative_to(self.folder).as_posix(): hash_file(path) for path in self.weights}
+        return hash_json({"plan": self.plan_hash, "weights": files})
+
+
+def open_model(
+    folder: Path,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: WeightsKind = "final",
+    overrides: Mapping[str, Any] | None = None,
+) -> Model:
+    """Find the weights of a model.
+
+    Args:
+        folder: see the module.
+        folds: numbers or ``all``; None takes every finished numbered fold, or ``all`` when there is none.
+        checkpoint: ``final`` or ``best`` weights of each stage.
+        overrides: changes to how the plan predicts, see :func:`overridden`.
+
+    Raises:
+        AutosegError: the folder is no model of this version; a fold or a weight file is missing; overrides that do not
+            fit.
+    """
+    folder, overrides = Path(folder), dict(overrides or {})
+    plan = read_plan(folder)
+    plan_hash = hash_json(read_json(folder / "plan.json"))
+    info = read_model(folder / "dataset.json", DatasetJson)
+    if (folder / CARD).exists():
+        card = read_json(folder / CARD)
+        refuse_other_version(card, "bundle_version", BUNDLE_VERSION, where=str(folder / CARD), what="bundle")
+    expected = expected_members(overridden(plan, overrides), checkpoint)
+    if not expected:
+        raise AutosegError(
+            f"no stage of the plan keeps weights of the network '{PREDICTING_NETWORK}'",
+            where=str(folder / "plan.json"),
+            found=", ".join(f"{s.name}: network {s.network}, keep {s.keep}" for s in plan.recipe.stages),
+            fix="set keep of a stage of this network to true",
+        )
+    names = [name for files in expected for name in (files.main, *files.companions.values())]
+    chosen = _given_folds(folder, folds) if folds else _finished_folds(folder, names, checkpoint)
+    members = tuple(
+        _in_fold(folder / f"fold_{fold}" / "weights", files) for fold in chosen for files in expected
+    )
+    model = Model(folder, plan, plan_hash, info, checkpoint, tuple(chosen), members, overrides)
+    missing = [path for path in model.weights if not path.is_file()]
+    if missing:
+        raise _missing_weights(folder, missing, checkpoint)
+    return model
+
+
+def _in_fold(weights: Path, files: MemberFiles) -> Member:
+    return Member(weights / files.main, {key: weights / name for key, name in files.companions.items()})
+
+
+def _folds_there(folder: Path) -> list[str]:
+    """Folds that have a folder, numbers first."""
+    there = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
+    return sorted(there, key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
+
+
+def _given_folds(folder: Path, folds: Sequence[int | str]) -> list[str]:
+    there = _folds_there(folder)
+    chosen = list(dict.fromkeys(str(fold) for fold in folds))
+    for fold in chosen:
+        if fold not in there:
+            raise AutosegError(
+                f"the model has no fold {fold}",
+                where=str(folder),
+                found=f"folds {', '.join(there) or 'none'}",
+                fix=nearest_names(fold, there) if there else "train it first with autoseg_train",
+            )
+    return chosen
+
+
+def _finished_folds(folder: Path, names: Sequence[str], checkpoint: WeightsKind) -> list[str]:
+    """Every numbered fold whose weights are all there, or ``all``; the others are said."""
+    there = _folds_there(folder)
+    lacking = {
+        fold: [p for name in names if not (p := folder / f"fold_{fold}" / "weights" / name).is_file()]
+        for fold in there
+    }
+    finished = [fold for fold in there if not lacking[fold]]
+    numbered = [fold for fold in finished if fold.isdigit()]
+    if not finished:
+        missing = next(
+            (files for files in lacking.values() if files), [folder / "fold_0" / "weights" / names[0]]
+        )
+        raise _missing_weights(folder, missing, checkpoint)
+    chosen = numbered or finished[:1]
+    for fold in there:
+        if lacking[fold] and fold.isdigit():
+            messages.warn(f"fold {fold} has no {lacking[fold][0].name} and is left out")
+    return chosen
+
+
+def _missing_weights(folder: Path, missing: Sequence[Path], checkpoint: WeightsKind) -> AutosegError:
+    """Why a prediction cannot start."""
+    first = missing[0].relative_to(folder).as_posix()
+    if checkpoint == "best":
+        fix = "best weights exist only where the training measured validation cases; use -chk final"
+    else:
+        fix = "finish the training with autoseg_train ... --c, or choose other folds with -f"
+    return AutosegError(
+        "weights are missing",
+        where=str(folder),
+        found=f"no {first}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else ""),
+        expected="a fold whose training is finished",
+        fix=fix,
+    )
+
+
+def find_model(
+    results: Path,
+    id_or_name: str | int,
+    *,
+    trainer: str | None = None,
+    plan_name: str | None = None,
+    model_name: str | None = None,
+) -> Path:
+    """The model folder of a dataset; trainer, plan or name choose where there are several.
+
+    Raises:
+        AutosegError: none or more than one fits.
+    """
+    dataset = results / paths.dataset_name(results, id_or_name)
+    there = sorted(path.parent.name for path in dataset.glob("*/plan.json") if path.parent.name[0] != ".")
+    parts = {name: name.split("__", 1) for name in there}
+    fitting = [
+        name
+        for name in there
+        if (model_name in (None, name))
+        and (trainer in (None, parts[name][0]))
+        and (plan_name in (None, parts[name][-1]))
+    ]
+    if len(fitting) == 1:
+        return dataset / fitting[0]
+    if fitting:
+        raise AutosegError(
+            "the dataset has more than one model",
+            where=str(dataset),
+            found=", ".join(fitting),
+            fix=f"choose one, such as -name {fitting[0]}",
+        )
+    wanted = model_name or f"{trainer or '*'}__{plan_name or '*'}"
+    raise AutosegError(
+        f"there is no model {wanted}" if there else "the dataset has no model yet",
+        where=str(dataset),
+        found=", ".join(there) or "no folder with plan.json",
+        fix=nearest_names(wanted, there) if there else "train one with autoseg_train",
+    )

@@ -1,0 +1,26 @@
+"""The files of a comparison: comparison.json, two CSV files and the figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoseg.comparison.comparison_schema import JSON_NAME, Comparison
+from autoseg.comparison.comparison_table import format_differences_csv, format_scores_csv
+from autoseg.comparison.figure import draw_comparison
+from autoseg.files import write_json, write_text
+
+CSV_NAME, SCORES_NAME = "comparison.csv", "comparison_cases.csv"
+
+
+def write_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
+    """Write all files and return their paths.
+
+    Raises:
+        AutosegError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    texts = {CSV_NAME: format_differences_csv(comparison), SCORES_NAME: format_scores_csv(comparison)}
+    write_json(folder / JSON_NAME, comparison)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in (JSON_NAME, *texts)] + draw_comparison(comparison, folder)

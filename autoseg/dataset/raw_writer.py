@@ -1,0 +1,463 @@
+"""Writes a raw dataset from what a converter describes: every file checked, whole or not at all.
+
+Images keep their pixels, type and geometry: a 3D ``.nii.gz`` file is copied byte for byte. Only where a converter says
+so, and the grid differs, an image is resampled onto that of another. Beside the images and masks there are
+``dataset.json``, ``groups.csv`` (a column ``case`` and the converter's own) and ``splits.json`` where the source
+defines folds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from autoseg import messages, parallel
+from autoseg.dataset.dataset_json import DatasetJson
+from autoseg.dataset.folds import write_folds
+from autoseg.dataset.imageio import (
+    Geometry,
+    ImageFile,
+    as_labels,
+    differences,
+    read_image,
+    write_image,
+    write_mask,
+)
+from autoseg.dataset.nifti import take_volume
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import (
+    exclusive,
+    read_json,
+    replace_folder,
+    validate,
+    write_bytes,
+    write_error,
+    write_json,
+    write_text,
+)
+from autoseg.labels import LabelSet
+from autoseg.plugins.converter import Conversion, SourceCase, Volume
+
+ENDING = ".nii.gz"
+GROUPS, SPLITS = "groups.csv", "splits.json"
+MADE_BY = "converted"
+"""The entry of dataset.json that says how the dataset was made."""
+UNCOVERED_SHARE = 0.05
+"""A resampled image that leaves out more than this share of the grid is warned of."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written: the dataset's folder, and how many training and test cases and folds."""
+
+    folder: Path
+    n_training: int
+    n_test: int
+    n_folds: int
+
+
+# ------------------------------------------------------------------------------------------------- the target
+
+
+def dataset_folder_name(wanted: str, name: str) -> str:
+    """``DatasetNNN_Name`` from what the user gave.
+
+    Args:
+        wanted: a number such as ``21``, or a whole name such as ``Dataset021_RatT2``.
+        name: goes with a number.
+
+    Raises:
+        AutosegError: it is neither.
+    """
+    if wanted.isdigit() and int(wanted) > 0:
+        return f"Dataset{int(wanted):03d}_{name}"
+    if re.fullmatch(r"Dataset\d{3,}_[A-Za-z0-9][A-Za-z0-9_.+-]*", wanted):
+        return wanted
+    raise AutosegError(
+        f"'{wanted}' does not name a dataset",
+        expected=f"a number such as 21, which makes Dataset021_{name}, or a whole name such as Dataset021_{name}",
+        fix="give one of these with -d",
+    )
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse to give one number to two datasets, and to replace anything but an earlier conversion.
+
+    Raises:
+        AutosegError: the number or the folder is taken.
+    """
+    number = re.match(r"Dataset0*(\d+)_", target.name)
+    for entry in sorted(target.parent.iterdir()) if target.parent.is_dir() and number else ():
+        if re.match(rf"Dataset0*{number[1]}_", entry.name) and entry.name != target.name:
+            raise AutosegError(
+                f"the number {number[1]} is taken",
+                where=str(target.parent),
+                found=entry.name,
+                expected="one dataset for each number",
+                fix="choose another number with -d",
+            )
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if overwrite and not _was_converted(target):
+        raise AutosegError(
+            "the dataset is there and was not made by autoseg_convert, so it is never overwritten",
+            where=str(target),
+            fix="choose another number or name with -d, or move it away yourself",
+        )
+    if not overwrite:
+        raise AutosegError(
+            "the dataset is there already",
+            where=str(target),
+            expected="a new dataset",
+            fix="choose another number or name with -d, or replace it with --overwrite",
+        )
+
+
+def _was_converted(target: Path) -> bool:
+    if not (target / "dataset.json").is_file():
+        return False
+    content = read_json(target / "dataset.json")
+    return isinstance(content, dict) and MADE_BY in content
+
+
+# ------------------------------------------------------------------------------------------------ the dataset
+
+
+def write_dataset(
+    conversion: Conversion,
+    target: Path,
+    *,
+    made_by: Mapping[str, Any],
+    processes: int = 1,
+    overwrite: bool = False,
+    ignore_mask_headers: bool = False,
+) -> Converted:
+    """Write a described dataset; it appears at ``target`` when everything in it is written and without fault.
+
+    Args:
+        conversion: of a converter.
+        target: ``RAW/DatasetNNN_Name``.
+        made_by: the format and its options, for dataset.json.
+        processes: that read and write cases at the same time.
+        overwrite: replace an earlier conversion.
+        ignore_mask_headers: masks lie voxel by voxel on the grid of their images, whatever their headers say; only
+            the shapes must agree.
+
+    Raises:
+        AutosegError: the target is taken or cannot be written to; another process is converting it.
+        FaultsError: with all faults of all cases; nothing is left behind.
+    """
+    check_target(target, overwrite)
+    info = _describe(conversion, made_by)
+    _refuse_bad_names(conversion)
+    half_made = target.with_name(f".converting-{target.name}")
+    with exclusive(half_made / _LOCK, doing=f"converting {target.name}"):
+        try:
+            _make_folders(half_made, conversion.cases)
+            _write_cases(conversion, half_made, info.label_set, processes, ignore_mask_headers)
+            _write_tables(conversion, half_made)
+            write_json(half_made / "dataset.json", info.model_dump(exclude_none=True))
+            (half_made / _LOCK).unlink(missing_ok=True)
+            replace_folder(half_made, target)
+        finally:
+            shutil.rmtree(half_made, ignore_errors=True)
+    n_test = sum(case.test for case in conversion.cases)
+    return Converted(target, len(conversion.cases) - n_test, n_test, len(conversion.folds))
+
+
+def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson:
+    order = conversion.regions_class_order
+    content = {
+        **conversion.notes,
+        "channel_names": {str(i): name for i, name in enumerate(conversion.channel_names)},
+        "labels": dict(conversion.labels),
+        "regions_class_order": list(order) if order else None,
+        "numTraining": sum(not case.test for case in conversion.cases),
+        "file_ending": ENDING,
+        MADE_BY: {**made_by, "autoseg_version": version("autoseg")},
+    }
+    return validate(content, DatasetJson, where=f"what the converter says of {conversion.root}")
+
+
+def _refuse_bad_names(conversion: Conversion) -> None:
+    """Names come from the folders of the source, so what is wrong with them is the user's to see."""
+    faults, seen = [], {}
+    for case in conversion.cases:
+        where = _shown(case.images[0], conversion.root)
+        if not _NAME.fullmatch(case.name):
+            expected = "letters, digits and _ . + -"
+            faults.append(
+                Fault(where, "no name for a case follows from it", case.name, expected, "rename it")
+            )
+        elif (other := seen.setdefault(case.name.casefold(), where)) != where:
+            faults.append(
+                Fault(where, "the same case name twice", case.name, f"not that of {other}", "rename one")
+            )
+    if faults:
+        raise FaultsError(f"{conversion.root}: {len(faults)} cases cannot be named", faults)
+
+
+def _make_folders(folder: Path, cases: Sequence[SourceCase]) -> None:
+    """Empty folders; what a killed conversion left is removed."""
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
+        for part in sorted({_part(case) for case in cases}):
+            (folder / f"images{part}").mkdir()
+            (folder / f"labels{part}").mkdir()
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def _write_tables(conversion: Conversion, folder: Path) -> None:
+    """groups.csv and splits.json, where the source has what goes into them."""
+    columns = list(dict.fromkeys(column for case in conversion.cases for column in case.groups))
+    if columns:
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["case", *columns])
+        for case in sorted(conversion.cases, key=lambda case: case.name):
+            table.writerow([case.name, *(case.groups.get(column, "") for column in columns)])
+        write_text(folder / GROUPS, text.getvalue())
+    if conversion.folds:
+        write_folds(folder / SPLITS, conversion.folds)
+
+
+# -------------------------------------------------------------------------------------------------- the cases
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a case.
+
+    Attributes:
+        faults: of all its files.
+        has_lesion: whether its mask holds a lesion; None without a mask.
+        uncovered: share of the grid that a resampled image does not reach; the largest of its channels.
+    """
+
+    faults: tuple[Fault, ...]
+    has_lesion: bool | None = None
+    uncovered: float = 0.0
+
+
+def _part(case: SourceCase) -> str:
+    return "Ts" if case.test else "Tr"
+
+
+def _write_cases(
+    conversion: Conversion, folder: Path, labels: LabelSet, processes: int, ignore_mask_headers: bool
+) -> None:
+    cases = conversion.cases
+    work = partial(
+        _write_case,
+        root=conversion.root,
+        folder=folder,
+        n_channels=len(conversion.channel_names),
+        known=labels.known_values,
+        ignore_mask_headers=ignore_mask_headers,
+    )
+    outcomes = dict(parallel.each(work, cases, processes, name_of=lambda case: case.name, doing="converting"))
+    faults = [fault for i in range(len(cases)) for fault in outcomes[i].faults]
+    if faults:
+        raise FaultsError(f"{conversion.root} is not converted: {len(faults)} faults", faults)
+    unsaid = [c.name for i, c in enumerate(cases) if outcomes[i].has_lesion is False and not c.lesion_free]
+    if unsaid:
+        messages.warn(f"{len(unsaid)} masks are empty though nothing declares it: {_first_five(unsaid)}")
+    short = [
+        f"{c.name} ({outcomes[i].uncovered:.0%})"
+        for i, c in enumerate(cases)
+        if outcomes[i].uncovered > UNCOVERED_SHARE
+    ]
+    if short:
+        messages.warn(
+            f"{len(short)} resampled images do not fill their grid; share left out: {_first_five(short)}"
+        )
+
+
+def _first_five(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _write_case(
+    case: SourceCase,
+    *,
+    root: Path,
+    folder: Path,
+    n_channels: int,
+    known: tuple[int, ...],
+    ignore_mask_headers: bool,
+) -> _Outcome:
+    """Copy one case into the half-made dataset and check what was copied."""
+    faults: list[Fault] = []
+    geometry: Geometry | None = None
+    uncovered = 0.0
+    n_resampled = sum(volume.resample for volume in case.images)
+    if len(case.images) != n_channels or n_resampled == n_channels:
+        found = f"{len(case.images)} channels, {n_resampled} to be resampled"
+        expected = f"{n_channels}, at least one of them as it is"
+        return _Outcome((Fault(case.name, "has other channels", found, expected, "mend the converter"),))
+    for channel, volume in sorted(enumerate(case.images), key=lambda item: item[1].resample):
+        target = folder / f"images{_part(case)}" / f"{case.name}_{channel:04d}{ENDING}"
+        file = _copied(volume, target, root, faults)
+        if file and geometry is None and not volume.resample:
+            geometry = file.geometry
+        elif file and geometry and volume.resample:
+            uncovered = max(uncovered, _put_onto(geometry, file, target, _shown(volume, root), faults))
+        elif file and geometry:
+            faults += _grid_faults(volume, root, geometry, file.geometry)
+    if geometry is None:
+        return _Outcome(tuple(faults))
+    target = folder / f"labels{_part(case)}" / f"{case.name}{ENDING}"
+    has_lesion = _write_mask(case, target, root, geometry, known, ignore_mask_headers, faults)
+    return _Outcome(tuple(faults), has_lesion, uncovered)
+
+
+def _write_mask(
+    case: SourceCase,
+    target: Path,
+    root: Path,
+    geometry: Geometry,
+    known: tuple[int, ...],
+    ignore_header: bool,
+    faults: list[Fault],
+) -> bool | None:
+    """Write a case's mask, empty where none is needed; whether it holds a lesion."""
+    if case.mask is None:
+        if case.lesion_free:
+            write_mask(target, np.zeros(geometry.shape, np.uint8), geometry)
+            return False
+        if not case.test:
+            fix = "add the mask, or declare that the case has no lesion"
+            faults.append(Fault(case.name, "has no mask", "", "a mask for every training case", fix))
+        return None
+    file = _copied(case.mask, target, root, faults)
+    if file is None:
+        return None
+    where = _shown(case.mask, root)
+    faults += [
+        fault
+        for fault in _grid_faults(case.mask, root, geometry, file.geometry, of_mask=True)
+        if not ignore_header or "shape" in fault.problem
+    ]
+    try:
+        mask = as_labels(file.pixels, where=where)
+    except AutosegError as error:
+        faults.append(error.fault)
+        return None
+    faults += _label_faults(where, mask, known, case.lesion_free)
+    if ignore_header and mask.shape == geometry.shape:
+        write_mask(target, mask, geometry)
+    return bool(mask.any())
+
+
+def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> ImageFile | None:
+    """One volume, written and read again; what is wrong with it is added to the faults."""
+    is_nifti = volume.path.name.endswith((".nii", ENDING))
+    try:
+        content = take_volume(volume.path, volume.index) if is_nifti else read_image(volume.path)
+    except AutosegError as error:
+        faults.append(_at_source(error.fault, volume, root))
+        return None
+    if isinstance(content, bytes):
+        write_bytes(target, content)
+    else:
+        write_image(target, content.pixels, content.geometry)
+    try:
+        return read_image(target)
+    except AutosegError as error:
+        faults.append(_at_source(error.fault, volume, root))
+        return None
+
+
+def _put_onto(grid: Geometry, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
+    """Write an image anew on another grid, unless it lies there; the share of the grid that it does not reach.
+
+    Linear, by the geometry in the headers. What the image does not reach gets its smallest value, which is the
+    background of a magnitude image. An image that reaches nothing of the grid is added to the faults.
+    """
+    if not differences(grid, file.geometry):
+        return 0.0
+    resampled = _resample(file.pixels.astype(np.float32), file.geometry, grid, fill=float(file.pixels.min()))
+    ones = np.ones(file.geometry.shape, np.float32)
+    uncovered = 1 - float(_resample(ones, file.geometry, grid, fill=0).mean())
+    if uncovered == 1:
+        problem = "lies elsewhere than the image whose grid it is put onto"
+        fix = "correct the header that is wrong"
+        faults.append(Fault(where, problem, "no voxel in common", "an overlap", fix))
+    write_image(target, resampled, grid)
+    return uncovered
+
+
+def _resample(pixels: np.ndarray, geometry: Geometry, grid: Geometry, *, fill: float) -> np.ndarray:
+    """Linear interpolation at the voxels of ``grid``; float32."""
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing(geometry.spacing_mm[::-1])
+    image.SetOrigin(geometry.origin_mm)
+    image.SetDirection(geometry.direction)
+    resampled = sitk.Resample(
+        image,
+        grid.shape[::-1],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        grid.origin_mm,
+        grid.spacing_mm[::-1],
+        grid.direction,
+        fill,
+        sitk.sitkFloat32,
+    )
+    return sitk.GetArrayFromImage(resampled)
+
+
+def _at_source(fault: Fault, volume: Volume, root: Path) -> Fault:
+    return replace(fault, where=_shown(volume, root))
+
+
+def _grid_faults(
+    volume: Volume, root: Path, first: Geometry, other: Geometry, *, of_mask: bool = False
+) -> list[Fault]:
+    fix = "resample it to that grid, or correct the header that is wrong"
+    if of_mask:
+        fix += "; where masks lie voxel by voxel on their images: --ignore_mask_headers"
+    return [
+        Fault(_shown(volume, root), f"its {what} is not that of the image", found, expected, fix)
+        for what, found, expected in differences(first, other)
+    ]
+
+
+def _label_faults(where: str, mask: np.ndarray, known: tuple[int, ...], lesion_free: bool) -> list[Fault]:
+    values, counts = np.unique(mask, return_counts=True)
+    unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known]
+    if unknown:
+        found = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        expected = ", ".join(map(str, known))
+        return [
+            Fault(where, "label values that the format does not have", found, expected, "correct the mask")
+        ]
+    if lesion_free and mask.any():
+        found = f"{int((mask > 0).sum())} voxels of lesion"
+        fix = "take it off the list of cases without lesion, or correct the mask"
+        return [Fault(where, "declared to have no lesion", found, "an empty mask", fix)]
+    return []
+
+
+def _shown(volume: Volume, root: Path) -> str:
+    """A source file as the user knows it: relative to the root of the download."""
+    return volume.path.relative_to(root).as_posix() if volume.path.is_relative_to(root) else str(volume.path)

@@ -1,0 +1,318 @@
+"""One case: read its masks, refuse what does not fit, and score it; or only look which values there are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.evaluation import probabilities
+from autoseg.evaluation.case_files import CaseFiles, count_of
+from autoseg.evaluation.metric_choice import MetricChoice
+from autoseg.evaluation.metrics.catalogue import score
+from autoseg.evaluation.metrics.metric import Metric
+from autoseg.evaluation.metrics.pair import Pair, union_box
+from autoseg.evaluation.summary import CaseScores, defined
+from autoseg.labels import LabelSet
+from autoseg.parallel import each
+
+MOST_CLASSES = 32
+"""A file with more different values than this is an image, not a mask."""
+START_S = 2.5
+"""About what it costs to start processes and load the libraries in them; they start only if they save more."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+# ------------------------------------------------------------------------------------------------------- arrays
+
+
+def score_labels(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    spacing_mm: Sequence[float],
+    labels: LabelSet,
+    metrics: Sequence[Metric],
+    shape: Sequence[int] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Class or region to metric to value, for label masks ``[z, y, x]`` whose values are known.
+
+    Voxels that the truth ignores belong to no class in either mask and are no true negatives.
+
+    Args:
+        prediction, truth: label values, which may be cut to a box that holds all that is not background.
+        spacing_mm: z, y, x.
+        labels: the classes.
+        metrics: what is computed.
+        shape: of the whole volume; None when the masks are not cut.
+    """
+    shape = shape or truth.shape
+    n_scored = math.prod(shape)
+    if labels.ignore is not None:
+        ignored = truth == labels.ignore
+        n_scored -= int(np.count_nonzero(ignored))
+        prediction = np.where(ignored, 0, prediction)
+        truth = np.where(ignored, 0, truth)
+    predicted, true = labels.masks(prediction), labels.masks(truth)
+    return {
+        name: score(Pair(predicted[name], true[name], spacing_mm, n_scored, shape), metrics)
+        for name in labels.names
+    }
+
+
+def unknown_labels(
+    prediction: np.ndarray, truth: np.ndarray, labels: LabelSet, names: tuple[str, str]
+) -> list[Fault]:
+    """A fault for each mask that holds values without a meaning; a prediction has nothing to ignore.
+
+    Args:
+        prediction, truth: label values.
+        labels: that are known.
+        names: of the two masks, for the faults.
+    """
+    known = set(labels.known_values)
+    return unknown_values(prediction, names[0], labels, known - {labels.ignore}) + unknown_values(
+        truth, names[1], labels, known
+    )
+
+
+def unknown_values(mask: np.ndarray, where: str, labels: LabelSet, known: set[int]) -> list[Fault]:
+    """One fault, or none.
+
+    Args:
+        mask: label values.
+        where: its name.
+        labels: that are known, for the fault.
+        known: values that it may hold.
+    """
+    if _holds_only(mask, known):
+        return []
+    expected = "0 background, " + ", ".join(
+        f"{'+'.join(map(str, values))} {name}"
+        for name, values in zip(labels.names, labels.values, strict=True)
+    )
+    odd = [(value, n) for value, n in _counted(mask).items() if value not in known]
+    found = ", ".join(f"{value} in {n} voxels" for value, n in odd[:5])
+    fix = "use the dataset.json (-djfile) that these masks were made with, or correct the file"
+    return [Fault(where, "label that is not in dataset.json", found, expected, fix)]
+
+
+def _holds_only(mask: np.ndarray, known: set[int]) -> bool:
+    """Whether a mask holds no other values; these are consecutive as a rule, and then its range tells."""
+    if not mask.size:
+        return True
+    if known == set(range(len(known))):
+        return int(mask.min()) >= 0 and int(mask.max()) < len(known)
+    return bool(np.isin(mask, list(known)).all())
+
+
+def _counted(mask: np.ndarray) -> dict[int, int]:
+    """Value to number of voxels."""
+    values, counts = np.unique(mask, return_counts=True)
+    return {int(value): int(n) for value, n in zip(values, counts, strict=True)}
+
+
+# -------------------------------------------------------------------------------------------------------- files
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """A case to score, small enough to be sent to a process.
+
+    Attributes:
+        files: of the case.
+        labels: the classes that are scored.
+        outputs: the classes of dataset.json, whose values are known and whose probabilities there may be.
+        measures: what is computed.
+        probabilities: see :func:`autoseg.evaluation.probabilities.find`.
+    """
+
+    files: CaseFiles
+    labels: LabelSet
+    outputs: LabelSet
+    measures: MetricChoice
+    probabilities: Path | None = None
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """A scored case; ``problem`` says why its probabilities were not used."""
+
+    case: CaseScores
+    problem: str = ""
+
+
+def score_cases(tasks: Sequence[ScoreTask], processes: int) -> list[ScoredCase]:
+    """Score cases.
+
+    Raises:
+        FaultsError: with the faults of all cases.
+    """
+    return all_cases(_score_case, tasks, processes, "scored", lambda task: task.files.name)
+
+
+def find_values(files: Sequence[CaseFiles], processes: int) -> list[int]:
+    """The values beside 0 that any of the masks holds, sorted.
+
+    Raises:
+        FaultsError: files cannot be read as masks, or hold as many values as an image.
+    """
+    found = all_cases(_look_at_case, files, processes, "read", lambda case: case.name)
+    return sorted({value for values in found for value in values} - {0})
+
+
+def all_cases(
+    function: Callable[[Task], Result | list[Fault]],
+    tasks: Sequence[Task],
+    processes: int,
+    done: str,
+    name_of: Callable[[Task], str],
+) -> list[Result]:
+    """What each case gives, in the order of the cases.
+
+    Args:
+        function: gives the result of a case, or a list of what is wrong with it.
+        tasks: the cases.
+        processes: at most so many; they start only where they save time.
+        done: what is done with the masks, such as ``scored``.
+        name_of: the name of a case.
+
+    Raises:
+        FaultsError: with the faults of all cases.
+    """
+    found: dict[int, Result | list[Fault]] = dict(_each(function, tasks, processes, name_of))
+    results, faults = [], []
+    for _, result in sorted(found.items(), key=lambda item: item[0]):
+        if isinstance(result, list):
+            faults += result
+        else:
+            results.append(result)
+    if faults:
+        raise FaultsError(f"the masks cannot be {done}: {count_of(len(faults), 'fault')}", faults)
+    return results
+
+
+def _each(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    processes: int,
+    name_of: Callable[[Task], str],
+) -> Iterator[tuple[int, Result]]:
+    """As :func:`autoseg.parallel.each`, in processes only where they save time.
+
+    The first two cases are done here: the second, during which nothing is loaded any more, tells how long the others
+    will take.
+    """
+    n_tried, started = 2, time.perf_counter()
+    for index, result in each(function, tasks[:n_tried], 1, name_of=name_of, doing="scoring"):
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        yield index, result
+    others = tasks[n_tried:]
+    if others:
+        processes = min(processes, len(others))
+        saved_s = seconds * len(others) * (1 - 1 / max(1, processes))
+        processes = processes if saved_s > START_S else 1
+        for index, result in each(function, others, processes, name_of=name_of, doing="scoring"):
+            yield n_tried + index, result
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Both masks of a case as label values ``[z, y, x]``, and the files that they were read from."""
+
+    prediction: np.ndarray
+    truth: np.ndarray
+    prediction_file: ImageFile
+    truth_file: ImageFile
+
+
+def _read(files: CaseFiles) -> _Masks:
+    prediction, truth = read_image(files.prediction), read_image(files.truth)
+    faults = [
+        Fault(
+            files.name,
+            f"the prediction's {what} is not that of the truth",
+            found,
+            expected,
+            "resample the prediction to the grid of the truth",
+        )
+        for what, found, expected in differences(truth.geometry, prediction.geometry)
+    ]
+    if faults:
+        raise FaultsError("the grids differ", faults)
+    return _Masks(
+        as_labels(prediction.pixels, where=str(files.prediction)),
+        as_labels(truth.pixels, where=str(files.truth)),
+        prediction,
+        truth,
+    )
+
+
+def faults_of(error: AutosegError) -> list[Fault]:
+    """The faults that an error is about."""
+    return list(error.faults) if isinstance(error, FaultsError) else [error.fault]
+
+
+def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
+    """The scores of a case, or what is wrong with it."""
+    files = task.files
+    try:
+        masks = _read(files)
+    except AutosegError as error:
+        return faults_of(error)
+    box = union_box(masks.prediction, masks.truth)
+    prediction, truth = masks.prediction[box], masks.truth[box]
+    faults = unknown_labels(prediction, truth, task.outputs, (str(files.prediction), str(files.truth)))
+    if faults:
+        return faults
+    spacing_mm, metrics = masks.truth_file.geometry.spacing_mm, task.measures.metrics
+    scores = score_labels(prediction, truth, spacing_mm, task.labels, metrics, masks.truth.shape)
+    counts, problem = _counts(task, masks)
+    case = CaseScores(
+        name=files.name,
+        prediction_sha256=masks.prediction_file.sha256,
+        truth_sha256=masks.truth_file.sha256,
+        classes={
+            name: {metric: defined(value) for metric, value in values.items()}
+            for name, values in scores.items()
+        },
+        thresholds=counts,
+    )
+    return ScoredCase(case, problem)
+
+
+def _counts(task: ScoreTask, masks: _Masks) -> tuple[dict[str, probabilities.Rows], str]:
+    """Counts at thresholds, where there are usable probabilities; otherwise why there are none."""
+    if task.probabilities is None:
+        return {}, ""
+    try:
+        return probabilities.read_counts(
+            task.probabilities, masks.truth, masks.truth_file.sha256, task.outputs, task.labels
+        ), ""
+    except AutosegError as error:
+        return {}, f"{task.probabilities.name}: {error.fault.problem}"
+
+
+def _look_at_case(files: CaseFiles) -> frozenset[int] | list[Fault]:
+    """The label values of a case, refused when they are those of an image."""
+    try:
+        masks = _read(files)
+    except AutosegError as error:
+        return faults_of(error)
+    found: set[int] = set()
+    for mask, path in ((masks.prediction, files.prediction), (masks.truth, files.truth)):
+        values = np.unique(mask[union_box(mask)]).tolist()
+        if len(values) > MOST_CLASSES or (values and values[0] < 0):
+            expected = f"a mask of at most {MOST_CLASSES} classes, none below 0"
+            text = f"{len(values)} different values from {values[0]} to {values[-1]}"
+            return [Fault(str(path), "this looks like an image", text, expected, "give the folder of masks")]
+        found |= set(values)
+    return frozenset(found)

@@ -1,0 +1,96 @@
+"""prediction.json: what in a folder of predictions is whole, and what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from autoseg.dataset.layout import Case
+from autoseg.files import hash_file, hash_json, read_model, write_json
+
+FILE_NAME = "prediction.json"
+
+
+class PredictedCase(BaseModel):
+    """One case.
+
+    Attributes:
+        status: ``failed`` cases have no files, ``problem`` says why.
+        made_by: hash of the model and options, see :attr:`PredictionRecord.identity`.
+        input_sha256: over the bytes of the images, in the order of the channels.
+        files: name to SHA-256 of the files that belong to the case.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["done", "failed"]
+    made_by: str
+    input_sha256: str
+    files: dict[str, str] = {}
+    seconds: float | None = None
+    problem: str = ""
+
+
+class PredictionRecord(BaseModel):
+    """The whole folder; ``identity`` is the model and the options of the latest run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    autoseg_version: str
+    identity: dict[str, Any]
+    cases: dict[str, PredictedCase] = {}
+
+    @property
+    def made_by(self) -> str:
+        """Hash of the identity."""
+        return hash_json(self.identity)
+
+
+def input_hash(case: Case) -> str:
+    """Of the bytes of a case's images."""
+    return hash_json([hash_file(path) for path in case.images])
+
+
+def read_record(folder: Path) -> PredictionRecord | None:
+    """The record of an output folder, None when it has none.
+
+    Raises:
+        AutosegError: it is damaged.
+    """
+    path = folder / FILE_NAME
+    return read_model(path, PredictionRecord) if path.exists() else None
+
+
+def write_record(folder: Path, record: PredictionRecord) -> None:
+    """Write the record atomically."""
+    write_json(folder / FILE_NAME, record)
+
+
+def why_not_current(folder: Path, record: PredictionRecord, case: Case, needed: Sequence[str]) -> str | None:
+    """Why the prediction of a case cannot be trusted; None when it can, an empty text when there is none.
+
+    Args:
+        folder: of the predictions.
+        record: of the folder, with this run's identity.
+        case: with its images.
+        needed: names of the files that it must have.
+    """
+    entry = record.cases.get(case.name)
+    there = [name for name in needed if (folder / name).exists()]
+    if entry is None:
+        return "its files are not on record" if there else ""
+    if entry.status == "failed":
+        return ""
+    if entry.made_by != record.made_by:
+        return "it was made by another model or with other options"
+    missing = [name for name in needed if name not in entry.files or name not in there]
+    if missing:
+        return f"{missing[0]} is missing"
+    damaged = [name for name in needed if hash_file(folder / name) != entry.files[name]]
+    if damaged:
+        return f"{damaged[0]} is damaged or was changed"
+    return None if input_hash(case) == entry.input_sha256 else "its image has changed"

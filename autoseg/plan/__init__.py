@@ -1,0 +1,36 @@
+"""plan.json: every decision that a run follows, each with its reason; changes by the user; the plan as a table."""
+
+from autoseg.plan.overrides import OFF, apply_overrides
+from autoseg.plan.schema import (
+    PLAN_VERSION,
+    Augmentation,
+    Inference,
+    Named,
+    Normalisation,
+    Plan,
+    Preprocessing,
+    Reason,
+    Recipe,
+    Sampling,
+    Stage,
+    Strict,
+    Validation,
+)
+
+__all__ = [
+    "Augmentation",
+    "Inference",
+    "Named",
+    "Normalisation",
+    "OFF",
+    "PLAN_VERSION",
+    "Plan",
+    "Preprocessing",
+    "Reason",
+    "Recipe",
+    "Sampling",
+    "Stage",
+    "Strict",
+    "Validation",
+    "apply_overrides",
+]

@@ -1,0 +1,369 @@
+"""A plan as a short text table: every decision with its value and the reason for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from autoseg.plan import Named, Normalisation, Plan, Preprocessing, Reason, Stage
+
+AXES = "zyx"
+LABEL_WIDTH = 15
+VALUE_WIDTH = 33
+WIDEST = 130
+NARROWEST = 50
+BESIDE_FROM = 96
+"""From this width on the reasons stand beside the values, below it under them."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of the table.
+
+    Attributes:
+        label, value: what the reader sees.
+        path: into the plan; reasons and overrides are found by it.
+    """
+
+    label: str
+    value: str
+    path: str = ""
+
+
+def format_plan(plan: Plan, width: int | None = None) -> str:
+    """The plan for reading in a terminal.
+
+    Args:
+        plan: of any planner; values come from the plan itself, so that what the user has set is shown as well.
+        width: of the lines; the terminal's when None.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    width = max(NARROWEST, min(width, WIDEST))
+    groups = _groups(plan)
+    other, notes = _other_reasons(plan, groups)
+
+    lines = _wrap(_title(plan), width)
+    lines += ["", *_reason_lines(other, width)]
+    for title, rows in groups:
+        lines += ["", title, *_row_lines(rows, plan, width)]
+    lines += _alternatives(plan, width)
+    if notes:
+        lines += ["", "NOTES", *_reason_lines(notes, width)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def decisions(plan: Plan) -> list[tuple[str, list[tuple[PlanRow, str]]]]:
+    """What :func:`format_plan` shows, for other kinds of tables: the parts of the plan, each with rows and reasons.
+
+    A row without label continues the one above it.
+    """
+    groups = _groups(plan)
+    reasons = {reason.what: reason for reason in plan.reasons}
+    first, last = (
+        [(PlanRow(reason.what.removeprefix("note: "), reason.value), reason.why) for reason in some]
+        for some in _other_reasons(plan, groups)
+    )
+    parts = [
+        (title, [(row, _why(row, reasons.get(row.path), plan)) for row in rows]) for title, rows in groups
+    ]
+    return [part for part in (("CONFIGURATION", first), *parts, ("NOTES", last)) if part[1]]
+
+
+def _groups(plan: Plan) -> list[tuple[str, list[PlanRow]]]:
+    """The parts of the plan with their decisions."""
+    stages = [
+        (_stage_title(plan, stage), _stage(i, stage, plan)) for i, stage in enumerate(plan.recipe.stages)
+    ]
+    return [
+        ("PREPROCESSING", _preprocessing(plan)),
+        ("NETWORK", _networks(plan)),
+        *stages,
+        ("PREDICTION", _prediction(plan)),
+    ]
+
+
+def _other_reasons(
+    plan: Plan, groups: Sequence[tuple[str, Sequence[PlanRow]]]
+) -> tuple[list[Reason], list[Reason]]:
+    """Reasons that belong to no row, and notes."""
+    shown = {row.path for _, rows in groups for row in rows}
+    other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
+    notes = [reason for reason in other if reason.what.startswith("note")]
+    return [reason for reason in other if reason not in notes], notes
+
+
+def _dated(reason: Reason, plan: Plan) -> Reason:
+    """The memory was estimated for the plan as the planner made it."""
+    sizes = ("patch_size", "batch_size", "networks")
+    if reason.what != "memory" or not any(name in path for path in plan.overrides for name in sizes):
+        return reason
+    return reason.model_copy(update={"why": f"before what you set; {reason.why}"})
+
+
+def _title(plan: Plan) -> str:
+    channels = f"{plan.in_channels} channel{'s' * (plan.in_channels > 1)} ({', '.join(plan.channel_names)})"
+    return f"Plan '{plan.planner}' for {plan.dataset}: {channels}; segments {', '.join(plan.label_set.names)}"
+
+
+def _stage_title(plan: Plan, stage: Stage) -> str:
+    several = len(plan.recipe.stages) > 1 or stage.network != "main"
+    return f"TRAINING, stage {stage.name} of network {stage.network}" if several else "TRAINING"
+
+
+def _preprocessing(plan: Plan) -> list[PlanRow]:
+    settings = plan.preprocessing
+    axes = [AXES[axis] for axis in settings.transpose]
+    fixed = [(axis, f"{s:.4g}") for axis, s in zip(axes, settings.spacing_mm, strict=True) if s is not None]
+    spacing = f"{_times(s for _, s in fixed)} mm ({', '.join(axis for axis, _ in fixed)})" if fixed else ""
+    kept = [axis for axis, s in zip(axes, settings.spacing_mm, strict=True) if s is None]
+    kept_text = f"{', '.join(kept)} as in each case" if kept else ""
+    orders = {0: "nearest", 1: "linear", 3: "cubic"}
+    image = orders.get(settings.image_order, f"spline order {settings.image_order}")
+    label = "label-wise linear" if settings.label_order else "nearest"
+    return [
+        PlanRow("axes", ", ".join(axes), "preprocessing.transpose"),
+        PlanRow(
+            "crop",
+            _crop(settings),
+            "preprocessing.crop_to_object" if settings.crop_to_object else "preprocessing.crop_to_nonzero",
+        ),
+        PlanRow("spacing", "; ".join(filter(None, [spacing, kept_text])), "preprocessing.spacing_mm"),
+        PlanRow("intensities", _normalisation(settings.normalisation, plan), "preprocessing.normalisation"),
+        PlanRow("resampling", f"{image} for images, {label} for masks", "preprocessing.image_order"),
+    ]
+
+
+def _crop(settings: Preprocessing) -> str:
+    if settings.crop_to_object:
+        return "to the head, with a margin"
+    return "to the non-zero box" if settings.crop_to_nonzero else "none"
+
+
+def _normalisation(entries: Sequence[Normalisation], plan: Plan) -> str:
+    texts = [
+        "N4, then " * (e.bias_correction == "n4") + e.scheme + " inside the non-zero mask" * e.inside_nonzero
+        for e in entries
+    ]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return "; ".join(f"{name}: {text}" for name, text in zip(plan.channel_names, texts, strict=False))
+
+
+def _networks(plan: Plan) -> list[PlanRow]:
+    rows = []
+    for key, network in plan.networks.items():
+        patch = next((s.patch_size for s in plan.recipe.stages if s.network == key), [])
+        stages = _network_stages(network, patch)
+        value = f"{network.name}, {len(stages) - 1} stages" if stages else _named(network)
+        rows += [PlanRow(key, value, f"networks.{key}"), *(PlanRow("", line) for line in stages)]
+    return rows
+
+
+def _network_stages(network: Named, patch: Sequence[int]) -> list[str]:
+    """One line per resolution, for networks that are described by lists per stage; none for others."""
+    arguments = network.arguments
+    lists = [arguments.get(name) for name in ("features_per_stage", "kernel_sizes", "strides")]
+    if not all(isinstance(entry, (list, tuple)) for entry in lists):
+        return []
+    blocks = arguments.get("n_blocks_per_stage", arguments.get("n_conv_per_stage"))
+    title = "blocks" if "n_blocks_per_stage" in arguments else "convolutions"
+    size = list(patch)
+    table = [["size", "features", "kernel", "stride", title]]
+    for i, (features, kernel, stride) in enumerate(zip(*lists, strict=False)):
+        size = [edge // step for edge, step in zip(size, stride, strict=False)]
+        count = blocks[i] if isinstance(blocks, (list, tuple)) else blocks
+        table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
+    return _columns(table)
+
+
+def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
+    path = f"recipe.stages.{index}"
+    passes = {"lesion_pixels": "the lesion pixels", "candidates": "the candidates"}
+    steps = (
+        f"one pass over {passes.get(stage.sampling.name, 'the cases')}"
+        if stage.iterations_per_epoch is None
+        else f"{stage.iterations_per_epoch} batches"
+    )
+    share, batch = stage.sampling.foreground_share, stage.batch_size
+    forced = (
+        f"{batch - round(batch * (1 - share))} of {batch} patches" if batch > 1 else f"{share:.0%} of patches"
+    )
+    sampling = f"{forced} on lesions, by {stage.sampling.balance} (share {share:g})"
+    if not stage.patch_size:
+        sampling = "every image as a whole"
+    elif stage.sampling.name != "foreground_share":
+        sampling = _named(Named(name=stage.sampling.name, arguments=stage.sampling.arguments))
+    clip = f", gradient clipped at {stage.gradient_clip:g}" if stage.gradient_clip else ""
+    rows = [
+        PlanRow("patch", _patch(stage.patch_size), f"{path}.patch_size"),
+        PlanRow("batch", str(stage.batch_size), f"{path}.batch_size"),
+        PlanRow("length", f"{stage.epochs} epochs of {steps}", f"{path}.epochs"),
+        PlanRow("loss", _named(stage.loss), f"{path}.loss"),
+        PlanRow(
+            "optimiser", f"{_named(stage.optimiser)}, {_named(stage.schedule)}{clip}", f"{path}.optimiser"
+        ),
+        PlanRow("sampling", sampling, f"{path}.sampling"),
+        PlanRow("augmentation", _augmentation(stage, plan), f"{path}.augmentation"),
+    ]
+    optional = [
+        (stage.start != "scratch", "start", f"weights of {stage.start}", "start"),
+        (bool(stage.frozen), "frozen", ", ".join(stage.frozen), "frozen"),
+        (
+            bool(stage.snapshots),
+            "snapshots",
+            "after epochs " + ", ".join(map(str, stage.snapshots)),
+            "snapshots",
+        ),
+        (
+            stage.patience is not None,
+            "patience",
+            f"ends after {stage.patience} epochs without a better validation Dice",
+            "patience",
+        ),
+        (stage.leave_out is not None, "cases", _left_out(stage), "leave_out"),
+    ]
+    return rows + [PlanRow(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
+
+
+def _left_out(stage: Stage) -> str:
+    part, n = stage.leave_out or (0, 1)
+    return f"without part {part + 1} of {n}"
+
+
+def _augmentation(stage: Stage, plan: Plan) -> str:
+    if stage.augmentation.name == "none":
+        return "none"
+    axes = _axis_names(stage.augmentation.mirror_axes, stage.patch_size, plan)
+    return f"{stage.augmentation.name}, mirrored on {axes}"
+
+
+def _patch(size: Sequence[int]) -> str:
+    return f"{_times(size)} voxels" if size else "the whole image"
+
+
+def _prediction(plan: Plan) -> list[PlanRow]:
+    recipe, inference = plan.recipe, plan.recipe.inference
+    in_planes = any(len(stage.patch_size) == 2 for stage in recipe.stages if stage.network == "main")
+    tiles = f"whole slices, {inference.batch_size} at once" if in_planes else "the whole image at once"
+    if inference.patch_size:
+        weighed = ", Gaussian weights" if inference.gaussian else ""
+        tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
+    mirrored = _axis_names(inference.mirror_axes, inference.patch_size or [0] * 3, plan)
+    steps = " -> ".join(_named(step) for step in recipe.postprocessing) or "none"
+    return [
+        PlanRow("tiles", f"{tiles}; mirrored on {mirrored}", "recipe.inference"),
+        PlanRow("members", f"{recipe.members} per fold, fused by {_named(recipe.fusion)}", "recipe.members"),
+        PlanRow("post-processing", steps, "recipe.postprocessing"),
+    ]
+
+
+def _axis_names(axes: Iterable[int], patch: Sequence[int], plan: Plan) -> str:
+    """Working axes by their names in the file; a 2D patch has the last two only."""
+    first = 3 - len(patch) if patch else 0
+    names = [AXES[plan.preprocessing.transpose[axis]] for axis in axes if first <= axis < 3]
+    return ", ".join(names) or "no axis"
+
+
+def _alternatives(plan: Plan, width: int) -> list[str]:
+    """The other configurations that were worked out, one line each."""
+    entries = {name: entry for name, entry in plan.alternatives.items() if isinstance(entry, dict)}
+    if not entries:
+        return []
+    columns = list(dict.fromkeys(key for entry in entries.values() for key in entry if key != "chosen"))
+    shown = [column for column in columns if column not in ("batch_dice", "n_stages", "median_shape")]
+    table = [["", "", *(column.replace("_", " ") for column in shown)]]
+    for name, entry in entries.items():
+        cells = [_cell(entry.get(column, "")) for column in shown]
+        table.append(["*" if entry.get("chosen") else "", name, *cells])
+    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in _columns(table))]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return _close([f"{v:.4g}" if isinstance(v, float) else v for v in value])
+    return str(value)
+
+
+def _row_lines(rows: Sequence[PlanRow], plan: Plan, width: int) -> Iterator[str]:
+    """Label and value, the reason below them."""
+    reasons = {reason.what: reason for reason in plan.reasons}
+    for row in rows:
+        reason = reasons.get(row.path)
+        yield from _entry(row.label, row.value, _why(row, reason, plan), width)
+
+
+def _why(row: PlanRow, reason: Reason | None, plan: Plan) -> str:
+    if row.path and any(_covers(path, row.path, plan) for path in plan.overrides):
+        return "set by you" + (f"; the planner had: {reason.value}" if reason else "")
+    return reason.why if reason else ""
+
+
+def _covers(override: str, path: str, plan: Plan) -> bool:
+    """Whether what the user set lies at, above or below a path of the table."""
+    parts = override.split(".")
+    parts = parts if parts[0] in type(plan).model_fields else ["recipe", *parts]
+    names = [stage.name for stage in plan.recipe.stages]
+    if parts[:2] == ["recipe", "stages"] and len(parts) > 2:
+        parts[2] = str(names.index(parts[2])) if parts[2] in names else parts[2]
+    rows = path.split(".")
+    same = {"schedule": "optimiser", "gradient_clip": "optimiser", "iterations_per_epoch": "epochs"}
+    parts = [same.get(part, part) for part in parts]
+    shared = min(len(parts), len(rows))
+    return parts[:shared] == rows[:shared]
+
+
+def _reason_lines(reasons: Sequence[Reason], width: int) -> Iterator[str]:
+    for reason in reasons:
+        yield from _entry(reason.what.removeprefix("note: "), reason.value, reason.why, width)
+
+
+def _entry(label: str, value: str, why: str, width: int) -> list[str]:
+    """A label in a column of its own, then the value, then the reason: beside it, or below where it is narrow."""
+    margin = " " * (LABEL_WIDTH + 3)
+    head = f"  {label:<{LABEL_WIDTH}} "
+    if not label:
+        return [head + value]
+    if width < BESIDE_FROM or not why:
+        lines = textwrap.wrap(value, width, initial_indent=head, subsequent_indent=margin)
+        return [
+            *lines,
+            *textwrap.wrap(why, width, initial_indent=margin + "- ", subsequent_indent=margin + "  "),
+        ]
+    values = textwrap.wrap(value, VALUE_WIDTH)
+    whys = textwrap.wrap(why, width - len(margin) - VALUE_WIDTH - 2)
+    pairs = list(zip_longest(values, whys, fillvalue=""))
+    return [f"{margin if i else head}{v:<{VALUE_WIDTH}}  {w}" for i, (v, w) in enumerate(pairs)]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ")
+
+
+def _named(item: Named) -> str:
+    """``name (key value, ...)``."""
+    if not item.arguments:
+        return item.name
+    return f"{item.name} ({', '.join(f'{key} {_plain(value)}' for key, value in item.arguments.items())})"
+
+
+def _plain(value: object) -> str:
+    return "yes" if value is True else "no" if value is False else json.dumps(value).strip('"')
+
+
+def _times(numbers: Iterable[object]) -> str:
+    return " x ".join(str(n) for n in numbers)
+
+
+def _close(numbers: Iterable[object]) -> str:
+    """For narrow columns."""
+    return "x".join(str(n) for n in numbers)
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Cells padded to the widths of their columns."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -1,0 +1,129 @@
+"""The folders of one dataset: what was prepared, and where its models go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg import paths
+from autoseg.dataset.dataset_json import DatasetJson
+from autoseg.errors import AutosegError, StaleError, nearest_names
+from autoseg.files import read_model
+from autoseg.fingerprint import Fingerprint
+from autoseg.plan import Plan
+
+if TYPE_CHECKING:
+    from autoseg.preprocessing.store import Store
+
+PLAN_COMMAND = "autoseg_plan_and_preprocess"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset with one of its plans, as ``autoseg_plan_and_preprocess`` left it.
+
+    Attributes:
+        folder: ``preprocessed/DatasetNNN_Name``.
+        plan_name: the plan is ``folder/plan_name/plan.json``, the store lies beside it.
+    """
+
+    folder: Path
+    plan_name: str
+
+    @property
+    def dataset(self) -> str:
+        """Full name of the dataset."""
+        return self.folder.name
+
+    @property
+    def plan_path(self) -> Path:
+        """Where plan.json lies."""
+        return self.folder / self.plan_name / "plan.json"
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            StaleError: it was made from another fingerprint than the one beside it.
+        """
+        plan = read_model(self.plan_path, Plan, made_by=f"{PLAN_COMMAND} -d {self.dataset}")
+        if plan.fingerprint_hash != self.fingerprint.content_hash:
+            raise StaleError(
+                "the plan was made from an earlier state of the dataset",
+                where=str(self.plan_path),
+                found=f"fingerprint {plan.fingerprint_hash[:12]}",
+                expected=f"fingerprint {self.fingerprint.content_hash[:12]}",
+                fix=f"run {PLAN_COMMAND} -d {self.dataset} -p {self.plan_name} again, with the --set options that you "
+                "want; it redoes only what changed",
+            )
+        return plan
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint."""
+        return read_model(
+            self.folder / "fingerprint.json", Fingerprint, made_by=f"{PLAN_COMMAND} -d {self.dataset}"
+        )
+
+    @cached_property
+    def info(self) -> DatasetJson:
+        """dataset.json as it was when the dataset was prepared."""
+        return read_model(
+            self.folder / "dataset.json", DatasetJson, made_by=f"{PLAN_COMMAND} -d {self.dataset}"
+        )
+
+    @cached_property
+    def store(self) -> Store:
+        """The preprocessed cases."""
+        from autoseg.preprocessing.store import Store
+
+        return Store(self.folder / self.plan_name / "store")
+
+    @property
+    def splits_path(self) -> Path:
+        """Where splits.json lies, which all plans of the dataset share."""
+        return self.folder / "splits.json"
+
+
+def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = None) -> Prepared:
+    """Find a prepared dataset and one of its plans.
+
+    Args:
+        preprocessed: the root of preprocessed data.
+        id_or_name: of the dataset.
+        plan_name: may be left out when there is only one plan.
+
+    Raises:
+        AutosegError: nothing is prepared, or the plan is not clear.
+    """
+    folder = preprocessed / paths.dataset_name(preprocessed, id_or_name)
+    plans = sorted(path.parent.name for path in folder.glob("*/plan.json"))
+    if plan_name is None and len(plans) == 1:
+        plan_name = plans[0]
+    if plan_name in plans:
+        return Prepared(folder, plan_name)
+    if not plans:
+        raise AutosegError(
+            "the dataset has no plan yet", where=folder.name, fix=f"run {PLAN_COMMAND} -d {id_or_name} first"
+        )
+    if plan_name is None:
+        raise AutosegError(
+            "the dataset has more than one plan",
+            where=folder.name,
+            found=", ".join(plans),
+            fix=f"choose one with -p, such as -p {plans[0]}",
+        )
+    raise AutosegError(
+        f"there is no plan '{plan_name}'",
+        where=folder.name,
+        found=", ".join(plans),
+        fix=nearest_names(plan_name, plans),
+    )
+
+
+def model_folder(results: Path, dataset: str, trainer: str, plan_name: str) -> Path:
+    """Where the models of a trainer and plan go; this folder is the bundle."""
+    return results / dataset / f"{trainer}__{plan_name}"

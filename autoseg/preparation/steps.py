@@ -1,0 +1,123 @@
+"""From a raw dataset to a plan and a store: the three steps of ``autoseg_plan_and_preprocess``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg import messages
+from autoseg.dataset.examine import extract_fingerprint
+from autoseg.dataset.folds import take_given_folds
+from autoseg.dataset.layout import RawDataset, load_raw
+from autoseg.errors import AutosegError, StaleError
+from autoseg.files import exclusive, hash_json, read_json, read_model, write_json
+from autoseg.fingerprint import Fingerprint
+from autoseg.plan import Plan, apply_overrides
+from autoseg.plugins.planner import Budget
+from autoseg.preparation.choice import make_plan
+from autoseg.preparation.prepared import Prepared, open_prepared
+
+if TYPE_CHECKING:
+    from autoseg.preprocessing.fill_store import PreprocessReport
+
+
+def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[RawDataset, Fingerprint]:
+    """Check every file and measure the dataset; records of unchanged cases are kept.
+
+    Raises:
+        FaultsError: with all faults of all cases.
+        StaleError: the raw dataset came with folds, and they do not fit its cases or the folds in use.
+    """
+    raw = load_raw(raw_folder)
+    path = folder / "fingerprint.json"
+    previous = None
+    if path.exists():
+        try:
+            previous = read_model(path, Fingerprint)
+        except AutosegError as error:
+            messages.warn(f"the fingerprint of an earlier run is not used: {error.fault.problem}")
+    fingerprint = extract_fingerprint(raw, processes, previous)
+    if previous is not None and previous.content_hash != fingerprint.content_hash:
+        messages.info(_what_changed(previous, fingerprint))
+    take_given_folds(raw_folder / "splits.json", folder / "splits.json", (c.name for c in fingerprint.cases))
+    write_json(folder / "dataset.json", raw.info)
+    write_json(path, fingerprint)
+    return raw, fingerprint
+
+
+def _what_changed(before: Fingerprint, after: Fingerprint) -> str:
+    """One line on which cases are new, gone or changed."""
+    old = {case.name: case.content_hash for case in before.cases}
+    new = {case.name: case.content_hash for case in after.cases}
+    kinds = {
+        "new": sorted(set(new) - set(old)),
+        "gone": sorted(set(old) - set(new)),
+        "changed": sorted(name for name in set(old) & set(new) if old[name] != new[name]),
+    }
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    return "the dataset has changed: " + ("; ".join(parts) or "dataset.json")
+
+
+def decide(
+    fingerprint: Fingerprint,
+    folder: Path,
+    *,
+    planner: str,
+    plan_name: str | None,
+    budget: Budget,
+    overrides: dict[str, Any],
+    keep: bool,
+) -> Prepared:
+    """Make the plan, or take the one that is there, and write it.
+
+    Args:
+        keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``); without a name that of the planner,
+            or the only one.
+
+    Raises:
+        AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep, or one that does not
+            fit the dataset any more.
+    """
+    if keep:
+        wanted = plan_name or (None if planner == "auto" else planner)
+        name = open_prepared(folder.parent, folder.name, wanted).plan_name
+        plan = _kept(folder / name / "plan.json", fingerprint)
+        plan = apply_overrides(plan, overrides) if overrides else plan
+    else:
+        plan = make_plan(fingerprint, planner, budget, overrides)
+        name = plan_name or plan.planner
+    prepared = Prepared(folder, name)
+    if prepared.plan_path.exists() and hash_json(read_json(prepared.plan_path)) != hash_json(plan):
+        messages.info(f"the plan '{name}' is replaced")
+    write_json(prepared.plan_path, plan)
+    return prepared
+
+
+def _kept(path: Path, fingerprint: Fingerprint) -> Plan:
+    """A plan that stays although the cases may have changed; channels and classes must be those of the dataset."""
+    plan = read_model(path, Plan)
+    for what in ("channel_names", "labels", "regions_class_order"):
+        planned, there = getattr(plan, what), getattr(fingerprint, what)
+        if planned != there:
+            raise StaleError(
+                f"the plan was made for other {what.replace('_', ' ')}",
+                where=str(path),
+                found=str(planned),
+                expected=f"{there}, as in dataset.json",
+                fix="plan again without --keep_plan",
+            )
+    return plan.model_copy(update={"fingerprint_hash": fingerprint.content_hash})
+
+
+def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:
+    """Bring the store up to date with the raw data and the plan."""
+    from autoseg.preprocessing.fill_store import preprocess_dataset
+
+    with exclusive(prepared.plan_path.parent / ".lock", doing=f"preprocessing {prepared.dataset}"):
+        return preprocess_dataset(
+            raw, prepared.fingerprint, prepared.plan, prepared.plan_path.parent / "store", processes
+        )

@@ -1,0 +1,246 @@
+"""Bring the store of a dataset up to date: only what is missing or stale is made, in processes of their own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg import messages
+from autoseg.dataset.layout import Case, RawDataset
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.fingerprint import Fingerprint
+from autoseg.parallel import each
+from autoseg.plan import Plan, Preprocessing
+from autoseg.preprocessing.case import preprocess_case
+from autoseg.preprocessing.lesion_changes import ClassComponents
+from autoseg.preprocessing.store import CaseKey, Store
+
+VALUES_PER_PROCESS = 12_000_000
+"""A process must have this many raw values to work on, or starting it costs more time than it saves."""
+SHOWN = 5
+
+
+@dataclass
+class PreprocessReport:
+    """What was done.
+
+    Attributes:
+        done: cases that were made.
+        reused: cases that were up to date.
+        stale: why cases that had been made before were made again.
+        extra: stored cases that the raw data no longer have; they are ignored.
+        lost: for each case the components of which no voxel is left on the working grid.
+        class_names: label value to name.
+        seconds: it took.
+    """
+
+    done: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    stale: dict[str, str] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+    lost: dict[str, list[ClassComponents]] = field(default_factory=dict)
+    class_names: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def summary(self) -> str:
+        """For the terminal; lost lesions are left to the warning."""
+        lines = [
+            f"{len(self.done)} cases preprocessed in {self.seconds:.1f} s, {len(self.reused)} were up to date"
+        ]
+        lines += [f"  made again: {line}" for line in _grouped(self.stale)]
+        if self.extra:
+            lines.append(f"  ignored, no longer in the raw data: {_listed(self.extra)}")
+        return "\n".join(lines)
+
+    def lost_lesions(self) -> str:
+        """What resampling lost, in one sentence and a line for each case; empty when it lost nothing."""
+        if not self.lost:
+            return ""
+        parts = [part for parts in self.lost.values() for part in parts]
+        n, largest = sum(part.n_lost for part in parts), max(part.lost_voxels[-1] for part in parts)
+        volume = sum(part.lost_ml for part in parts)
+        lines = [
+            f"{n} lesion components of {len(self.lost)} cases{self._counting()} have no voxel left on the working grid "
+            f"(the largest had {largest} voxels; {volume:.3g} ml in all)"
+        ]
+        for name, found in list(self.lost.items())[:SHOWN]:
+            told = ", ".join(self._told(part) for part in found)
+            lines.append(f"    {name}: {told}")
+        if len(self.lost) > SHOWN:
+            lines.append(f"    and {len(self.lost) - SHOWN} more cases; each is in its record in the store")
+        return "\n".join(lines)
+
+    def _counting(self) -> str:
+        """Touching classes are one lesion in the plan's table; resampling may lose each by itself."""
+        return ", counted class by class," if len(self.class_names) > 2 else ""
+
+    def _told(self, part: ClassComponents) -> str:
+        label = self.class_names.get(part.label, f"label {part.label}")
+        sizes = " ".join(str(voxels) for voxels in part.lost_voxels[-SHOWN:])
+        more = "... " if part.n_lost > SHOWN else ""
+        return f"{part.n_lost} of {part.before} of {label} ({more}{sizes} voxels, {part.lost_ml:.3g} ml)"
+
+
+@dataclass(frozen=True)
+class _StoreTask:
+    case: Case
+    key: CaseKey
+    plan: Preprocessing
+    folder: Path
+
+
+def preprocess_dataset(
+    raw: RawDataset, fingerprint: Fingerprint, plan: Plan, folder: Path, processes: int
+) -> PreprocessReport:
+    """Make every case of the store that is missing, stale or damaged.
+
+    Interrupted and called again it goes on where it was. Stored cases that the raw data no longer have are left
+    alone and named.
+
+    Args:
+        raw: the raw data.
+        fingerprint: of the same data.
+        plan: how to preprocess.
+        folder: of the store.
+        processes: worker processes at most; fewer where cases are few or small.
+
+    Raises:
+        FaultsError: some cases could not be made; all others are.
+        AutosegError: a worker process died or the folder cannot be written to; finished cases are kept.
+    """
+    started = time.monotonic()
+    store, names = Store(folder), [case.name for case in raw.cases]
+    store.remove_leftovers()
+    reasons = stale_cases(store, fingerprint, plan, names)
+    keys = case_keys(fingerprint, plan)
+    report = PreprocessReport(
+        reused=[name for name in names if name not in reasons],
+        stale={name: why for name, why in reasons.items() if why != "not preprocessed yet"},
+        extra=sorted(set(store.names()) - set(names)),
+        class_names=_class_names(raw),
+    )
+    tasks = [
+        _StoreTask(case, keys[case.name], plan.preprocessing, Path(folder))
+        for case in raw.cases
+        if case.name in reasons
+    ]
+    faults = _work_through(tasks, _useful(processes, tasks, fingerprint), report)
+    report.seconds = time.monotonic() - started
+    _find_lost(store, report)
+    if faults:
+        raise FaultsError(
+            f"{len(faults)} of {len(tasks)} cases could not be preprocessed; all others are in the store",
+            faults,
+        )
+    return report
+
+
+def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Sequence[str]) -> dict[str, str]:
+    """Which of the cases must be made (again), and why; empty when the store is as the plan wants it.
+
+    Args:
+        store: of the plan.
+        fingerprint: of the dataset as it is now.
+        plan: as it is now.
+        names: the cases to look at.
+    """
+    keys = case_keys(fingerprint, plan)
+    found = {
+        name: store.is_current(name, keys[name]) if name in keys else "not in the fingerprint"
+        for name in names
+    }
+    return {name: why for name, why in found.items() if why}
+
+
+def case_keys(fingerprint: Fingerprint, plan: Plan) -> dict[str, CaseKey]:
+    """What each stored case depends on."""
+    # the order for logits only matters on the way back
+    preprocessing = plan.preprocessing.model_dump(mode="json", exclude={"logits_order"})
+    ignore = plan.label_set.ignore
+    return {
+        case.name: CaseKey(content_hash=case.content_hash, preprocessing=preprocessing, ignore=ignore)
+        for case in fingerprint.cases
+    }
+
+
+def _work_through(tasks: Sequence[_StoreTask], processes: int, report: PreprocessReport) -> list[Fault]:
+    """Make the cases; what is wrong with some does not stop the others."""
+    from threadpoolctl import threadpool_limits
+
+    faults = []
+    # the products of one case are too small for several threads, which would only wait for each other
+    with threadpool_limits(1):
+        results = each(_make, tasks, processes, name_of=lambda task: task.case.name, doing="preprocessing")
+        for i, found in results:
+            if found:
+                faults += found
+            else:
+                report.done.append(tasks[i].case.name)
+    report.done.sort()
+    return faults
+
+
+def _make(task: _StoreTask) -> list[Fault]:
+    """Read, preprocess and store one case; what a worker process does. Returns its faults."""
+    from autoseg.dataset.imageio import read_channels, read_mask
+
+    name, case = task.case.name, task.case
+    try:
+        image, geometry = read_channels(case.images)
+        label = read_mask(case.mask)[0] if case.mask else None
+        if label is None or label.shape != geometry.shape:
+            raise AutosegError("the mask is missing or does not fit the image", where=name)
+        made = preprocess_case(name, image, geometry, task.plan, label, task.key.ignore)
+        del image, label
+    except FaultsError as error:
+        return list(error.faults)
+    except AutosegError as error:
+        return [error.fault]
+    except MemoryError:
+        return [Fault(name, "memory ran out", fix="use fewer processes (-np)")]
+    except Exception as error:  # whatever it is, the other cases go on
+        messages.LOGGER.debug("preprocessing %s", name, exc_info=True)
+        return [Fault(name, "could not be preprocessed", f"{type(error).__name__}: {error}")]
+    Store(task.folder).write(name, made, task.key)  # a folder that cannot be written to stops the whole
+    return []
+
+
+def _useful(processes: int, tasks: Sequence[_StoreTask], fingerprint: Fingerprint) -> int:
+    """How many processes are worth starting."""
+    values = {case.name: math.prod(case.shape) * len(fingerprint.channel_names) for case in fingerprint.cases}
+    total = sum(values.get(task.case.name, 0) for task in tasks)
+    return max(1, min(processes, len(tasks), total // VALUES_PER_PROCESS))
+
+
+def _find_lost(store: Store, report: PreprocessReport) -> None:
+    """Note and warn of lesions that are lost on the working grid, of cases made now or before."""
+    for name in sorted((*report.done, *report.reused)):
+        lost = [part for part in store.record(name).components if part.n_lost]
+        if lost:
+            report.lost[name] = lost
+    if report.lost:
+        messages.warn(report.lost_lesions())
+
+
+def _class_names(raw: RawDataset) -> dict[int, str]:
+    values = {}
+    for label, value in raw.info.labels.items():
+        if isinstance(value, int):
+            values[value] = label
+    return values
+
+
+def _grouped(reasons: dict[str, str]) -> list[str]:
+    """Cases with the same reason in one line."""
+    groups: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        groups.setdefault(why, []).append(name)
+    return [f"{_listed(names)}: {why}" for why, names in groups.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

@@ -1,0 +1,191 @@
+"""The cases of a training, in memory as far as it reaches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from autoseg import messages
+from autoseg.errors import AutosegError
+from autoseg.sampling.patches import Foreground
+
+GIGABYTE = 1e9
+NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
+ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
+AUGMENTED = ("augmented", "report this with the text above")  # for of_case
+
+
+class Stored(Protocol):
+    """One case of the store."""
+
+    image: Any
+    label: Any
+    foreground: np.ndarray
+
+
+class CaseStore(Protocol):
+    """What is asked of the preprocessed store."""
+
+    def read(self, name: str) -> Stored:
+        """One case."""
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """What must be known of a case to draw a place in it: size z, y, x and its foreground."""
+
+    size: tuple[int, int, int]
+    foreground: Foreground
+
+
+class CaseCache:
+    """Reads cases from the store and keeps them while there is room; safe for several threads.
+
+    The first cases that are used are kept; the others are read again each time, so that memory never grows beyond
+    the limit and no case pushes another out.
+
+    Args:
+        store: where they are.
+        classes: for each foreground class the label values that belong to it.
+        channels: how many the images must have.
+        limit_gb: memory for cases (1e9 bytes); None takes half of what is available now.
+        share_with: how many processes of this machine take their part of that half.
+    """
+
+    def __init__(
+        self,
+        store: CaseStore,
+        classes: Sequence[Sequence[int]],
+        channels: int,
+        limit_gb: float | None = None,
+        share_with: int = 1,
+    ) -> None:
+        self.store, self.classes, self.channels = store, classes, channels
+        self.limit = (available_gb() / 2 / share_with if limit_gb is None else limit_gb) * GIGABYTE
+        self.used = 0
+        self._full = False
+        self._arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._known: dict[str, Known] = {}
+        self._minima: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def known(self, name: str) -> Known:
+        """Size and foreground of a case."""
+        if name not in self._known:
+            self.arrays(name)
+        return self._known[name]
+
+    def foreground_voxels(self, name: str) -> np.ndarray:
+        """All voxels of any class, int32 ``[n, 3]``: z, y, x. The store's list, for drawing, is cut short."""
+        _, label = self.arrays(name)
+        with of_case(name, "read from the store"):
+            values = sorted({value for values in self.classes for value in values})
+            return np.argwhere(np.isin(label[...], values)).astype(np.int32)
+
+    def minimum(self, name: str) -> np.ndarray:
+        """The least value of each channel, float32 ``[c]``; found once."""
+        if name not in self._minima:
+            image, _ = self.arrays(name)
+            with of_case(name, "read from the store"):
+                channels = (np.asarray(image[c : c + 1]) for c in range(self.channels))
+                self._minima[name] = np.array([channel.min() for channel in channels], np.float32)
+        return self._minima[name]
+
+    def arrays(self, name: str) -> tuple[Any, Any]:
+        """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced; do not write to them."""
+        if name in self._arrays:
+            return self._arrays[name]
+        with of_case(name, "read from the store"):
+            stored = self.store.read(name)
+            image, label = stored.image, stored.label
+            self._check(name, image, label)
+            with self._lock:
+                if name not in self._known:
+                    size = tuple(int(n) for n in label.shape)
+                    self._known[name] = Known(size, Foreground(stored.foreground, self.classes))
+            size_bytes = int(np.prod(label.shape)) * (4 * self.channels + 2)
+            if not self._reserve(size_bytes):
+                self._say_full()
+                return image, label
+            loaded = np.asarray(image[...], np.float32), np.asarray(label[...])
+        self._arrays[name] = loaded[0], _small(loaded[1])
+        return self._arrays[name]
+
+    def _say_full(self) -> None:
+        if not self._full:
+            self._full = True
+            messages.warn(
+                f"not all cases fit into {self.limit / GIGABYTE:.1f} GB of memory; "
+                "the others are read from the store for every patch"
+            )
+
+    def _reserve(self, size_bytes: int) -> bool:
+        with self._lock:
+            fits = self.used + size_bytes <= self.limit
+            self.used += size_bytes if fits else 0
+            return fits
+
+    def _check(self, name: str, image: Any, label: Any) -> None:
+        expected = (self.channels, *label.shape)
+        if tuple(image.shape) != expected:
+            raise AutosegError(
+                "the stored image does not fit the plan",
+                where=f"case {name}",
+                found=f"shape {tuple(image.shape)}",
+                expected=f"{expected} (channels of the plan, size of the label)",
+                fix="run autoseg_plan_and_preprocess again",
+            )
+
+
+def _small(label: np.ndarray) -> np.ndarray:
+    """The label in one byte per voxel where its values allow it."""
+    fits = label.size == 0 or (label.min() >= -128 and label.max() <= 127)
+    return label.astype(np.int8 if fits else np.int16)
+
+
+@contextlib.contextmanager
+def of_case(name: str, doing: str, fix: str = "") -> Iterator[None]:
+    """Name the case in any error that is raised within.
+
+    Args:
+        name: of the case.
+        doing: completes "a patch could not be ...".
+        fix: what to do about it, unless memory ran out.
+    """
+    try:
+        yield
+    except AutosegError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            fix = "use fewer workers, or a smaller --set stages.STAGE.patch_size or .batch_size"
+        raise AutosegError(
+            f"a patch could not be {doing}",
+            where=f"case {name}",
+            found=f"{type(error).__name__}: {error}",
+            fix=fix or "run autoseg_plan_and_preprocess again; it makes what is damaged anew",
+        ) from error
+
+
+def available_gb() -> float:
+    """Free memory, in 1e9 bytes: of the machine, or of the container where that is less."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        found.append(limit - int((group / "memory.current").read_text()))
+    if not found:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    return max(min(found, default=ASSUMED_MEMORY_GB * GIGABYTE) / GIGABYTE, 0.0)

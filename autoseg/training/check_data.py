@@ -1,0 +1,86 @@
+"""The data of a training: prepared as the plan says, fresh, with something to learn from in every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.layout import load_raw
+from autoseg.errors import AutosegError
+from autoseg.plan import Plan
+from autoseg.plugins.trainer import Trainer
+from autoseg.sampling import patches
+from autoseg.sampling.lesion_pixels import no_lesion
+from autoseg.training.check_fold_folder import PREPARED, differences
+from autoseg.training.job import FoldJob
+
+
+def refuse_other_preparation(job: FoldJob) -> None:
+    """The store was made by the prepared plan; a training cannot change that part of it."""
+    ours, theirs = (
+        plan.model_dump(mode="json", include=set(PREPARED)) for plan in (job.plan, job.prepared.plan)
+    )
+    if ours != theirs:
+        raise AutosegError(
+            "the data are prepared already, and a training cannot change how",
+            where=job.prepared.dataset,
+            found=f"changed: {', '.join(differences(theirs, ours)[:6])}",
+            fix=f"give these options to autoseg_plan_and_preprocess -d {job.prepared.dataset} -p NEW_NAME, "
+            "then train with -p NEW_NAME",
+        )
+
+
+def refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
+    """The store must hold these cases as the plan wants them."""
+    from autoseg.preprocessing.fill_store import stale_cases
+
+    stale = stale_cases(job.prepared.store, job.prepared.fingerprint, job.plan, names)
+    if stale:
+        shown = "; ".join(f"{name}: {why}" for name, why in list(stale.items())[:5])
+        raise AutosegError(
+            f"{len(stale)} of {len(names)} preprocessed cases are missing or stale",
+            where=job.prepared.dataset,
+            found=shown,
+            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} -p {job.prepared.plan_name} --keep_plan; "
+            "it redoes only what changed",
+        )
+
+
+def refuse_missing_truth(job: FoldJob, fold: Fold) -> None:
+    """The final validation predicts the raw images of these cases and scores them on the raw masks."""
+    if not fold.validation:
+        return
+    missing = sorted(set(fold.validation) - {case.name for case in load_raw(job.raw).cases})
+    if missing:
+        raise AutosegError(
+            "raw data of validation cases are missing",
+            where=str(job.raw),
+            found=f"no {', '.join(missing[:5])}",
+            expected="images and masks of the cases that are scored after the training",
+            fix="put them back, or name the folder of raw data with --raw",
+        )
+
+
+def refuse_empty_parts(plan: Plan, fold: Fold) -> None:
+    """A stage that leaves a part of the cases out needs some of both."""
+    for stage in plan.recipe.stages:
+        if stage.leave_out is not None and stage.leave_out[1] > len(fold.train):
+            raise AutosegError(
+                f"there are too few cases for stage '{stage.name}'",
+                found=f"{len(fold.train)} training cases",
+                expected=f"at least {stage.leave_out[1]}, one for each part of leave_out",
+                fix="use fewer parts, or a plan whose stages leave nothing out",
+            )
+
+
+def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
+    """A sampler that shows lesions alone needs some in the cases of its stage."""
+    load = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
+    for stage in job.plan.recipe.stages:
+        if stage.sampling.name in trainer.sources:
+            continue
+        if not getattr(patches.build_sampler(stage.sampling), "needs_lesions", False):
+            continue
+        cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
+        if not any(load[name] for name in cases):
+            raise no_lesion(stage, len(cases))

@@ -1,0 +1,225 @@
+"""The state of a fold's folder: a result that is there, a checkpoint, stages to keep, other folds of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoseg.bundle.layout import weight_file_name
+from autoseg.bundle.opening import read_plan
+from autoseg.dataset.folds import Fold
+from autoseg.errors import AutosegError, nearest_names
+from autoseg.files import hash_json, read_json
+from autoseg.plan import Plan, Stage
+from autoseg.training import checkpoint
+from autoseg.training.checkpoint import Checkpoint
+from autoseg.training.job import FoldJob
+
+PREPARED = (
+    "dataset",
+    "fingerprint_hash",
+    "channel_names",
+    "labels",
+    "regions_class_order",
+    "preprocessing",
+)
+"""Parts of the plan that the store was made by."""
+
+
+def refuse_to_overwrite(job: FoldJob) -> None:
+    """A fold with a result or a checkpoint is only touched when the user says how."""
+    finished = (job.folder / "fold.json").exists()
+    begun = _checkpoint_path(job).exists()
+    if job.resume and finished:
+        raise AutosegError(
+            f"fold {job.fold} is finished",
+            where=str(job.folder),
+            fix="predict with it, or train it again with --overwrite",
+        )
+    begun = begun or any(job.folder.glob("weights/*.safetensors"))
+    if job.overwrite or job.resume or job.redo_from is not None or not (finished or begun):
+        return
+    raise AutosegError(
+        f"fold {job.fold} has a result already"
+        if finished
+        else f"fold {job.fold} was begun and not finished",
+        where=str(job.folder),
+        expected="a fold without a result",
+        fix=", ".join(_ways_to_go_on(job, finished)),
+    )
+
+
+def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
+    """What a user can do about a fold that is there already."""
+    ways = ["--overwrite trains it again" if finished else "--overwrite starts again"]
+    if not finished and _checkpoint_path(job).exists():
+        ways.insert(0, "--c continues it")
+    last = job.plan.recipe.stages[-1].name
+    needed = _last_weights(job, last)
+    if needed and all(path.exists() for path in needed):
+        ways.append(f"--redo_from {last} keeps the stages before it")
+    return ways
+
+
+def _checkpoint_path(job: FoldJob) -> Path:
+    return job.folder / "checkpoint" / "latest.safetensors"
+
+
+def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
+    """The checkpoint of the fold, if it belongs to this plan and these cases.
+
+    Raises:
+        AutosegError: it is missing, damaged, or of another plan or other cases.
+    """
+    found = checkpoint.load(_checkpoint_path(job))
+    plan_hash = hash_json(job.plan)
+    if found.plan_hash != plan_hash:
+        raise AutosegError(
+            "the checkpoint was trained by another plan",
+            where=str(job.folder),
+            found=f"plan {found.plan_hash[:12]}",
+            expected=f"plan {plan_hash[:12]}",
+            fix="repeat the --set options that the training was started with, or start again with --overwrite",
+        )
+    if found.cases_hash != cases_hash(fold):
+        raise _other_cases("the checkpoint was", job, fold)
+    return found
+
+
+def _other_cases(what: str, job: FoldJob, fold: Fold) -> AutosegError:
+    return AutosegError(
+        f"{what} trained on other cases than the fold has now",
+        where=str(job.folder),
+        expected=f"the {len(fold.train)} training cases of fold {job.fold} in {job.prepared.splits_path}",
+        fix="put the splits.json of the start back, or start again with --overwrite",
+    )
+
+
+def stage_index(plan: Plan, name: str) -> int:
+    """The place of a stage in the recipe.
+
+    Raises:
+        AutosegError: there is no stage of this name.
+    """
+    names = [stage.name for stage in plan.recipe.stages]
+    if name not in names:
+        raise AutosegError(
+            f"the plan has no stage '{name}'",
+            found=f"stages {', '.join(names)}",
+            fix=nearest_names(name, names),
+        )
+    return names.index(name)
+
+
+def earlier_stages(job: FoldJob) -> list[Stage]:
+    """The stages before ``job.redo_from``."""
+    return job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
+
+
+def _last_weights(job: FoldJob, before: str) -> list[Path]:
+    """Where all members keep the last weights of the stages before this one."""
+    earlier = job.plan.recipe.stages[: stage_index(job.plan, before)]
+    members = range(job.plan.recipe.members)
+    return [job.folder / "weights" / weight_file_name(s.name, m) for m in members for s in earlier]
+
+
+def refuse_redo(job: FoldJob, fold: Fold) -> None:
+    """Training again from a stage on needs what the stages before it left, made as the plan says now."""
+    needed = _last_weights(job, job.redo_from)
+    if not needed:
+        raise AutosegError(
+            f"'{job.redo_from}' is the first stage: there is nothing to keep",
+            expected=", ".join(stage.name for stage in job.plan.recipe.stages[1:])
+            or "a plan with several stages",
+            fix="start again with --overwrite",
+        )
+    missing = [path.name for path in needed if not path.exists()]
+    if missing:
+        raise AutosegError(
+            f"the stages before '{job.redo_from}' are not all trained",
+            where=str(job.folder),
+            found=f"no {', '.join(missing[:3])}",
+            fix="finish the training with --c, or start again with --overwrite",
+        )
+    _refuse_other_earlier_stages(job, fold)
+
+
+def _refuse_other_earlier_stages(job: FoldJob, fold: Fold) -> None:
+    """The stages that a redo keeps must be those that this job would train, on the same cases."""
+    n = len(earlier_stages(job))
+    changed = differences(_of_first_stages(read_plan(job.model), n), _of_first_stages(job.plan, n))
+    if changed:
+        raise AutosegError(
+            f"the stages before '{job.redo_from}' were trained by another plan",
+            where=str(job.model),
+            found=f"different: {', '.join(changed[:6])}",
+            expected="changes to this stage and later ones only",
+            fix="start again with --overwrite, or under another -name",
+        )
+    if _trained_on(job) not in (None, cases_hash(fold)):
+        raise _other_cases(f"the stages before '{job.redo_from}' were", job, fold)
+
+
+def _trained_on(job: FoldJob) -> str | None:
+    """:func:`cases_hash` of the training that is there, if it left a record of its cases."""
+    record = job.folder / "fold.json"
+    if record.exists():
+        return hash_json(read_json(record)["train_cases"])
+    path = _checkpoint_path(job)
+    return checkpoint.load(path).cases_hash if path.exists() else None
+
+
+def _of_first_stages(plan: Plan, n: int) -> dict[str, Any]:
+    """What the weights of the first n stages depend on."""
+    content, recipe = plan.model_dump(mode="json"), plan.recipe.model_dump(mode="json")
+    earlier = recipe["stages"][:n]
+    measured = ("validation", "inference") if any(stage["patience"] for stage in earlier) else ()
+    return {
+        **{key: content[key] for key in (*PREPARED, "seed", "trainer")},
+        **{key: recipe[key] for key in ("precision", *measured)},
+        "stages": {stage["name"]: stage for stage in earlier},
+        "networks": {stage["network"]: content["networks"][stage["network"]] for stage in earlier},
+    }
+
+
+def cases_hash(fold: Fold) -> str:
+    """Of the names of the training cases."""
+    return hash_json(list(fold.train))
+
+
+def refuse_other_plan(job: FoldJob) -> None:
+    """All folds of a model share one plan."""
+    others = _other_folds(job)
+    if not others or not (job.model / "plan.json").exists():
+        return
+    changed = differences(*(plan.model_dump(mode="json") for plan in (read_plan(job.model), job.plan)))
+    if changed:
+        raise AutosegError(
+            "the model's other folds were trained by another plan",
+            where=str(job.model),
+            found=f"folds {', '.join(others)}; different: {', '.join(changed[:6])}",
+            expected="one plan for all folds",
+            fix="give this variant a name of its own with -name, or train all folds again",
+        )
+
+
+def _other_folds(job: FoldJob) -> list[str]:
+    return sorted(
+        path.name.removeprefix("fold_")
+        for path in job.model.glob("fold_*")
+        if path != job.folder and ((path / "weights").exists() or (path / "checkpoint").exists())
+    )
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two plain structures differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for key in sorted(set(one) | set(other))
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [found for i, (a, b) in pairs for found in differences(a, b, f"{path}.{i}")]
+    return [] if one == other else [path]

@@ -1,0 +1,46 @@
+"""What must hold before a training touches anything.
+
+What can be found wrong here must not be found wrong after days, or after an earlier result was removed.
+"""
+
+from __future__ import annotations
+
+from autoseg import plugins
+from autoseg.dataset.folds import Fold
+from autoseg.training.check_data import (
+    refuse_empty_parts,
+    refuse_missing_truth,
+    refuse_nothing_to_show,
+    refuse_other_preparation,
+    refuse_stale,
+)
+from autoseg.training.check_fold_folder import (
+    load_checkpoint,
+    refuse_other_plan,
+    refuse_redo,
+    refuse_to_overwrite,
+)
+from autoseg.training.check_recipe import check_recipe
+from autoseg.training.job import FoldJob
+
+
+def check_job(job: FoldJob, fold: Fold) -> None:
+    """Everything that can be known before the first iteration; nothing is written.
+
+    Raises:
+        AutosegError: the fold has a result and nobody said what to do with it; data that are missing or stale; a plan
+            of which some part cannot be built; other folds of the model that follow another plan.
+    """
+    refuse_to_overwrite(job)
+    refuse_other_preparation(job)
+    refuse_stale(job, [*fold.train, *fold.validation])
+    refuse_missing_truth(job, fold)
+    if job.resume:
+        load_checkpoint(job, fold)
+    if job.redo_from is not None:
+        refuse_redo(job, fold)
+    refuse_other_plan(job)
+    refuse_empty_parts(job.plan, fold)
+    trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
+    check_recipe(job.plan, trainer)
+    refuse_nothing_to_show(job, fold, trainer)

@@ -1,0 +1,134 @@
+"""What is refused before a training touches anything."""
+
+import json
+import shutil
+
+import pytest
+import runs
+import small
+import torch
+from runs import fold
+
+from autoseg.bundle import weights
+from autoseg.cli import train
+from autoseg.errors import AutosegError
+from autoseg.plan import Stage
+from autoseg.training import freezing
+
+
+def model(root):
+    return fold(root).parent
+
+
+def plan_path(root):
+    return root / "preprocessed" / small.NAME / "unet" / "plan.json"
+
+
+def contents(folder):
+    return {
+        path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "train.log"
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "options", "words"),
+    [
+        (lambda root: shutil.rmtree(plan_path(root).parent / "store"), [], "missing or stale"),
+        (lambda root: shutil.rmtree(root / "raw" / small.NAME / "labelsTr"), [], "labelsTr"),
+        (lambda root: None, ["--set", "stages.0.loss.name=dice_cee"], "did you mean dice_ce"),
+        (lambda root: None, ["--set", 'stages.0.frozen=["encodr.*"]'], "fits no parameter"),
+        (lambda root: None, ["--set", "preprocessing.image_order=1"], "a training cannot change how"),
+        (lambda root: None, ["--set", "fusion.name=mean_logit"], "did you mean mean_logits"),
+        (
+            lambda root: None,
+            ["--set", "stages.0.patience=3", "validation.cases=0"],
+            "no validation that could",
+        ),
+    ],
+)
+def test_a_refused_overwrite_leaves_the_result_as_it_was(damage, options, words, trained, capfd):
+    damage(trained)
+    before = contents(model(trained))
+    assert train.main(["1", "0", "-device", "cpu", "--overwrite", *options]) == 1
+    assert words in capfd.readouterr().err
+    assert contents(model(trained)) == before
+
+
+def test_continuing_and_overwriting_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["1", "0", "--c", "--overwrite"])
+    assert caught.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_fold_that_does_not_exist_leaves_no_folder(root, capfd):
+    assert train.main(["1", "9", "-device", "cpu"]) == 1
+    assert "there is no fold 9" in capfd.readouterr().err
+    assert not model(root).exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_last_stage_is_found_at_the_start(root, capfd):
+    content = json.loads(plan_path(root).read_text())
+    second = {**json.loads(json.dumps(content["recipe"]["stages"][0])), "name": "second", "start": "previous"}
+    second["schedule"]["name"] = "polly"
+    content["recipe"]["stages"].append(second)
+    plan_path(root).write_text(json.dumps(content))
+    assert train.main(["1", "0", "-device", "cpu"]) == 1
+    text = capfd.readouterr().err
+    assert "did you mean poly" in text and "epoch" not in text
+
+
+@pytest.mark.slow
+def test_another_fold_that_was_only_begun_keeps_the_models_plan(root, capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        runs.stop_after(patch, 2)  # before any weights are kept
+        assert train.main(["1", "0", "-device", "cpu"]) == 143
+    assert train.main(["1", "1", "-device", "cpu", "--set", "seed=9"]) == 1
+    assert "the model's other folds were trained by another plan" in capfd.readouterr().err
+    assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
+
+
+def network_and_stage(frozen):
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    part = {"name": "x"}
+    stage = Stage(
+        name="s",
+        patch_size=[2, 2],
+        batch_size=1,
+        epochs=1,
+        loss=part,
+        optimiser=part,
+        schedule=part,
+        frozen=frozen,
+    )
+    return network, stage
+
+
+def test_what_is_frozen_does_not_train():
+    network, stage = network_and_stage(["0.*"])
+    assert len(freezing.trained_parameters(network, stage)) == 2
+    assert not network[0].weight.requires_grad and network[1].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("frozen", "words"), [(["2.*"], "fits no parameter"), (["*"], "freezes every parameter")]
+)
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(frozen, words):
+    with pytest.raises(AutosegError, match=words):
+        freezing.trained_parameters(*network_and_stage(frozen))
+
+
+def test_a_full_disk_is_explained(tmp_path):
+    """safetensors has an error of its own for what the system refuses."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(AutosegError, match="cannot be written"):
+            facts = {"network": "main", "stage": "s", "member": 0, "epoch": 1, "plan_hash": "x"}
+            weights.save(tmp_path / "a.safetensors", torch.nn.Linear(50, 50), **facts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,69 @@
+import json
+import time
+
+import pytest
+
+from autoseg.training import curves
+
+
+def write_log(path, epochs=5, **changes):
+    lines = []
+    for member in range(2):
+        for stage in ("first", "second"):
+            for epoch in range(epochs):
+                entry = {
+                    "member": member,
+                    "stage": stage,
+                    "epoch": epoch,
+                    "loss": 1 / (epoch + 1),
+                    "lr": 0.01,
+                }
+                entry |= {"seconds": 3.5, "wait_share": 0.02, "validation_dice": None}
+                if epoch % 2:
+                    entry["validation_dice"] = {"core": 0.1 * epoch, "oedema": None if epoch < 3 else 0.5}
+                lines.append(json.dumps(entry | changes))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_draws_stages_and_members(tmp_path):
+    curves.plot(write_log(tmp_path / "log.jsonl"), tmp_path / "curves.png")
+    assert is_png(tmp_path / "curves.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": float("nan")},
+        {"validation_dice": None},
+        {"validation_dice": {"core": None}},
+        {"wait_share": None},
+        {"seconds": 0.0, "wait_share": 0.0},
+    ],
+)
+def test_incomplete_logs(tmp_path, changes):
+    curves.plot(write_log(tmp_path / "log.jsonl", 1, **changes), tmp_path / "curves.png")
+    assert is_png(tmp_path / "curves.png")
+
+
+def test_a_line_that_was_cut_off_and_an_empty_log(tmp_path):
+    log = write_log(tmp_path / "log.jsonl")
+    log.write_text(log.read_text() + '{"member": 0, "sta')
+    assert len(curves.read_log(log)) == 20
+    log.write_text("")
+    curves.plot(log, tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_thousand_epochs_cost_little(tmp_path):
+    """The journal draws after every epoch; processor time, because a shared machine's clock says nothing."""
+    log = write_log(tmp_path / "log.jsonl", 250)
+    curves.plot(log, tmp_path / "curves.png")  # imports and fonts
+    start = time.process_time()
+    curves.plot(log, tmp_path / "curves.png")
+    assert time.process_time() - start < 1.5
