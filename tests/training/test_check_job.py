@@ -12,8 +12,9 @@ from runs import fold
 from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
-from autoseg.plan import Stage
-from autoseg.training import freezing
+from autoseg.plan import Augmentation, Named, Sampling, Stage
+from autoseg.plugins.trainer import Trainer
+from autoseg.training import check_recipe, freezing
 
 
 def model(root):
@@ -118,6 +119,73 @@ def test_what_is_frozen_does_not_train():
 def test_a_pattern_that_freezes_nothing_or_everything_is_refused(frozen, words):
     with pytest.raises(AutosegError, match=words):
         freezing.trained_parameters(*network_and_stage(frozen))
+
+
+def own_fusion(labels, restore, *, power):
+    """Of a trainer; it does nothing."""
+
+
+def own_step(case, *, reach):
+    """Of a trainer; it knows only by the value that it cannot work."""
+    if reach < 0:
+        raise ValueError(f"a reach of {reach}")
+    return case
+
+
+TRAINER = Trainer("t", "of this test", fusions={"own": own_fusion}, postprocessing={"own": own_step})
+GOOD = {
+    "loss": Named(name="dice_ce"),
+    "optimiser": Named(name="sgd", arguments={"lr": 0.1}),
+    "schedule": Named(name="poly"),
+    "sampling": Sampling(),
+    "augmentation": Augmentation(),
+    "fusion": Named(name="majority"),
+    "postprocessing": Named(name="keep_largest_component"),
+}
+
+
+@pytest.fixture
+def check_with(model_folder):
+    """Checks a recipe of which one part is another."""
+
+    def check(part, changed):
+        parts = {**GOOD, part: changed}
+        last = {"fusion": parts.pop("fusion"), "postprocessing": [parts.pop("postprocessing")]}
+        stages = [Stage(name="s", patch_size=[8, 8, 8], batch_size=1, epochs=1, **parts)]
+        check_recipe.check_recipe(model_folder.make_plan(stages=stages, **last), TRAINER)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "arguments", "words"),
+    [
+        ("fusion", "majority", {"weight": 2}, "do not fit the fusion 'majority'(?s:.*)weight"),
+        ("fusion", "own", {}, "the fusion 'own' cannot work with its arguments(?s:.*)power"),
+        ("loss", "dice_ce", {"gama": 2}, "do not fit the loss"),
+        ("loss", "ratlesnetv2", {"dice_classes": "some"}, "loss 'ratlesnetv2' do not fit(?s:.*)'some'"),
+        ("loss", "edd_muscle", {"output_weights": 3}, "loss 'edd_muscle' cannot work with(?s:.*)iterable"),
+        ("optimiser", "sgd", {}, "do not fit the optimiser 'sgd'(?s:.*)'lr'"),
+        ("optimiser", "adam", {"lr": -1}, "optimiser 'adam' cannot work with(?s:.*)learning rate: -1"),
+        ("schedule", "poly", {"exponen": 2}, "do not fit the schedule"),
+        ("schedule", "poly", {"exponent": "two"}, "schedule 'poly' cannot work with(?s:.*)'two'"),
+        ("sampling", "foreground_share", {"outside": "one"}, "no such value beyond the image"),
+        ("augmentation", "nnunet", {"gamma_q": 0.5}, "no setting 'gamma_q'"),
+        ("augmentation", "nnunet", {"gamma_p": 1.5}, "less than or equal to 1"),
+        ("postprocessing", "remove_small_components", {}, "do not fit the post-(?s:.*)fewer_than_voxels"),
+        ("postprocessing", "keep_largest_component", {"connectivity": 7}, "cannot work with(?s:.*)Got: 7"),
+        ("postprocessing", "own", {"reach": -1}, "step 'own' cannot work with its arguments(?s:.*)-1"),
+    ],
+)
+def test_every_part_is_tried_with_its_arguments(part, name, arguments, words, check_with):
+    check_with(part, GOOD[part])
+    with pytest.raises(AutosegError, match=words):
+        check_with(part, type(GOOD[part])(name=name, arguments=arguments))
+
+
+@pytest.mark.parametrize(("part", "arguments"), [("fusion", {"power": 2}), ("postprocessing", {"reach": 1})])
+def test_what_a_trainer_brings_is_tried_too(part, arguments, check_with):
+    check_with(part, Named(name="own", arguments=arguments))
 
 
 def test_a_full_disk_is_explained(tmp_path):
