@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sweep
 import torch
 
 from autoseg.errors import AutosegError
@@ -60,6 +61,57 @@ def test_mean_probabilities_of_regions():
     expected = [(1 / (1 + np.exp(-3)) + 1 / (1 + np.e)) / 2, 1 / (1 + np.e)]
     np.testing.assert_allclose(fused.probabilities.ravel(), expected, rtol=1e-5)
     assert fused.mask.item() == 1
+
+
+def odds(*rows):
+    """Logits ``[k, 1, 1, n]`` of one member for outputs with these odds."""
+    return voxels(np.log(rows).tolist())
+
+
+# Three members and two voxels. Lesion against background: 10^6, 1/8, 1/8 and, the other way round, 10^-6, 8, 8.
+CLASSES = [odds([1, 1], [a, 1 / a]) for a in (1e6, 1 / 8, 1 / 8)]
+# Two members and three voxels. Whole: 9 and 1/4, 9 and 9, 9 and 9. Core: 1/9 and 1/9, 4 and 1/9, 9 and 4.
+PARTS = [odds([9, 9, 9], [1 / 9, 4, 9]), odds([1 / 4, 9, 9], [1 / 9, 1 / 9, 4])]
+SURE = 1e6 / (1e6 + 1)
+# For each fusion: mask and lesion probabilities of CLASSES; mask and probabilities of whole and core of PARTS.
+CASES = {
+    # the geometric mean of the odds: (10^6 / 64)^(1/3) = 25; 3/2, 9, 9 and 1/9, 2/3, 6
+    "mean_logits": ([1, 0], [25 / 26, 1 / 26], [1, 1, 2], [[3 / 5, 0.9, 0.9], [0.1, 2 / 5, 6 / 7]]),
+    "mean_probabilities": (
+        [0, 1],
+        [(SURE + 2 / 9) / 3, (1 - SURE + 16 / 9) / 3],
+        [1, 1, 2],
+        [[(0.9 + 0.2) / 2, 0.9, 0.9], [0.1, (0.8 + 0.1) / 2, (0.9 + 0.8) / 2]],
+    ),
+    # one of three loses, two win; of two regions votes one is not enough
+    "majority": ([0, 1], [1 / 3, 2 / 3], [0, 1, 2], [[1 / 2, 1, 1], [0, 1 / 2, 1]]),
+}
+WHERE = "CASES of tests/inference/test_fusion.py"
+
+
+@pytest.mark.parametrize("name", fusion.names())
+def test_every_fusion_by_hand(name):
+    mask, lesion, mask_of_regions, regions = sweep.hand_worked(CASES, name, WHERE)
+    fused = fuse(name, TWO, CLASSES, probabilities=True)
+    assert fused.mask.ravel().tolist() == mask and fused.mask.dtype == np.uint8
+    np.testing.assert_allclose(fused.probabilities[:, 0, 0], [1 - np.array(lesion), lesion], atol=1e-6)
+    assert fuse(name, TWO, CLASSES).probabilities is None
+    fused = fuse(name, REGIONS, PARTS, probabilities=True)
+    assert fused.mask.ravel().tolist() == mask_of_regions
+    np.testing.assert_allclose(fused.probabilities[:, 0, 0], regions, atol=1e-6)
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(CASES, fusion.names(), WHERE)
+
+
+@pytest.mark.parametrize(
+    ("n_for", "n_members", "wins"), [(1, 2, False), (2, 4, False), (3, 4, True), (2, 3, True)]
+)
+def test_half_of_the_votes_does_not_win_a_region(n_for, n_members, wins):
+    """Members agree on the whole; ``n_for`` of them see the core."""
+    members = [voxels([[1.0], [1.0 if i < n_for else -1.0]]) for i in range(n_members)]
+    assert fuse("majority", REGIONS, members).mask.item() == (2 if wins else 1)
 
 
 def test_one_member_is_itself():

@@ -4,8 +4,11 @@ Tolerances between the backends: 1e-3 of an image whose standard deviation is ab
 batchgenerators), labels equal but for 1 voxel in 1000 (near ties of the vote).
 """
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
+import sweep
 import torch
 from scipy import ndimage
 
@@ -210,6 +213,74 @@ def test_low_resolution_in_plane_keeps_z(backend):
     label = np.zeros((6, 20, 20), np.int16)
     drawn = Parameters(low_resolution=(0.5, 0.6), in_plane=True)
     np.testing.assert_allclose(apply(backend, drawn, steps, label)[0], steps, atol=1e-5)
+
+
+LINE = [0, 1, 2, 5]  # mean 2
+SQUARE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+TURNED = [[7, 4, 1], [8, 5, 2], [9, 6, 3]]  # to the right of the middle, 90 degrees show what is above it
+BELL = np.exp([-8.0, -2.0, 0.0, -2.0, -8.0])  # exp(-x^2 / (2 * 0.5^2)); it ends after four deviations
+STEEP, LESS = np.array([-5, -2, 7]) / 6, np.sqrt(12 / 13)
+ALONG_X = Parameters(scale=2.0, in_plane=True)
+# For each of Parameters' fields: what is drawn, the image [c, z, y, x] or the last of its axes, the same afterwards.
+TRANSFORMS = {
+    "rotation": [
+        (Parameters(rotation=(np.pi / 2, 0.0, 0.0)), SQUARE, TURNED),
+        (Parameters(rotation=(np.pi, 0.0, 0.0)), SQUARE, np.flip(SQUARE)),
+    ],
+    "scale": [
+        (Parameters(scale=2.0), [9, 1, 3, 7, 9], [0, 9, 3, 9, 0]),  # places -2, 0, 2, 4, 6
+        (Parameters(scale=0.5), [9, 1, 3, 7, 9], [1, 2, 3, 5, 7]),  # places 1, 1.5, 2, 2.5, 3
+    ],
+    "in_plane": [  # z stays: without it, the outer ones of these three slices would be 0
+        (ALONG_X, [[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]]], [[[0, 2, 0]], [[0, 5, 0]], [[0, 8, 0]]]),
+    ],
+    "noise_sigma": [(Parameters(noise_sigma=0.5), LINE, LINE + 0.5 * noise_field(0, (1, 1, 1, 4)))],
+    "noise_seed": [
+        (Parameters(noise_sigma=2.0, noise_seed=3), LINE, LINE + 2 * noise_field(3, (1, 1, 1, 4))),
+        (Parameters(noise_seed=3), LINE, LINE),
+    ],
+    "blur": [(Parameters(blur=((0.0, 0.0, 0.5),)), [0, 0, 1, 0, 0], BELL / BELL.sum())],
+    "brightness": [(Parameters(brightness=(1.5,)), LINE, [0, 1.5, 3, 7.5])],
+    "contrast": [
+        (Parameters(contrast=(0.5,)), LINE, [1, 1.5, 2, 3.5]),
+        (Parameters(contrast=(2.0,)), LINE, [0, 0, 2, 5]),  # -2 and 8 are beyond the range
+    ],
+    "low_resolution": [  # the second and the last voxel stay; between them lie a quarter and three quarters
+        (Parameters(low_resolution=(0.5,), in_plane=True), [[4, 4, 0, 8]] * 2, [[4, 5, 7, 8]] * 2),
+    ],
+    # 0, 1, 2 become 0, 1/2, 2 with mean 5/6 and variance 13/18; mean 1 and variance 2/3 are given back
+    "gamma": [(Parameters(gamma=(2.0,)), [0, 1, 2], 1 + STEEP * LESS)],
+    "gamma_inverted": [(Parameters(gamma_inverted=(2.0,)), [0, 1, 2], 1 - STEEP[::-1] * LESS)],
+    "mirror": [
+        (Parameters(mirror=(2,)), SQUARE, [[3, 2, 1], [6, 5, 4], [9, 8, 7]]),
+        (Parameters(mirror=(1,)), SQUARE, [[7, 8, 9], [4, 5, 6], [1, 2, 3]]),
+        (Parameters(mirror=(0, 2)), [[[1, 2]], [[3, 4]]], [[[4, 3]], [[2, 1]]]),
+    ],
+}
+
+
+def with_all_axes(array):
+    return np.array(array, np.float32)[(np.newaxis,) * (4 - np.ndim(array))]
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Parameters)])
+def test_every_transform_by_hand(name, backend):
+    """The label is the image where voxels move to voxels, and stays where only their values change."""
+    for drawn, before, after in sweep.hand_worked(
+        TRANSFORMS, name, "TRANSFORMS of tests/sampling/test_backends.py"
+    ):
+        image, expected = with_all_axes(before), with_all_axes(after)
+        label = image[0].astype(np.int16)
+        found, target = apply(backend, drawn, image.copy(), label, inside_nonzero=(False,))
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=f"{drawn}")
+        if drawn.changes_intensities:
+            np.testing.assert_array_equal(target, label)
+        elif drawn.scale != 0.5:
+            np.testing.assert_array_equal(target, expected[0])
+
+
+def test_no_transform_is_left_over():
+    sweep.refuse_leftovers(TRANSFORMS, [field.name for field in fields(Parameters)], "TRANSFORMS")
 
 
 ALONE = {

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import sweep
 
 from autoseg import plan
 from autoseg.errors import AutosegError, FaultsError
@@ -157,6 +159,52 @@ def test_an_impossible_value_is_refused(name, value, message):
 def test_an_unknown_augmentation_is_refused_with_the_nearest_name():
     with pytest.raises(AutosegError, match=r"no augmentation 'nnuet'(.|\n)*nnunet"):
         build([8, 8, 8], name="nnuet")
+
+
+# For each augmentation: arguments that leave nothing to chance, what is drawn for a patch of 3 sides, two channels.
+CASES = {
+    "none": ({}, Parameters()),
+    "nnunet": (
+        {
+            **{f"{name}_p": 1 for name in ("rotation", "scaling", "noise", "blur", "blur_channel", "mirror")},
+            **{f"{name}_p": 1 for name in ("brightness", "contrast", "low_resolution")},
+            **{f"{name}_p": 1 for name in ("low_resolution_channel", "gamma", "gamma_inverted")},
+            "rotation_degrees": [45, 45],
+            "scaling_range": [1.25, 1.25],
+            "noise_sigma": [0.5, 0.5],
+            "blur_sigma": [0.75, 0.75],
+            "brightness_range": [1.5, 1.5],
+            "contrast_range": [2, 2],
+            "low_resolution_scale": [0.25, 0.25],
+            "gamma_range": [3, 3],
+            "in_plane": False,
+        },
+        Parameters(
+            rotation=(math.pi / 4,) * 3,
+            scale=1.25,
+            noise_sigma=0.5,
+            blur=((0.75,) * 3,) * 2,
+            brightness=(1.5, 1.5),
+            contrast=(2, 2),
+            low_resolution=(0.25, 0.25),
+            gamma_inverted=(3, 3),
+            gamma=(3, 3),
+            mirror=(0, 1, 2),
+        ),
+    ),
+}
+WHERE = "CASES of tests/sampling/test_parameters.py"
+
+
+@pytest.mark.parametrize("name", parameters.AUGMENTATIONS.names())
+def test_every_augmentation_by_hand(name):
+    arguments, expected = sweep.hand_worked(CASES, name, WHERE)
+    for drawn in draw(build([8, 8, 8], name=name, arguments=arguments), 5):
+        assert replace(drawn, noise_seed=0) == expected
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(CASES, parameters.AUGMENTATIONS.names(), WHERE)
 
 
 def test_none_changes_nothing():

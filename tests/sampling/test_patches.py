@@ -1,13 +1,16 @@
 """Where patches come from."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sweep
 
 from autoseg import plan
 from autoseg.errors import AutosegError
 from autoseg.sampling import geometry, patches
+from autoseg.sampling.case_cache import CaseCache
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Foreground, ForegroundShare, Sample
 
@@ -140,6 +143,75 @@ def test_samples_survive_json():
         1, 5, "a", True, (1, 2, 3), (0, 0, -1), (8, 8, 8), Parameters(rotation=(0.1,), mirror=(2,))
     )
     assert Sample.from_dict(json.loads(json.dumps(sample.to_dict()))) == sample
+
+
+def case_with(*voxels, size=(20, 20, 20)):
+    """One channel, label 1 at some voxels."""
+    label = np.zeros(size, np.int16)
+    rows = [(*voxel, 1, i) for i, voxel in enumerate(voxels)]
+    for voxel in voxels:
+        label[voxel] = 1
+    foreground = np.array(rows, np.int32).reshape(-1, 5)
+    return SimpleNamespace(image=label[None].astype(np.float32), label=label, foreground=foreground)
+
+
+def first_places(make_store, make_stage, sampling, n, cases, **stage):
+    """The places of the first n samples of an epoch, and the length of a pass."""
+    stage = make_stage(sampling=sampling, iterations_per_epoch=None, **stage)
+    sampler, known = (
+        patches.build_sampler(stage.sampling),
+        CaseCache(make_store(cases), [(1,)], 1, limit_gb=1.0),
+    )
+    places = sampler.places(sorted(cases), known, stage, (7, 0))
+    return [places.place(0, index, None) for index in range(n)], places.pass_length, sampler
+
+
+def share_of_the_foreground(make_store, make_stage):
+    """One of each two is cut around the lesion voxel, moved to lie in the image; the other lies anywhere in it."""
+    cases = {"a": case_with((10, 10, 10)), "b": case_with((0, 10, 19))}
+    sampling = {"name": "foreground_share", "foreground_share": 0.5}
+    found, pass_length, sampler = first_places(
+        make_store, make_stage, sampling, 4, cases, patch_size=[8, 8, 8]
+    )
+    assert [place.forced for place in found] == [False, True, False, True]
+    where = {"a": ((10, 10, 10), (6, 6, 6)), "b": ((0, 10, 19), (0, 6, 12))}
+    assert all((place.voxel, place.start) == where[place.case] for place in found if place.forced)
+    others = [place for place in found if not place.forced]
+    assert all(place.voxel is None and 0 <= min(place.start) <= max(place.start) <= 12 for place in others)
+    assert {place.size for place in found} == {(8, 8, 8)} and pass_length == 2
+    assert (
+        sorted(place.case for place in found[:2]) == sorted(place.case for place in found[2:]) == ["a", "b"]
+    )
+    assert sampler.outside == "zero" and not sampler.needs_lesions
+
+
+def each_pixel_of_a_lesion(make_store, make_stage):
+    """A patch of one voxel can only be the lesion voxel itself; each has its turn once in a pass."""
+    cases = {"a": case_with((1, 2, 3), (0, 0, 0)), "b": case_with((19, 19, 4)), "none": case_with()}
+    sampling = {"name": "lesion_pixels"}
+    found, pass_length, sampler = first_places(
+        make_store, make_stage, sampling, 3, cases, patch_size=[1, 1], batch_size=3
+    )
+    assert sorted((place.case, place.start) for place in found) == [
+        ("a", (0, 0, 0)),
+        ("a", (1, 2, 3)),
+        ("b", (19, 19, 4)),
+    ]
+    assert all(place.forced and place.voxel == place.start and place.size == (1, 1, 1) for place in found)
+    assert pass_length == 3 and sampler.outside == "minimum" and sampler.needs_lesions
+
+
+CASES = {"foreground_share": share_of_the_foreground, "lesion_pixels": each_pixel_of_a_lesion}
+WHERE = "CASES of tests/sampling/test_patches.py"
+
+
+@pytest.mark.parametrize("name", patches.SAMPLERS.names())
+def test_every_sampler_by_hand(name, make_store, make_stage):
+    sweep.hand_worked(CASES, name, WHERE)(make_store, make_stage)
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(CASES, patches.SAMPLERS.names(), WHERE)
 
 
 def test_an_unknown_sampler_or_argument_is_refused():

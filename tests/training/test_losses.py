@@ -1,6 +1,9 @@
 """Losses against hand-worked values, torch's own cross-entropy and identities."""
 
+import math
+
 import pytest
+import sweep
 import torch
 import torch.nn.functional as F
 
@@ -16,6 +19,35 @@ def test_soft_dice_by_hand():
     y = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
     expected = 2 * (0.9 + 0.6) / (1.75 + 2)
     assert losses.soft_dice(p, y, smooth=0).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "smooth", "expected"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], 1e-5, 1),  # s / s: absent from both
+        ([0.0, 0.0], [0.0, 0.0], 0.5, 1),
+        ([0.25, 0.25], [0.0, 0.0], 0.5, 1 / 2),  # 0.5 / (0.5 + 0.5)
+        ([0.0, 0.0], [1.0, 0.0], 1.0, 1 / 2),
+        ([0.5, 0.0], [1.0, 0.0], 0.5, 3 / 4),  # (1 + 0.5) / (0.5 + 1 + 0.5)
+    ],
+)
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_smoothing_is_in_both_parts_of_the_dice(p, y, smooth, expected, batch_dice):
+    p, y = torch.tensor(p).view(1, 1, 2), torch.tensor(y).view(1, 1, 2)
+    assert losses.soft_dice(p, y, smooth=smooth, batch_dice=batch_dice).item() == pytest.approx(expected)
+
+
+def test_a_class_that_is_rightly_absent_costs_nothing():
+    """Probability exactly 0 and no lesion: no entropy, Dice 1. Of two classes, one of them found for sure: the same."""
+    one_lesion = losses.build("dice_ce", labels=BINARY)
+    empty = torch.zeros(1, 4, dtype=torch.long)
+    sure = torch.tensor([1000.0, 0.0]).view(1, 2, 1).expand(1, 2, 4)
+    assert one_lesion(sure, empty).item() == pytest.approx(0, abs=1e-6)
+    two = losses.build("dice_ce", labels=LabelSet.from_labels({"background": 0, "a": 1, "b": 2}))
+    target = torch.tensor([[1, 1, 0, 0]])
+    assert two(1000 * F.one_hot(target, 3).movedim(-1, 1).float(), target).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_batch_dice_pools_the_batch():
@@ -78,6 +110,44 @@ def test_deep_supervision_weights():
     expected = (one(outputs[0], target) + 0.5 * one(outputs[1], losses.nearest(target, (4, 4, 4)))) / 1.5
     got = losses.build("dice_ce", labels=BINARY)(outputs, target)
     assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+THREE_QUARTERS = [1, 0]  # a lesion voxel and one of background; both classes have 3/4 where they are true
+ENTROPY = -math.log(3 / 4)
+# For each loss: arguments, the number of outputs (None for a tensor) and the value for THREE_QUARTERS.
+CASES = {
+    "dice_ce": [
+        ({}, None, ENTROPY + 1 / 4),  # the lesion's Dice: 2 * 3/4 / (3/4 + 1/4 + 1)
+        ({"dice_weight": 2.0, "cross_entropy_weight": 3.0}, None, 3 * ENTROPY + 1 / 2),
+        ({"batch_dice": True, "deep_supervision": False}, None, ENTROPY + 1 / 4),
+    ],
+    "ratlesnetv2": [
+        ({}, None, ENTROPY + 1 / 13),  # both classes: 2 * (3/4 + 3/4) / (2 * (9/16 + 1/16) + 2) = 12 / 13
+        ({"dice_classes": "foreground"}, None, ENTROPY + 1 / 13),  # 2 * 3/4 / (9/16 + 1/16 + 1)
+        ({"dice_weight": 0.0, "cross_entropy_weight": 2.0}, None, 2 * ENTROPY),
+        ({"dice_weight": 13.0, "cross_entropy_weight": 0.0, "auxiliary_weight": 0.5}, 3, 1 + ENTROPY),
+    ],
+    "edd_muscle": [
+        ({}, None, ENTROPY),
+        ({}, 4, 4 * ENTROPY),
+        ({"output_weights": [1.0, 0.5]}, 2, 1.5 * ENTROPY),
+    ],
+}
+WHERE = "CASES of tests/test_losses.py"
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_by_hand(name):
+    target = torch.tensor([THREE_QUARTERS])
+    logits = math.log(3) * F.one_hot(target, 2).movedim(-1, 1).double()
+    for arguments, n, expected in sweep.hand_worked(CASES, name, WHERE):
+        outputs = logits if n is None else [logits] * n
+        found = losses.build(name, labels=BINARY, **arguments)(outputs, target).item()
+        assert found == pytest.approx(expected, abs=1e-5), arguments
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(CASES, losses.names(), WHERE)
 
 
 @pytest.mark.parametrize("name", losses.names())

@@ -1,6 +1,9 @@
-"""Schedules at known points, and how they reach the optimiser."""
+"""Schedules and optimisers by value, and how the one reaches the other."""
+
+import math
 
 import pytest
+import sweep
 import torch
 
 from autoseg.training import optimisers, schedules
@@ -43,3 +46,70 @@ def test_every_optimiser_goes_downhill(name):
         (x**2).sum().backward()
         optimiser.step()
     assert abs(x.item()) < 2.5
+
+
+QUARTER = 0.5 + math.sqrt(0.5) / 2  # (1 + cos 45 degrees) / 2
+# For each schedule, for 4 epochs: arguments, and the factor of the learning rate at some points of the training.
+SCHEDULES = {
+    "constant": [({}, {0: 1, 1.7: 1, 4: 1})],
+    "poly": [
+        ({"exponent": 2}, {0: 1, 0.9: 1, 1: 9 / 16, 1.9: 9 / 16, 2: 1 / 4, 3: 1 / 16, 4: 0}),
+        ({"exponent": 1}, {0: 1, 1: 3 / 4, 3: 1 / 4, 4: 0}),
+        ({}, {2: 0.5**0.9}),
+    ],
+    "cosine": [
+        ({}, {0: 1, 1: QUARTER, 2: 0.5, 3: 1 - QUARTER}),
+        ({"cycle_epochs": 2}, {0: 1, 0.5: QUARTER, 1: 0.5, 1.5: 1 - QUARTER, 2: 1, 2.5: QUARTER, 3: 0.5}),
+    ],
+}
+# For each optimiser, with learning rate 0.1 and x = 2 at first: arguments, two gradients, x after each.
+OPTIMISERS = {
+    "sgd": [
+        ({}, (1, 3), (1.9, 1.6)),
+        ({"momentum": 0.5}, (1, 3), (1.9, 1.55)),  # velocity 1, then 0.5 + 3
+        ({"momentum": 0.5, "nesterov": True}, (1, 3), (1.85, 1.375)),  # 1 + 0.5, then 3 + 0.5 * 3.5
+        ({"weight_decay": 0.5}, (1, 3), (1.8, 1.41)),  # 1 + 0.5 * 2, then 3 + 0.5 * 1.8
+    ],
+    "adam": [
+        ({}, (5, 5), (1.9, 1.8)),  # the size of the gradient does not matter
+        # m = 7/4, by 1 - 0.5^2: 7/3; v = 39/16, by 1 - 0.75^2: 39/7
+        ({"betas": [0.5, 0.75]}, (1, 3), (1.9, 1.9 - 0.1 * (7 / 3) / math.sqrt(39 / 7))),
+        ({"eps": 1.0}, (1, 1), (1.95, 1.9)),  # 1 / (1 + eps)
+        ({"weight_decay": 1.0}, (-1,), (1.9,)),  # the gradient becomes -1 + 2
+    ],
+    "adamw": [
+        ({}, (5, 5), (1.898, 1.898 * 0.999 - 0.1)),  # first x shrinks by lr * 0.01
+        (
+            {"betas": [0.5, 0.75], "weight_decay": 0.0},
+            (1, 3),
+            (1.9, 1.9 - 0.1 * (7 / 3) / math.sqrt(39 / 7)),
+        ),
+        ({"eps": 1.0, "weight_decay": 0.0}, (1, 1), (1.95, 1.9)),
+        ({"weight_decay": 0.5}, (-1, -1), (2.0, 2.0)),  # 2 * 0.95 + 0.1: the gradient stays -1
+    ],
+}
+WHERE = "of tests/training/test_schedules.py"
+
+
+@pytest.mark.parametrize("name", schedules.REGISTRY.names())
+def test_every_schedule_by_hand(name):
+    for arguments, factors in sweep.hand_worked(SCHEDULES, name, f"SCHEDULES {WHERE}"):
+        schedule = schedules.build(name, epochs=4, **arguments)
+        found = {progress: schedule(progress)["lr_factor"] for progress in factors}
+        assert found == pytest.approx(factors, abs=1e-12), arguments
+
+
+@pytest.mark.parametrize("name", optimisers.REGISTRY.names())
+def test_every_optimiser_by_hand(name):
+    for arguments, gradients, expected in sweep.hand_worked(OPTIMISERS, name, f"OPTIMISERS {WHERE}"):
+        x = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+        optimiser = optimisers.build(name, [x], lr=0.1, **arguments)
+        for gradient, after in zip(gradients, expected, strict=True):
+            x.grad = torch.full_like(x, gradient)
+            optimiser.step()
+            assert x.item() == pytest.approx(after, abs=1e-7), arguments
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(SCHEDULES, schedules.REGISTRY.names(), "SCHEDULES")
+    sweep.refuse_leftovers(OPTIMISERS, optimisers.REGISTRY.names(), "OPTIMISERS")

@@ -1,0 +1,68 @@
+"""Every registered post-processing step by value, on masks that can be read."""
+
+import numpy as np
+import pytest
+import sweep
+
+from autoseg import postprocessing
+from autoseg.plan import Named
+from autoseg.postprocessing import Segmentation
+
+# For each step: arguments, mask before, mask after. Rows of x are parted by "/", slices by "|".
+CASES = {
+    "remove_small_components": [
+        ({"fewer_than_voxels": 3}, "110111011110", "000111011110"),  # 2 go, exactly 3 stay
+        ({"fewer_than_voxels": 1}, "10", "10"),
+        ({"fewer_than_voxels": 3}, "1220220", "1220000"),  # classes that touch are one component
+        ({"fewer_than_voxels": 2}, "10/00|00/01", "10/00|00/01"),  # 26 neighbours: they touch at a corner
+        ({"fewer_than_voxels": 2, "connectivity": 18}, "10/00|00/01", "00/00|00/00"),
+        ({"fewer_than_voxels": 2, "connectivity": 18}, "10/01", "10/01"),
+        ({"fewer_than_voxels": 2, "connectivity": 6}, "10/01", "00/00"),
+        ({"fewer_than_voxels": 5}, "000", "000"),
+    ],
+    "fill_small_holes": [
+        ({"fewer_than_voxels": 3}, "100100010000", "111100010000"),  # 2 are filled, exactly 3 stay
+        ({"fewer_than_voxels": 2, "value": 3}, "1012001", "1312001"),
+        ({"fewer_than_voxels": 2}, "0110", "1111"),  # the border of the image closes a hole
+        ({"fewer_than_voxels": 2}, "01/10", "01/10"),
+        ({"fewer_than_voxels": 2, "connectivity": 6}, "01/10", "11/11"),
+        ({"fewer_than_voxels": 5}, "111", "111"),
+    ],
+    "keep_largest_component": [
+        ({}, "1101110110", "0001110000"),
+        ({}, "2220110", "2220000"),
+        ({}, "1101220", "0001220"),  # of all classes together
+        ({}, "1000/0100/0011", "1000/0100/0011"),
+        ({"connectivity": 6}, "1000/0100/0011", "0000/0000/0011"),
+        ({}, "000", "000"),
+    ],
+}
+WHERE = "CASES of tests/postprocessing/test_steps.py"
+
+
+def mask_of(text):
+    return np.array([[list(row) for row in plane.split("/")] for plane in text.split("|")]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", postprocessing.names())
+def test_every_step_by_hand(name):
+    for arguments, before, after in sweep.hand_worked(CASES, name, WHERE):
+        case = Segmentation(mask_of(before), (2.0, 1.0, 1.0), probabilities=np.ones(1), image=np.ones(2))
+        found = postprocessing.apply(case, [Named(name=name, arguments=arguments)])
+        np.testing.assert_array_equal(found.mask, mask_of(after), err_msg=f"{arguments} {before}")
+        assert found.mask.dtype == np.uint8
+        np.testing.assert_array_equal(case.mask, mask_of(before))  # the input stays as it was
+        assert found.spacing_mm == case.spacing_mm
+        assert found.probabilities is case.probabilities and found.image is case.image
+
+
+def test_no_case_is_left_over():
+    sweep.refuse_leftovers(CASES, postprocessing.names(), WHERE)
+
+
+def test_steps_follow_the_order_of_the_plan():
+    fill = Named(name="fill_small_holes", arguments={"fewer_than_voxels": 2})
+    remove = Named(name="remove_small_components", arguments={"fewer_than_voxels": 3})
+    case = Segmentation(mask_of("0010100"), (1.0, 1.0, 1.0))
+    assert postprocessing.apply(case, [fill, remove]).mask.tolist() == mask_of("0011100").tolist()
+    assert not postprocessing.apply(case, [remove, fill]).mask.any()
