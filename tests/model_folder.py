@@ -3,9 +3,9 @@
 import torch
 
 from autoseg import networks
+from autoseg.bundle import weights
 from autoseg.bundle.card import write_model_card
 from autoseg.bundle.layout import weight_file_name
-from autoseg.bundle.transfer import weights
 from autoseg.files import hash_json, write_json
 from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage
 

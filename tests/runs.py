@@ -10,7 +10,7 @@ from pathlib import Path
 import small
 import torch
 
-from autoseg.bundle.transfer import weights
+from autoseg.bundle import weights
 from autoseg.cli import plan_and_preprocess
 from autoseg.training import stage as stage_module
 

@@ -11,8 +11,8 @@ import runs
 import SimpleITK as sitk
 import torch
 
+from autoseg.bundle import weights
 from autoseg.bundle.opening import open_model
-from autoseg.bundle.transfer import weights
 from autoseg.cli import (
     evaluate,
     export_bundle,

@@ -75,7 +75,7 @@ def test_the_whole_job_with_a_family_of_somebody_else(environment):
 
 
 def test_frozen_layers_and_starting_weights(environment):
-    from autoseg.bundle.transfer import weights
+    from autoseg.bundle import weights
 
     folder = Path(environment["ROOT"]) / "results" / small.NAME / "tiny__tiny" / "fold_0" / "weights"
     if not folder.exists():

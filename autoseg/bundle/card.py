@@ -15,11 +15,11 @@ from autoseg.bundle.opening import read_plan
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.files import (
     hash_file,
-    hash_json,
     read_json,
     read_model,
     write_json,
 )
+from autoseg.plan import hash_plan
 
 PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 _FOLD = r"fold_(?:\d+|all)"
@@ -156,7 +156,7 @@ def make_card(folder: Path, names: Sequence[str], imported: Imported | None = No
         channel_names=plan.channel_names,
         labels=plan.labels,
         spacing_mm=list(plan.preprocessing.spacing_mm),
-        plan_hash=hash_json(plan),
+        plan_hash=hash_plan(plan),
         data_hash=plan.fingerprint_hash,
         seed=plan.seed,
         licence=imported.licence if imported else _licence(info),

@@ -24,8 +24,8 @@ from autoseg.bundle.card import Imported, ImportedFile, ModelCard, write_model_c
 from autoseg.bundle.layout import CARD, PREDICTING_NETWORK, weight_file_name
 from autoseg.bundle.transfer import export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import hash_file, hash_json, read_json, replace_folder, write_error, write_json
-from autoseg.plan import Plan
+from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
+from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.trainer import ImportedWeights, Trainer
 
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -329,7 +329,7 @@ def _write_model(folder: Path, sources: Sequence[ForeignFile], licence: str) -> 
             stage=stage.name,
             member=member,
             epoch=0,  # not known
-            plan_hash=hash_json(plan),
+            plan_hash=hash_plan(plan),
         )
     files = [
         ImportedFile(member=i, name=s.path.name, sha256=s.sha256, facts=dict(s.weights.facts))

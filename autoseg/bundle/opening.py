@@ -20,7 +20,7 @@ from autoseg.bundle.layout import (
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_file, hash_json, read_json, read_model, validate
-from autoseg.plan import PLAN_VERSION, Plan, apply_overrides
+from autoseg.plan import PLAN_VERSION, Plan, apply_overrides, hash_plan
 
 PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
 """Fields of the recipe that only change how a model predicts; fewer members are the first ones."""
@@ -69,18 +69,20 @@ def read_plan(folder: Path) -> Plan:
     if not folder.is_dir():
         raise AutosegError("there is no such model folder", where=str(folder), fix="check the path")
     content = read_json(path, made_by="autoseg_train")
-    refuse_other_version(content, "version", PLAN_VERSION, where=str(path), what="plan")
+    refuse_other_version(content, "version", PLAN_VERSION, where=str(path), what="plan", earlier=(1,))
     return validate(content, Plan, where=str(path))
 
 
-def refuse_other_version(content: object, key: str, known: int, *, where: str, what: str) -> None:
+def refuse_other_version(
+    content: object, key: str, known: int, *, where: str, what: str, earlier: tuple[int, ...] = ()
+) -> None:
     """Explain a file that another autoseg wrote, before its schema complains about every entry.
 
     Raises:
         AutosegError: the version is not the known one.
     """
     found = content.get(key) if isinstance(content, dict) else None
-    if found == known:
+    if found == known or found in earlier:
         return
     newer = isinstance(found, int) and found > known
     raise AutosegError(
@@ -107,7 +109,7 @@ class Model:
     Attributes:
         folder: of the model.
         plan, info: plan.json and dataset.json.
-        plan_hash: of plan.json as it was written, without the fields that a later autoseg has added.
+        plan_hash: of what plan.json decides; of the whole file where version 1 wrote it.
         overrides: changes to how the plan predicts, see :func:`overridden`; ``plan`` is without them.
         checkpoint: which weights of each stage.
         folds: by name, ``0`` and up, or ``all``.
@@ -156,7 +158,8 @@ def open_model(
     """
     folder, overrides = Path(folder), dict(overrides or {})
     plan = read_plan(folder)
-    plan_hash = hash_json(read_json(folder / "plan.json"))
+    content = read_json(folder / "plan.json")
+    plan_hash = hash_json(content) if content["version"] == 1 else hash_plan(plan)
     info = read_model(folder / "dataset.json", DatasetJson)
     if (folder / CARD).exists():
         card = read_json(folder / CARD)

@@ -27,14 +27,13 @@ from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
     atomic_path,
     hash_file,
-    hash_json,
     read_json,
     read_model,
     replace_folder,
     validate,
     write_error,
 )
-from autoseg.plan import Plan
+from autoseg.plan import Plan, hash_plan, is_hash_of
 
 LARGEST_JSON_BYTES = 64 << 20
 LARGEST_BUNDLE_BYTES = 32 << 30
@@ -283,9 +282,10 @@ def _refuse_contradictions(card: ModelCard, plan: Plan, where: str) -> None:
                 expected="letters, digits, . _ + -",
                 fix="do not use this file; ask its sender for one made by autoseg_export",
             )
-    found = {"dataset": plan.dataset, "trainer": plan.trainer, "plan_hash": hash_json(plan)}
+    found = {"dataset": plan.dataset, "trainer": plan.trainer, "plan_hash": hash_plan(plan)}
     for key, value in found.items():
-        if getattr(card, key) != value:
+        same = is_hash_of(card.plan_hash, plan) if key == "plan_hash" else getattr(card, key) == value
+        if not same:
             raise AutosegError(
                 "the card and the plan do not belong together",
                 where=where,

@@ -23,6 +23,7 @@ from autoseg.device import choose_device, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
+from autoseg.plan import is_hash_of
 from autoseg.plugins.trainer import Companion, Trainer
 from autoseg.postprocessing import Segmentation
 from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
@@ -248,10 +249,11 @@ class Predictor:
 
     def _read(self, path: Path) -> weights.WeightFile:
         """A weight file; one that another plan trained is said."""
-        file, plan_hash = weights.read(path), self.model.plan_hash
-        if file.info.plan_hash != plan_hash:
+        file = weights.read(path)
+        if not is_hash_of(file.info.plan_hash, self.model.plan):
             messages.warn(
-                f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is {plan_hash[:12]}: "
+                f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is "
+                f"{self.model.plan_hash[:12]}: "
                 "it was changed after the training"
             )
         return file

@@ -1,13 +1,18 @@
 """plan.json: every decision that a run follows, each with its reason; changes by the user; the plan as a table."""
 
+from autoseg.plan.identity import hash_plan, is_hash_of, without_defaults
 from autoseg.plan.overrides import OFF, apply_overrides
 from autoseg.plan.schema import (
     PLAN_VERSION,
     Augmentation,
     Inference,
+    MaskRole,
+    ModelStart,
     Named,
     Normalisation,
+    PatchSize,
     Plan,
+    PostStep,
     Preprocessing,
     Reason,
     Recipe,
@@ -20,6 +25,10 @@ from autoseg.plan.schema import (
 __all__ = [
     "Augmentation",
     "Inference",
+    "MaskRole",
+    "ModelStart",
+    "PostStep",
+    "PatchSize",
     "Named",
     "Normalisation",
     "OFF",
@@ -33,4 +42,7 @@ __all__ = [
     "Strict",
     "Validation",
     "apply_overrides",
+    "hash_plan",
+    "is_hash_of",
+    "without_defaults",
 ]

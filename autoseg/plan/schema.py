@@ -12,12 +12,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from autoseg.device import Precision
 from autoseg.labels import LabelSet
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+"""2 added words for valid convolutions, masks, subsets of channels, weights of other models, and steps that learn. Each
+is optional and its default is what version 1 did, so a plan of version 1 is read as it is."""
+
+PatchSize = list[PositiveInt | Literal["whole"]]
+"""Voxels of each axis; ``whole`` takes what the image has there, padded to a multiple that the network takes."""
 
 
 class Strict(BaseModel):
@@ -37,16 +50,57 @@ class Normalisation(Strict):
     """How one channel is normalised.
 
     Attributes:
-        scheme: zscore, zscore_object, ct, rescale_0_1, rgb_0_1 or none.
+        scheme: zscore, zscore_object, ct, rescale_0_1, rgb_0_1, fixed or none. ``fixed`` takes the same two numbers for
+            all cases, measured in the training cases of each fold: ``(x - mean) / spread``.
         inside_nonzero: statistics from, and effect on, the non-zero mask only; outside becomes 0.
+        inside_mask: the same for the mask of :class:`MaskRole`.
         statistics: ct only: mean, std, percentile_00_5, percentile_99_5 of the dataset's foreground.
+        spread: fixed only: the mean absolute deviation or the (population) standard deviation; of the voxels inside
+            where ``inside_nonzero`` or ``inside_mask`` says so, else of all.
+        divide_by_mode: before the scheme each case is divided by its most frequent intensity: the lower edge of the
+            fullest of the bins of this width, bin 0 left out; None for no division.
+        factor: after the scheme values are multiplied by this number: 1 / 255, say, for scans of 0 to 255.
         bias_correction: n4 first takes out slow changes of brightness, as a surface coil makes them.
     """
 
-    scheme: Literal["zscore", "zscore_object", "ct", "rescale_0_1", "rgb_0_1", "none"] = "zscore"
+    scheme: Literal["zscore", "zscore_object", "ct", "rescale_0_1", "rgb_0_1", "fixed", "none"] = "zscore"
     inside_nonzero: bool = False
+    inside_mask: bool = False
     statistics: dict[str, float] = Field(default_factory=dict)
+    spread: Literal["mean_absolute_deviation", "standard_deviation"] = "standard_deviation"
+    divide_by_mode: float | None = Field(None, gt=0)
+    factor: float = Field(1.0, gt=0)
     bias_correction: Literal["none", "n4"] = "none"
+
+    @model_validator(mode="after")
+    def _inside_one_mask(self) -> Normalisation:
+        if self.inside_nonzero and self.inside_mask:
+            raise ValueError("inside_nonzero and inside_mask exclude each other")
+        return self
+
+
+class MaskRole(Strict):
+    """Which part of a case counts, such as the brain: for sampling, for normalisation and for what is predicted.
+
+    Outside the mask the label of the working grid is -1, and no lesion is predicted.
+
+    Attributes:
+        channel: name of the channel whose voxels above 0 are the mask; it may be an input as well.
+        folder: or a folder of the raw dataset, and of the images to predict, with a mask ``CASE`` + file ending each.
+        dilation: steps by which the mask grows to its 6 neighbours, on the grid of the file.
+        fill_holes: holes in each plane of the first working axis belong to it.
+    """
+
+    channel: str | None = None
+    folder: str | None = None
+    dilation: NonNegativeInt = 0
+    fill_holes: bool = True
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> MaskRole:
+        if (self.channel is None) == (self.folder is None):
+            raise ValueError("a mask comes from a channel or from a folder, one of them")
+        return self
 
 
 class Preprocessing(Strict):
@@ -64,6 +118,7 @@ class Preprocessing(Strict):
         separate_axis_ratio: a grid whose largest spacing is more than this times its smallest is resampled
             in its planes by the order above and across them by ``separate_axis_order``.
         separate_axis_order: see above.
+        mask: which part of a case counts; None for all of it.
     """
 
     transpose: tuple[int, int, int] = (0, 1, 2)
@@ -76,6 +131,13 @@ class Preprocessing(Strict):
     logits_order: int = Field(1, ge=0, le=3)
     separate_axis_ratio: float = Field(3.0, gt=1)
     separate_axis_order: int = Field(0, ge=0, le=1)
+    mask: MaskRole | None = None
+
+    @model_validator(mode="after")
+    def _mask_is_there(self) -> Preprocessing:
+        if self.mask is None and any(entry.inside_mask for entry in self.normalisation):
+            raise ValueError("inside_mask needs preprocessing.mask")
+        return self
 
 
 class Sampling(Strict):
@@ -105,12 +167,35 @@ class Augmentation(Strict):
             ``auto`` takes torch on a GPU and batchgenerators on a CPU with workers.
         mirror_axes: working axes that may be mirrored; take one out where left and right differ.
         arguments: changes to the transforms' probabilities and ranges.
+        share: of the samples that are augmented at all, 0 to 1.
+        transforms: further ones, which follow those of ``name``, in this order; a trainer may bring its own.
     """
 
     name: str = "nnunet"
     backend: Literal["auto", "torch", "batchgenerators"] = "auto"
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     arguments: dict[str, Any] = Field(default_factory=dict)
+    share: float = Field(1.0, ge=0, le=1)
+    transforms: list[Named] = Field(default_factory=list)
+
+
+class ModelStart(Strict):
+    """Weights of another model, to start from.
+
+    Attributes:
+        model: name of a model of the same dataset (``TRAINER__PLAN``), or path of a model folder or an exported zip.
+        stage: of that model; None for its last one of the same network.
+        fold: ``same`` for the fold that is trained (its test and validation cases have then never been seen), or a
+            number or ``all``.
+        weights: the last ones of that stage, or those of its best validation.
+        partial: tensors whose names or shapes differ stay as they are, and are said; else they are refused.
+    """
+
+    model: str
+    stage: str | None = None
+    fold: int | Literal["same", "all"] = "same"
+    weights: Literal["final", "best"] = "final"
+    partial: bool = False
 
 
 class Stage(Strict):
@@ -119,10 +204,16 @@ class Stage(Strict):
     Attributes:
         name: unique within the recipe.
         network: key of ``Plan.networks``.
-        start: ``scratch``; ``previous`` (the last weights of the stage before with the same network); or the name of
-            an earlier stage.
-        patch_size: in voxels of the working grid; two numbers for a 2D network, which sees planes of the first axis. An
-            empty list trains on whole images, whatever their sizes, one in a batch.
+        start: ``scratch``; ``previous`` (the last weights of the stage before with the same network); the name of an
+            earlier stage; or another model.
+        optimiser_state: ``fresh``, or ``previous``: it goes on with that of the stage that it starts from, which
+            trained the same parameters with the same optimiser.
+        channels: names of the image channels that the network sees, in this order; empty for all of them. The stages of
+            a network share them.
+        patch_size: what is predicted, in voxels of the working grid; two numbers for a 2D network, which sees planes of
+            the first axis. An empty list trains on whole images, whatever their sizes, one in a batch.
+        context: voxels that the network sees around the patch, on each side of each axis, and does not predict; empty
+            for none.
         batch_size: in all, over all devices.
         iterations_per_epoch: None means one pass over what is sampled: the training cases, or every lesion pixel.
         gradient_clip: largest norm of the gradient; None for no clipping.
@@ -139,8 +230,11 @@ class Stage(Strict):
 
     name: str
     network: str = "main"
-    start: str = "scratch"
-    patch_size: list[PositiveInt] = Field(max_length=3)
+    start: str | ModelStart = "scratch"
+    optimiser_state: Literal["fresh", "previous"] = "fresh"
+    channels: list[str] = Field(default_factory=list)
+    patch_size: PatchSize = Field(max_length=3)
+    context: list[NonNegativeInt] = Field(default_factory=list, max_length=3)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     iterations_per_epoch: int | None = Field(None, ge=1)
@@ -168,8 +262,24 @@ class Stage(Strict):
             raise ValueError(
                 f"patch_size has two numbers, three, or none for whole images, found {self.patch_size}"
             )
-        if not self.patch_size and self.batch_size != 1:
+        whole = not self.patch_size or "whole" in self.patch_size
+        if whole and self.batch_size != 1:
             raise ValueError(f"whole images come one in a batch, found batch_size {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _context_has_the_axes_of_the_patch(self) -> Stage:
+        refuse_other_axes(self.context, self.patch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _optimiser_has_a_state(self) -> Stage:
+        if self.optimiser_state == "previous" and (
+            self.start == "scratch" or isinstance(self.start, ModelStart)
+        ):
+            raise ValueError(
+                "optimiser_state 'previous' needs a start from an earlier stage of the same plan"
+            )
         return self
 
     @model_validator(mode="after")
@@ -179,12 +289,27 @@ class Stage(Strict):
         return self
 
 
+def refuse_other_axes(context: list[int], patch_size: PatchSize) -> None:
+    """A context has as many axes as its patch, three for whole images.
+
+    Raises:
+        ValueError: it has others.
+    """
+    if context and len(context) != (len(patch_size) or 3):
+        raise ValueError(
+            f"context has one number for each axis of the patch, found {context} for {patch_size}"
+        )
+
+
 class Inference(Strict):
     """How a whole case is predicted.
 
     Attributes:
         patch_size: as of a stage; an empty list predicts the whole image at once, or whole planes of the first axis
             with a 2D network.
+        context: as of a stage.
+        tiles: ``cover`` lays tiles over the whole image; ``centre`` predicts one patch in its middle, and what lies
+            outside is background.
         step: distance of neighbouring tiles as a share of the patch.
         gaussian: weigh the middle of a tile more than its border.
         mirror_axes: working axes (0, 1, 2 for z, y, x, also for a 2D network) for test-time mirroring, in all
@@ -192,11 +317,24 @@ class Inference(Strict):
         batch_size: tiles at once.
     """
 
-    patch_size: list[PositiveInt] = Field(max_length=3)
+    patch_size: PatchSize = Field(max_length=3)
+    context: list[NonNegativeInt] = Field(default_factory=list, max_length=3)
+    tiles: Literal["cover", "centre"] = "cover"
     step: float = Field(0.5, gt=0, le=1)
     gaussian: bool = True
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     batch_size: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _context_has_the_axes_of_the_patch(self) -> Inference:
+        refuse_other_axes(self.context, self.patch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _centre_has_a_patch(self) -> Inference:
+        if self.tiles == "centre" and not self.patch_size:
+            raise ValueError("tiles 'centre' needs a patch_size")
+        return self
 
 
 class Validation(Strict):
@@ -209,6 +347,18 @@ class Validation(Strict):
 
     cases: int = Field(4, ge=0)
     every: int = Field(1, ge=1)
+
+
+class PostStep(Named):
+    """A step of the post-processing.
+
+    Attributes:
+        fit: on which cases it learns numbers after the last stage, for a step that can: the fold's ``validation``
+            cases, or those that were ``held_back`` by the stages' ``leave_out``. ``none``: its arguments stand in the
+            plan.
+    """
+
+    fit: Literal["none", "validation", "held_back"] = "none"
 
 
 class Recipe(Strict):
@@ -228,11 +378,18 @@ class Recipe(Strict):
     stages: list[Stage] = Field(min_length=1)
     members: int = Field(1, ge=1)
     fusion: Named = Field(default_factory=lambda: Named(name="mean_logits"))
-    postprocessing: list[Named] = Field(default_factory=list)
+    postprocessing: list[PostStep] = Field(default_factory=list)
     inference: Inference
     validation: Validation = Field(default_factory=Validation)
     precision: Precision = "auto"
     compile: bool = False
+
+    @field_validator("postprocessing", mode="before")
+    @classmethod
+    def _plain_names_are_steps(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return [PostStep(**dict(step)) if type(step) is Named else step for step in value]
 
     @model_validator(mode="after")
     def _stages_are_linked(self) -> Recipe:
@@ -242,6 +399,9 @@ class Recipe(Strict):
                 raise ValueError(
                     f"stage names must be unique and not 'scratch' or 'previous': {stage.name!r}"
                 )
+            if isinstance(stage.start, ModelStart):
+                seen[stage.name] = stage.network
+                continue
             if stage.start not in ("scratch", "previous", *seen):
                 raise ValueError(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier stage"
@@ -258,6 +418,17 @@ class Recipe(Strict):
             seen[stage.name] = stage.network
         if not any(stage.keep for stage in self.stages):
             raise ValueError("at least one stage must be kept for the prediction")
+        return self
+
+    @model_validator(mode="after")
+    def _networks_have_one_input(self) -> Recipe:
+        seen: dict[str, Stage] = {}
+        for stage in self.stages:
+            first = seen.setdefault(stage.network, stage)
+            if (first.channels, first.context) != (stage.channels, stage.context):
+                raise ValueError(
+                    f"stages {first.name!r} and {stage.name!r} train one network with other channels or context"
+                )
         return self
 
 
@@ -291,7 +462,7 @@ class Plan(Strict):
         alternatives: other configurations that the planner worked out, for reading.
     """
 
-    version: Literal[1] = PLAN_VERSION
+    version: Literal[2] = PLAN_VERSION
     planner: str
     planner_options: dict[str, Any] = Field(default_factory=dict)
     trainer: str
@@ -308,6 +479,23 @@ class Plan(Strict):
     overrides: dict[str, Any] = Field(default_factory=dict)
     alternatives: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _version_1_is_read(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("version") == 1:
+            return {**content, "version": PLAN_VERSION}
+        return content
+
+    @model_validator(mode="after")
+    def _channels_are_known(self) -> Plan:
+        mask = self.preprocessing.mask
+        asked = [] if mask is None or mask.channel is None else [("preprocessing.mask", mask.channel)]
+        asked += [(f"stage {stage.name!r}", name) for stage in self.recipe.stages for name in stage.channels]
+        for where, name in asked:
+            if name not in self.channel_names:
+                raise ValueError(f"{where} names channel {name!r}, known: {', '.join(self.channel_names)}")
+        return self
+
     @model_validator(mode="after")
     def _networks_are_known(self) -> Plan:
         for stage in self.recipe.stages:
@@ -319,8 +507,13 @@ class Plan(Strict):
 
     @property
     def in_channels(self) -> int:
-        """Image channels."""
+        """Image channels of a case."""
         return len(self.channel_names)
+
+    def channels_of(self, network: str) -> tuple[int, ...]:
+        """Indices of the image channels that a network sees, by its key."""
+        names = next((s.channels for s in self.recipe.stages if s.network == network), [])
+        return tuple(self.channel_names.index(name) for name in names or self.channel_names)
 
     @property
     def label_set(self) -> LabelSet:

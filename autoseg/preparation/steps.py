@@ -10,9 +10,9 @@ from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.folds import take_given_folds
 from autoseg.dataset.layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
-from autoseg.files import exclusive, hash_json, read_json, read_model, write_json
+from autoseg.files import exclusive, read_model, write_json
 from autoseg.fingerprint import Fingerprint
-from autoseg.plan import Plan, apply_overrides
+from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.preparation.prepared import Prepared, open_prepared
@@ -91,10 +91,18 @@ def decide(
         plan = make_plan(fingerprint, planner, budget, overrides)
         name = plan_name or plan.planner
     prepared = Prepared(folder, name)
-    if prepared.plan_path.exists() and hash_json(read_json(prepared.plan_path)) != hash_json(plan):
+    if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
         messages.info(f"the plan '{name}' is replaced")
     write_json(prepared.plan_path, plan)
     return prepared
+
+
+def _is_same(path: Path, plan: Plan) -> bool:
+    """Whether a plan.json decides the same; one that cannot be read does not."""
+    try:
+        return hash_plan(read_model(path, Plan)) == hash_plan(plan)
+    except AutosegError:
+        return False
 
 
 def _kept(path: Path, fingerprint: Fingerprint) -> Plan:

@@ -157,8 +157,8 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
 
 def case_keys(fingerprint: Fingerprint, plan: Plan) -> dict[str, CaseKey]:
     """What each stored case depends on."""
-    # the order for logits only matters on the way back
-    preprocessing = plan.preprocessing.model_dump(mode="json", exclude={"logits_order"})
+    # the order for logits, which only matters on the way back, is left out by the key
+    preprocessing = plan.preprocessing.model_dump(mode="json")
     ignore = plan.label_set.ignore
     return {
         case.name: CaseKey(content_hash=case.content_hash, preprocessing=preprocessing, ignore=ignore)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_bytes, write_error, write_json
+from autoseg.plan import Preprocessing, without_defaults
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.lesion_changes import ClassComponents
 
@@ -41,7 +42,8 @@ class CaseKey(BaseModel):
 
     Attributes:
         content_hash: of the case's raw files.
-        preprocessing: the plan's part, without what only matters on the way back.
+        preprocessing: the plan's part, without what only matters on the way back and without fields at their
+            defaults; of a record that holds these, as version 1 of plans had them, they are taken out.
         ignore: the label value that is not foreground.
     """
 
@@ -51,6 +53,15 @@ class CaseKey(BaseModel):
     preprocessing: dict[str, Any]
     ignore: int | None = None
     store_version: int = STORE_VERSION
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _defaults_do_not_count(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            plan = Preprocessing.model_validate(value)
+        except ValidationError:
+            return value  # of another autoseg: it differs, and the case is made again
+        return {key: part for key, part in without_defaults(plan).items() if key != "logits_order"}
 
 
 class ArrayRecord(BaseModel):

@@ -12,8 +12,8 @@ from autoseg.comparison import comparison_table as compare_tables
 from autoseg.comparison.comparison_schema import Comparison, Difference, StratumComparison
 from autoseg.evaluation.score_table import interval_text, table_metrics
 from autoseg.evaluation.summary import ClassSummary, Summary
-from autoseg.files import hash_json
 from autoseg.fingerprint import Quantiles
+from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
 from autoseg.report import charts, score_tables
 from autoseg.report.blocks import (
@@ -459,8 +459,11 @@ def _unfinished(material: Material) -> list[str]:
         if any(t.fold == "all" for t in material.trainings):
             items.append("The fold 'all' was trained on every case and has no validation of its own.")
     if material.plan is not None:
-        expected = hash_json(material.plan)
-        other = [t.name for t in material.trainings if t.record.get("plan_hash", expected) != expected]
+        other = [
+            t.name
+            for t in material.trainings
+            if "plan_hash" in t.record and not is_hash_of(t.record["plan_hash"], material.plan)
+        ]
         if other:
             items.append(f"Trained with another plan than plan.json: {', '.join(other)}.")
     return items
@@ -528,7 +531,7 @@ def _hashes(material: Material) -> list[tuple[str, str]]:
     facts = []
     if material.plan is not None:
         facts += [
-            ("plan", hash_json(material.plan)),
+            ("plan", hash_plan(material.plan)),
             ("fingerprint of the data", material.plan.fingerprint_hash),
         ]
         facts.append(("seed", str(material.plan.seed)))

@@ -10,7 +10,7 @@ from autoseg.bundle.opening import read_plan
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
-from autoseg.plan import Plan, Stage
+from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint
 from autoseg.training.job import FoldJob
@@ -72,13 +72,12 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
         AutosegError: it is missing, damaged, or of another plan or other cases.
     """
     found = checkpoint.load(_checkpoint_path(job))
-    plan_hash = hash_json(job.plan)
-    if found.plan_hash != plan_hash:
+    if not is_hash_of(found.plan_hash, job.plan):
         raise AutosegError(
             "the checkpoint was trained by another plan",
             where=str(job.folder),
             found=f"plan {found.plan_hash[:12]}",
-            expected=f"plan {plan_hash[:12]}",
+            expected=f"plan {hash_plan(job.plan)[:12]}",
             fix="repeat the --set options that the training was started with, or start again with --overwrite",
         )
     if found.cases_hash != cases_hash(fold):

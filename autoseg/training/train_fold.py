@@ -19,8 +19,8 @@ from autoseg.bundle.layout import weight_file_name
 from autoseg.dataset.folds import Fold, left_out, load_or_make_folds
 from autoseg.device import lower_precision, place
 from autoseg.errors import AutosegError
-from autoseg.files import exclusive, hash_json, write_json
-from autoseg.plan import Stage
+from autoseg.files import exclusive, write_json
+from autoseg.plan import Stage, hash_plan
 from autoseg.plugins.trainer import Source, SourceContext, Trainer
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.check_fold_folder import (
@@ -117,7 +117,7 @@ def _remove_from_stage(job: FoldJob) -> None:
 
     fold.json goes first, see :func:`_remove_result`.
     """
-    earlier, plan_hash = {stage.name for stage in earlier_stages(job)}, hash_json(job.plan)
+    earlier, plan_hash = {stage.name for stage in earlier_stages(job)}, hash_plan(job.plan)
     infos = {path: weights.read_info(path) for path in (job.folder / "weights").glob("*.safetensors")}
     (job.folder / "fold.json").unlink(missing_ok=True)
     for path, info in infos.items():
@@ -149,7 +149,7 @@ def _train_members(
                 here = first is not None and (member, index) == (first.member, first.stage)
                 context = StageContext(
                     plan=job.plan,
-                    plan_hash=hash_json(job.plan),
+                    plan_hash=hash_plan(job.plan),
                     cases_hash=cases_hash(fold),
                     trainer=trainer,
                     member=member,
@@ -268,7 +268,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "torch_version": torch.__version__,
         "device": _device_name(job.device),
         "seed": job.plan.seed,
-        "plan_hash": hash_json(job.plan),
+        "plan_hash": hash_plan(job.plan),
         "fingerprint_hash": job.prepared.fingerprint.content_hash,
         "train_cases": list(fold.train),
         "validation_cases": list(fold.validation),

@@ -15,9 +15,9 @@ import small
 import torch
 
 from autoseg import messages, networks, plugins
+from autoseg.bundle import transfer
 from autoseg.bundle.foreign import import_weights, read_state, recognise
 from autoseg.bundle.opening import read_plan
-from autoseg.bundle.transfer import transfer
 from autoseg.cli import import_weights as command
 from autoseg.cli import predict
 from autoseg.errors import AutosegError, FaultsError
@@ -79,7 +79,7 @@ def test_a_model_is_made_and_predicts(tmp_path, legacy):
 
 
 def test_the_weights_are_unchanged(three, tmp_path):
-    from autoseg.bundle.transfer import weights
+    from autoseg.bundle import weights
 
     import_weights(three, tmp_path / "model")
     for member, path in enumerate(three):

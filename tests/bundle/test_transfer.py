@@ -186,7 +186,7 @@ def test_a_zip_bomb_is_refused(exported, tmp_path):
 
 
 def test_too_large_as_a_whole_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("autoseg.bundle.transfer.transfer.LARGEST_BUNDLE_BYTES", 1000)
+    monkeypatch.setattr("autoseg.bundle.transfer.LARGEST_BUNDLE_BYTES", 1000)
     assert "is too large" in is_refused(exported[1], tmp_path / "in", "nothing was unpacked")
 
 

@@ -9,7 +9,7 @@ import small
 import torch
 from runs import fold
 
-from autoseg.bundle.transfer import weights
+from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.plan import Augmentation, Named, Sampling, Stage

@@ -9,8 +9,8 @@ import pytest
 import runs
 from runs import fold, log, same, stop_after
 
+from autoseg.bundle import weights
 from autoseg.bundle.opening import read_plan
-from autoseg.bundle.transfer import weights
 from autoseg.cli import train
 from autoseg.files import hash_json
 from autoseg.training import stage, train_fold

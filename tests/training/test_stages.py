@@ -8,7 +8,7 @@ import runs
 import torch
 from runs import final, fold, log
 
-from autoseg.bundle.transfer import weights
+from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.training import distributed, stage, train_fold, validation

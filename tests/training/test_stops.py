@@ -9,7 +9,7 @@ import pytest
 import runs
 from runs import final, fold, log, same, stop_after
 
-from autoseg.bundle.transfer import weights
+from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.inference import folder

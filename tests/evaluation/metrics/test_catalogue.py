@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from masks import box, random_pair
 
-from autoseg.evaluation.metrics.catalogue import METRICS, Pair, catalogue, score, union_box
+from autoseg.evaluation.metrics import catalogue
+from autoseg.evaluation.metrics.catalogue import METRICS, Pair, score, union_box
 from autoseg.evaluation.metrics.metric import DEFINED, GROUPS, Empties, Metric
 
 NAN = math.nan

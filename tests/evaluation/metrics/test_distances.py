@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from masks import box, random_case, random_pair
 
-from autoseg.evaluation.metrics.catalogue import (
-    METRICS,
-    Pair,
-    border,
-    distances,
-    hausdorff_mm,
-    hd95_mm,
-    score,
-)
+from autoseg.evaluation.metrics import distances
+from autoseg.evaluation.metrics.catalogue import METRICS, Pair, border, hausdorff_mm, hd95_mm, score
 from autoseg.evaluation.metrics.distances import COPIES, border_distances_mm, copied_border, directed_mm
 
 

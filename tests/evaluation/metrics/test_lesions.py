@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.metrics.catalogue import lesions
+from autoseg.evaluation.metrics import lesions
 from autoseg.evaluation.metrics.lesions import (
     CONNECTIVITIES,
     LesionRule,

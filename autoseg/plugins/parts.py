@@ -1,0 +1,420 @@
+"""What a family can bring: one frozen row for each part of a recipe, and what the parts are given and give back.
+
+A row says everything about its part: its name in the plan, how it is built from the plan's plain arguments, and what
+others must know of it before it is built. A trainer (:class:`autoseg.plugins.trainer.Trainer`) lists the rows that its
+family brings; autoseg's own rows lie beside the code that uses them. :mod:`autoseg.plugins.registry` finds both.
+
+Notation: ``b`` batch, ``c`` image channels, ``k`` outputs of a network, ``z, y, x`` space; ``[*patch]`` is the space of
+a patch, with three axes or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoseg.plan import Named, Plan, Stage
+
+Divisor = tuple[int, ...]
+"""For each axis of a patch what its size must be a multiple of; two numbers mark a 2D network."""
+
+
+# ------------------------------------------------------------------------------------------------------ networks
+
+
+def same_channels(image_channels: int, **arguments: Any) -> int:
+    """A network that takes the image as it is."""
+    return image_channels
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """A network, ``[b, c, *patch]`` to logits ``[b, k, *patch]``.
+
+    In training mode it may return a list of such outputs, the first of which counts: coarser ones follow (deep
+    supervision), or auxiliary ones for a loss of its own::
+
+        NetworkPart("tiny_net", TinyNet, divisor=(1, 2, 2), summary="two convolutions")
+
+    Attributes:
+        name: in ``Plan.networks``.
+        build: ``(in_channels, out_channels, **arguments)`` to the module, freshly initialised.
+        summary: one line: what it is and where it was published.
+        divisor: see :data:`Divisor`; or a function of the arguments that gives it.
+        context: voxels that it sees, and does not predict, on each side of each axis (valid convolutions): from
+            ``[b, c, *(patch + 2 context)]`` it makes ``[b, k, *patch]``; or a function of the arguments.
+        classifies: it takes patches of exactly ``divisor`` and says one thing of each, ``[b, k]``. Such a network
+            cannot be the one that predicts a mask.
+        channels: ``(image channels, **arguments)`` to ``in_channels``, for a network that does not see the image alone.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    summary: str = ""
+    divisor: Divisor | Callable[..., Divisor] = (1, 1, 1)
+    context: Divisor | Callable[..., Divisor] = (0, 0, 0)
+    classifies: bool = False
+    channels: Callable[..., int] = same_channels
+
+    def divisor_of(self, arguments: Mapping[str, Any]) -> Divisor:
+        """The divisor of the network with these arguments."""
+        return self.divisor(**arguments) if callable(self.divisor) else self.divisor
+
+    def context_of(self, arguments: Mapping[str, Any]) -> Divisor:
+        """The context of the network with these arguments, as many numbers as the divisor has."""
+        context = self.context(**arguments) if callable(self.context) else self.context
+        return context[-len(self.divisor_of(arguments)) :]
+
+
+# ------------------------------------------------------------------------------- losses, optimisers, schedules
+
+Loss = Callable[[Any, torch.Tensor], torch.Tensor]
+"""``loss(outputs, target)`` to a scalar: what the network returned, and label values ``[b, *patch]`` (int16)."""
+
+Schedule = Callable[[float], dict[str, float]]
+"""Progress in epochs (0 to epochs, fractional within an epoch) to settings of the optimiser: ``lr_factor`` multiplies
+the initial learning rate, every other key (such as ``momentum``) replaces the setting of that name."""
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """A loss::
+
+        LossPart("weighted_ce", lambda labels, lesion_weight=3.0: WeightedCrossEntropy(labels, lesion_weight))
+
+    Attributes:
+        name: in ``Stage.loss``.
+        build: ``(labels, **arguments)``, with the dataset's :class:`autoseg.labels.LabelSet`, to a :data:`Loss`.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., Loss]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class OptimiserPart:
+    """An optimiser::
+
+        OptimiserPart("rmsprop", lambda parameters, lr: torch.optim.RMSprop(parameters, lr))
+
+    Attributes:
+        name: in ``Stage.optimiser``.
+        build: ``(parameters, **arguments)`` to the optimiser.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., torch.optim.Optimizer]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class SchedulePart:
+    """A schedule::
+
+        SchedulePart("halving", lambda epochs, every=10: lambda progress: {"lr_factor": 0.5 ** (progress // every)})
+
+    Attributes:
+        name: in ``Stage.schedule``.
+        build: ``(epochs, **arguments)`` to a :data:`Schedule`.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., Schedule]
+    summary: str = ""
+
+
+# ------------------------------------------------------------------------------------------- where batches come from
+
+
+class StoredImage(Protocol):
+    """One preprocessed case, on disk or in memory: arrays that can be sliced.
+
+    Attributes:
+        image: float32 ``[c, z, y, x]``.
+        label: integers ``[z, y, x]``.
+        foreground: int32 ``[n, 5]``: z, y, x, label value, component.
+    """
+
+    @property
+    def image(self) -> Any:
+        """See the class."""
+
+    @property
+    def label(self) -> Any:
+        """See the class."""
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """See the class."""
+
+
+class CaseStore(Protocol):
+    """What is asked of the preprocessed store."""
+
+    def read(self, name: str) -> StoredImage:
+        """One case."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one iteration trains on.
+
+    Attributes:
+        images: float32 ``[b, c, *patch]`` on the device.
+        target: int16 ``[b, *patch]`` on the device: label values, never negative; the ignore label is kept. Of a
+            network that classifies one value for each entry, ``[b]``.
+        cases: the case of each entry.
+        wait_seconds: from asking for the batch to having it.
+        samples: how each entry was made, from a source that keeps such a record.
+    """
+
+    images: torch.Tensor
+    target: torch.Tensor
+    cases: tuple[str, ...]
+    wait_seconds: float
+    samples: tuple[Any, ...] = ()
+
+
+class Source(Protocol):
+    """Where the batches of a stage come from; :class:`autoseg.sampling.loader.BatchSource` unless a trainer brings
+    one."""
+
+    @property
+    def iterations(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def facts(self) -> Mapping[str, int]:
+        """Kept with the weights of the stage and given back when these are used."""
+
+    @property
+    def nothing_to_learn(self) -> str:
+        """Why there is nothing to train on, in words; the stage then keeps the weights it starts from, and the training
+        goes on. Empty otherwise."""
+
+    def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None] | Iterator[Batch]:
+        """The batches of an epoch from ``start_iteration`` on: the same ones whenever they are asked for."""
+
+    def close(self) -> None:
+        """End threads and processes."""
+
+
+class RunContext(Protocol):
+    """One stage of one member of one fold: what a part may know of the run that it serves."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the run follows."""
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is trained."""
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the stage's training cases."""
+
+    @property
+    def store(self) -> CaseStore:
+        """The preprocessed cases."""
+
+    @property
+    def seed_key(self) -> tuple[int, ...]:
+        """The root of the stage's random numbers."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is trained."""
+
+    @property
+    def workers(self) -> int:
+        """Processes or threads that may prepare batches."""
+
+    @property
+    def rank(self) -> int:
+        """Of this process among those that share a batch."""
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share a batch."""
+
+    def network_of(self, stage: str) -> Any:
+        """The network that an earlier stage of the same member has trained, ready to predict on the device
+        (:class:`autoseg.bundle.networks.ReadyNetwork`)."""
+
+    def check_stop(self) -> None:
+        """Raises Interrupted when the user wants to stop; to be called now and then in work that takes long."""
+
+
+def accept(plan: Plan, stage: Stage) -> None:
+    """Nothing to refuse."""
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """Batches that are not patches of the cases::
+
+        SourcePart("candidates", CandidateSource, check=CandidateSource.check)
+
+    Attributes:
+        name: in ``Stage.sampling.name``.
+        open: makes the :class:`Source` of a stage from its :class:`RunContext`.
+        check: ``(plan, stage)``; refuses before the training what cannot work.
+        summary: one line.
+    """
+
+    name: str
+    open: Callable[[RunContext], Source]
+    check: Callable[[Plan, Stage], None] = accept
+    summary: str = ""
+
+
+# ---------------------------------------------------------------------------------------- from logits to the mask
+
+
+@dataclass(frozen=True)
+class Restore:
+    """The way of one case from its working grid to its original grid.
+
+    Attributes:
+        mask: logits ``[k, z, y, x]`` to a mask ``[z, y, x]`` uint8.
+        probabilities: logits to probabilities ``[k, z, y, x]`` float32.
+    """
+
+    mask: Callable[[np.ndarray], np.ndarray]
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A prediction on the original grid: mask ``[z, y, x]`` uint8, and ``[k, z, y, x]`` when asked for."""
+
+    mask: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class Fusion(Protocol):
+    """What makes one prediction of the logits of several members; it keeps only what it needs of each."""
+
+    def add(self, logits: torch.Tensor) -> None:
+        """Take in one member's logits ``[k, z, y, x]`` (float32, CPU, working grid), which may be changed."""
+
+    def result(self, *, probabilities: bool = False) -> Fused:
+        """The prediction of all members that were added."""
+
+
+@dataclass(frozen=True)
+class FusionPart:
+    """A fusion::
+
+        FusionPart("median", MedianFusion)
+
+    Attributes:
+        name: in ``Recipe.fusion``.
+        build: ``(labels, restore, **arguments)``, with a :class:`autoseg.labels.LabelSet` and a :class:`Restore`, to
+            the :class:`Fusion` of one case.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., Fusion]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A predicted case on its original grid.
+
+    Attributes:
+        mask: ``[z, y, x]`` uint8 label values.
+        spacing_mm: z, y, x.
+        probabilities: ``[k, z, y, x]`` float32, when a step asks for them or the user saves them.
+        image: ``[c, z, y, x]`` raw intensities, when a step asks for them.
+    """
+
+    mask: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    probabilities: np.ndarray | None = None
+    image: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A network that looks at what the predicting network of the same member found.
+
+    Attributes:
+        network: in evaluation mode, on its device.
+        arguments: of the network in the plan.
+        facts: of its training, see :class:`Source`.
+    """
+
+    network: nn.Module
+    arguments: Mapping[str, Any]
+    facts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StepPart:
+    """A step of the post-processing, on the fused mask or on each member's logits. It must not change its input::
+
+        StepPart("drop_first_slice", drop_first_slice)
+        StepPart("muscle", judge_candidates, on="logits", networks=("muscle",))
+
+    Attributes:
+        name: in ``Recipe.postprocessing``.
+        run: on the mask ``(case, **arguments)``, a :class:`Segmentation` to another; on the logits
+            ``(logits, image, companions, **arguments)`` to logits: ``[k, z, y, x]`` of one member and the image
+            ``[c, z, y, x]``, float32 on the CPU and on the working grid, and the :class:`Companion` of each key.
+        on: which; steps on the logits come first.
+        needs: what it asks for of a :class:`Segmentation`: ``image``, ``probabilities``.
+        networks: keys of ``Plan.networks`` that it cannot do without; a stage of each must be kept.
+        summary: one line.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    on: Literal["mask", "logits"] = "mask"
+    needs: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    summary: str = ""
+
+
+# ----------------------------------------------------------------------------------------- weights from elsewhere
+
+
+@dataclass(frozen=True)
+class ImportedWeights:
+    """Weights from elsewhere, recognised.
+
+    Attributes:
+        network: as the plan will name it.
+        tensors: by the names of that network.
+        facts: what the file says of itself, for the model card.
+    """
+
+    network: Named
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, int | str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class WeightsImport:
+    """How a family takes weights that others trained.
+
+    Attributes:
+        recognise: ``(state dict, file name)`` to the weights; an AutosegError says why they are none of the family's.
+        plan: ``(network, number of members)`` to the plan around them, from raw image to mask.
+    """
+
+    recognise: Callable[[Mapping[str, torch.Tensor], str], ImportedWeights]
+    plan: Callable[[Named, int], Plan]
