@@ -33,6 +33,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from autoseg.bundle import weights
+from autoseg.bundle.networks import build_network, load
 from autoseg.bundle.opening import Model, open_model
 from autoseg.dataset.imageio import read_channels, write_mask
 from autoseg.dataset.layout import Case, load_raw
@@ -113,7 +114,7 @@ def make_model(folder: Path, prepared: Prepared, plan: Plan, threshold: float) -
     torch.manual_seed(0)
     for stage, facts in (("edd", None), ("muscle", {REAL: 100, FALSE: 100})):
         key = plan.stage(stage).network
-        network = family.build_network(plan.networks[key], plan.in_channels, 2)
+        network = build_network(plan, key).module
         if key == "main":
             find_bright(network, threshold)
         weights.save(
@@ -167,11 +168,9 @@ def find_threshold(cases: Sequence[Case], plan: Plan) -> float:
 
 def load_companion(model: Model, device: torch.device) -> Companion:
     """MUSCLE Net of the first member, as :func:`autoseg.trainers.edd_muscle.judge_candidates` takes it."""
-    spec = model.plan.networks[family.KEY]
     file = weights.read(model.members[0].companions[family.KEY])
-    network = family.build_network(spec, model.plan.in_channels, 2)
-    weights.load_network(network, file.tensors, where=family.KEY)
-    return Companion(network.to(device).eval(), spec.arguments, file.info.facts)
+    network = load(build_network(model.plan, family.KEY), file, where=family.KEY)
+    return Companion(network.module.to(device).eval(), network.arguments, file.info.facts)
 
 
 # ------------------------------------------------------------------------------------------------ a scan, in stages

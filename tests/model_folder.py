@@ -6,8 +6,9 @@ from autoseg import networks
 from autoseg.bundle import weights
 from autoseg.bundle.card import write_model_card
 from autoseg.bundle.layout import weight_file_name
-from autoseg.files import hash_json, write_json
-from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage
+from autoseg.files import write_json
+from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage, hash_plan
+from autoseg.plugins.parts import NetworkPart
 
 
 def pointwise(in_channels, out_channels):
@@ -15,8 +16,7 @@ def pointwise(in_channels, out_channels):
     return torch.nn.Conv3d(in_channels, out_channels, 1)
 
 
-if "test_pointwise" not in networks.names():
-    networks.REGISTRY.register("test_pointwise")(pointwise)
+networks.REGISTRY._own["test_pointwise"] = NetworkPart("test_pointwise", pointwise)
 
 
 def make_plan(channels=("T2",), patch=(8, 8, 8), spacing_mm=(None, None, None), **recipe):
@@ -57,7 +57,7 @@ def threshold_network(n_channels, threshold, steepness=4.0):
 
 
 def write_weights(path, network, plan, **changes):
-    facts = {"network": "main", "stage": "train", "member": 0, "epoch": 3, "plan_hash": hash_json(plan)}
+    facts = {"network": "main", "stage": "train", "member": 0, "epoch": 3, "plan_hash": hash_plan(plan)}
     weights.save(path, network, **{**facts, **changes})
 
 

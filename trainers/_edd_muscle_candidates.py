@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from autoseg import messages
+from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import left_out
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
+from autoseg.networks.edd_muscle import IMAGE_WINDOWS_PX, PROBABILITY_WINDOWS_PX
 from autoseg.plan import Plan, Stage
-from autoseg.plugins.trainer import SourceContext
-from autoseg.registry import refuse_misfits
+from autoseg.plugins.parts import Batch, RunContext
+from autoseg.plugins.registry import refuse_misfits
 from autoseg.sampling.keys import Purpose, generator
-from autoseg.sampling.loader import Batch
 from autoseg.sampling.prefetch import Prefetcher
 from autoseg.trainers import _edd_muscle_judging as judging
 
@@ -49,8 +49,8 @@ class Found:
 def windows(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The windows around a candidate, from the arguments of the network ``muscle`` in the plan."""
     return {
-        "image_windows_px": tuple(arguments.get("image_windows_px", (16, 32, 64))),
-        "probability_windows_px": tuple(arguments.get("probability_windows_px", (16,))),
+        "image_windows_px": tuple(arguments.get("image_windows_px", IMAGE_WINDOWS_PX)),
+        "probability_windows_px": tuple(arguments.get("probability_windows_px", PROBABILITY_WINDOWS_PX)),
         "size_px": arguments.get("patch_size", 16),
     }
 
@@ -62,7 +62,7 @@ def lesion_probability(logits: torch.Tensor) -> np.ndarray:
 
 
 class CandidateSource:
-    """Batches of candidates, one half real and one half false; a :class:`autoseg.plugins.trainer.Source`.
+    """Batches of candidates, one half real and one half false; a :class:`autoseg.plugins.parts.Source`.
 
     The stage's ``sampling.arguments``: ``stages`` (the stages whose networks find the candidates: one in all cases, or
     several, each in the cases that it has left out), ``threshold``, ``largest_px``, ``connectivity`` (see
@@ -77,7 +77,7 @@ class CandidateSource:
         Interrupted: the user stopped it.
     """
 
-    def __init__(self, context: SourceContext) -> None:
+    def __init__(self, context: RunContext) -> None:
         self.context = context
         found = _find(context)
         self.patches = np.concatenate([f.patches for f in found])
@@ -96,11 +96,18 @@ class CandidateSource:
         Raises:
             AutosegError: other stages than earlier ones, or not one prediction of each case; unknown arguments.
         """
+        if plan.label_set.n_outputs != 2:
+            raise AutosegError(
+                "edd_muscle knows lesion and background only",
+                found=f"{plan.label_set.n_outputs} outputs",
+                expected="one label beside the background, and no regions",
+                fix="use the planner unet, or merge the labels",
+            )
         refuse_misfits("the sampling 'candidates'", judging.find_candidates, None, **_rules(stage))
         _finders(plan, stage)
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
-        """See :class:`autoseg.plugins.trainer.Source`."""
+        """See :class:`autoseg.plugins.parts.Source`."""
         device = self.context.device
         ahead = Prefetcher(self._drawn(epoch, start_iteration))
         try:
@@ -113,7 +120,7 @@ class CandidateSource:
             ahead.close()
 
     def close(self) -> None:
-        """See :class:`autoseg.plugins.trainer.Source`; nothing runs between epochs."""
+        """See :class:`autoseg.plugins.parts.Source`; nothing runs between epochs."""
 
     def _drawn(self, epoch: int, start_iteration: int) -> Generator[Drawn, None, None]:
         """The batches of an epoch in the memory of the CPU."""
@@ -152,7 +159,7 @@ class CandidateSource:
         return np.ascontiguousarray(patch), value, self.owners[which]
 
 
-def _why_nothing(n_real: int, n_false: int, context: SourceContext) -> str:
+def _why_nothing(n_real: int, n_false: int, context: RunContext) -> str:
     """Why there is nothing to learn: one kind of candidate is missing, or both. What a user can do about it."""
     counts = f"{n_real} real and {n_false} false" if n_real or n_false else "no"
     missing = "real ones" if n_false else "false ones" if n_real else "any"
@@ -165,7 +172,7 @@ def _why_nothing(n_real: int, n_false: int, context: SourceContext) -> str:
     )
 
 
-def _find(context: SourceContext) -> list[Found]:
+def _find(context: RunContext) -> list[Found]:
     """The candidates of every training case, in the order of their names."""
     say = messages.info if context.rank == 0 else lambda _: None
     say(f"stage {context.stage.name}: looking for candidates in {len(context.cases)} training cases")
@@ -215,17 +222,18 @@ def _rules(stage: Stage) -> dict[str, Any]:
     return {key: value for key, value in stage.sampling.arguments.items() if key != "stages"}
 
 
-def _in_case(context: SourceContext, network: nn.Module, case: str) -> Found:
+def _in_case(context: RunContext, network: ReadyNetwork, case: str) -> Found:
     """The candidates that a network finds in one case."""
     stored, plan = context.store.read(case), context.plan
     image = np.asarray(stored.image[...], np.float32)
     logits = predict_logits(
-        network,
+        network.module,
         torch.from_numpy(image),
         plan.recipe.inference,
         plan.label_set.n_outputs,
         context.device,
         mirror=False,
+        takes=network.takes,
         progress=lambda *_: context.check_stop(),
         precision=plan.recipe.precision,
     )

@@ -7,13 +7,15 @@ file: RatLesNetv2 of any width, its ablations, RatLesNet, VoxResNet or the 3D U-
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from autoseg import networks
 from autoseg.errors import AutosegError
-from autoseg.networks import ratlesnetv2
+from autoseg.networks.ratlesnetv2 import LEVELS
 from autoseg.plan import Named, Plan, Reason
-from autoseg.plugins.trainer import ImportedWeights, WeightsImport
+from autoseg.plugins.parts import ImportedWeights, WeightsImport
 
 DATASET = "RatLesNet"
 CHANNELS, LABELS = ["T2"], {"background": 0, "lesion": 1}
@@ -27,7 +29,7 @@ def recognise(state: Mapping[str, torch.Tensor], where: str) -> ImportedWeights:
     Raises:
         AutosegError: none of this family, other tensors than it has, or another number of channels or classes.
     """
-    name, arguments = ratlesnetv2.recognise(state, where)
+    name, arguments = recognise_network(state, where)
     channels = {key: arguments.pop(key) for key in ("in_channels", "out_channels")}
     if channels != {"in_channels": len(CHANNELS), "out_channels": len(LABELS)}:
         raise AutosegError(
@@ -38,6 +40,71 @@ def recognise(state: Mapping[str, torch.Tensor], where: str) -> ImportedWeights:
             fix="train with autoseg_train; several channels were normalised together in the authors' code",
         )
     return ImportedWeights(Named(name=name, arguments=arguments), state, _facts(state))
+
+
+def recognise_network(state: Mapping[str, torch.Tensor], where: str = "") -> tuple[str, dict[str, Any]]:
+    """Which network of the study some weights belong to: its registered name and all its arguments.
+
+    ``networks.build(name, **arguments)`` then takes them by ``load_state_dict``.
+
+    Args:
+        state: a state dict as the authors saved it.
+        where: the file, for messages.
+
+    Raises:
+        AutosegError: not the weights of one of these networks, or not all of them.
+    """
+    name, arguments = _guess(state, where)
+    with torch.device("meta"):
+        network = networks.build(name, **arguments)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if found != expected:
+        raise AutosegError(
+            f"these are not the weights of a '{name}'",
+            where=where,
+            found=_differences(found, expected),
+            expected=f"the {len(expected)} tensors of {name} with {arguments}",
+            fix="give the file as the authors released it",
+        )
+    return name, arguments
+
+
+def _guess(state: Mapping[str, torch.Tensor], where: str) -> tuple[str, dict[str, Any]]:
+    """The network that the telling names and shapes point to."""
+    stems = {
+        "ratlesnet": ("conv1.conv.0.weight", "bottleneck3.conv.0.weight"),
+        "voxresnet": ("seq1.0.weight", "transposed1.bias"),
+        "unet3d": ("block1.seq.0.weight", "last.weight"),
+        "ratlesnetv2": ("conv1.weight", "bottleneck4.seq.2.weight"),
+    }
+    for name, (first, last) in stems.items():
+        if first in state and last in state and state[first].ndim == 5:
+            width, in_channels = state[first].shape[:2]
+            arguments = {"in_channels": in_channels, "out_channels": state[last].shape[0], "width": width}
+            if name == "ratlesnetv2":
+                arguments["levels"] = sum(
+                    f"block{i}.seq.{j}.weight" in state for i in LEVELS for j in ("1", "0.1")
+                )
+                arguments["block"] = "dense" if "block1.seq.0.1.weight" in state else "residual"
+            return name, arguments
+    raise AutosegError(
+        "these are not weights of RatLesNetv2 or of a network that was compared with it",
+        where=where,
+        found=", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "") if state else "no tensors",
+        expected="the names of " + ", ".join(f"{name} ({first}, ...)" for name, (first, _) in stems.items()),
+        fix="give a file of the authors' repository (github.com/jmlipman/RatLesNetv2, trained_models)",
+    )
+
+
+def _differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, too much or of another shape, in a line."""
+    kinds = {
+        "missing": [key for key in expected if key not in found],
+        "unknown": [key for key in found if key not in expected],
+        "of another shape": [key for key in expected if key in found and found[key] != expected[key]],
+    }
+    return "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in kinds.items() if keys)
 
 
 def _facts(state: Mapping[str, torch.Tensor]) -> dict[str, int | str]:

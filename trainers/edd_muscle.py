@@ -12,37 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoseg.errors import AutosegError
-from autoseg.plan import Named
-from autoseg.plugins.trainer import Companion, Trainer, default_network
+from autoseg.networks import edd_muscle, edd_muscle_baselines
+from autoseg.plugins.parts import Companion, SourcePart, StepPart
+from autoseg.plugins.trainer import Trainer
 from autoseg.trainers import _edd_muscle_judging as judging
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource, lesion_probability, windows
+from autoseg.trainers._edd_muscle_losses import LOSSES
 
 KEY = "muscle"
 """Of MUSCLE Net in ``Plan.networks``."""
 AT_ONCE = 1024  # patches in one pass of MUSCLE Net
 SMALLEST = 1e-7  # probabilities stay so far from 0 and 1 that their logits are finite
-
-
-def build_network(spec: Named, in_channels: int, out_channels: int) -> nn.Module:
-    """The registered network; MUSCLE Net's channels follow from the windows that it sees.
-
-    Raises:
-        AutosegError: several kinds of lesion.
-    """
-    if out_channels != 2:
-        raise AutosegError(
-            "edd_muscle knows lesion and background only",
-            found=f"{out_channels} outputs",
-            expected="one label beside the background, and no regions",
-            fix="use the planner unet, or merge the labels",
-        )
-    if spec.name != "muscle":
-        return default_network(spec, in_channels, out_channels)
-    seen = windows(spec.arguments)
-    channels = in_channels * len(seen["image_windows_px"]) + len(seen["probability_windows_px"])
-    own = {key: value for key, value in spec.arguments.items() if key not in seen}
-    return default_network(Named(name=spec.name, arguments=own), channels, out_channels)
 
 
 def judge_candidates(
@@ -59,7 +39,7 @@ def judge_candidates(
     """MUSCLE Net's judgement of every small component, fused into the logits of its pixels.
 
     A post-processing step on logits ``[2, z, y, x]`` and image ``[c, z, y, x]``, see
-    :data:`autoseg.plugins.trainer.Refinement`. Nothing changes where MUSCLE Net had nothing to learn from.
+    :class:`autoseg.plugins.parts.StepPart`. Nothing changes where MUSCLE Net had nothing to learn from.
 
     Args:
         rule, prior: see :func:`autoseg.trainers._edd_muscle_judging.fuse`.
@@ -75,9 +55,6 @@ def judge_candidates(
     patches = judging.cut_patches(image.numpy(), probability, candidates.centres, **seen)
     q = judging.correct_prior(judgements(companion.network, patches), n_real, n_false)
     return with_probability(logits, candidates.pixels, judging.fuse(probability, candidates, q, rule, prior))
-
-
-judge_candidates.needs = (KEY,)
 
 
 def with_probability(
@@ -101,7 +78,20 @@ def judgements(network: nn.Module, patches: np.ndarray) -> np.ndarray:
 TRAINER = Trainer(
     name="edd_muscle",
     summary="EDD Net and MUSCLE Net for acute lesions in DWI, and the networks they were compared with",
-    build_network=build_network,
-    refinements={"muscle": judge_candidates},
-    sources={"candidates": CandidateSource},
+    networks=(*edd_muscle.NETWORKS, *edd_muscle_baselines.NETWORKS),
+    losses=LOSSES,
+    sources=(
+        SourcePart(
+            "candidates", CandidateSource, CandidateSource.check, "small findings of an earlier stage"
+        ),
+    ),
+    steps=(
+        StepPart(
+            "muscle",
+            judge_candidates,
+            on="logits",
+            networks=(KEY,),
+            summary="MUSCLE Net's judgement of small components",
+        ),
+    ),
 )

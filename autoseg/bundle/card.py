@@ -31,6 +31,7 @@ ALLOWED = tuple(
         r"model_card\.json",
         rf"{_FOLD}/weights/{PLAIN_NAME}\.safetensors",
         rf"{_FOLD}/validation/summary\.json",
+        rf"{_FOLD}/fitted\.json",
     )
 )
 """The only files that a bundle may hold."""

@@ -22,11 +22,13 @@ from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.card import Imported, ImportedFile, ModelCard, write_model_card
 from autoseg.bundle.layout import CARD, PREDICTING_NETWORK, weight_file_name
+from autoseg.bundle.networks import build_network
 from autoseg.bundle.transfer import export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
 from autoseg.plan import Plan, hash_plan
-from autoseg.plugins.trainer import ImportedWeights, Trainer
+from autoseg.plugins.parts import ImportedWeights
+from autoseg.plugins.trainer import Trainer
 
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch before 1.6 begin: a pickled number that means torch."""
@@ -340,8 +342,7 @@ def _write_model(folder: Path, sources: Sequence[ForeignFile], licence: str) -> 
 
 def _refuse_misfits(trainer: Trainer, plan: Plan, sources: Sequence[ForeignFile]) -> None:
     """Try every file in the network of the plan, strictly, before anything is written."""
-    spec = plan.networks[PREDICTING_NETWORK]
-    network = trainer.build_network(spec, plan.in_channels, plan.label_set.n_outputs)
+    network = build_network(plan, PREDICTING_NETWORK, trainer).module
     for source in sources:
         weights.load_network(network, source.weights.tensors, where=str(source.path))
 

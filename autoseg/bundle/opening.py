@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from autoseg import messages, paths
+from autoseg.bundle.fitted import FittedStep, read_fitted
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
@@ -114,6 +115,7 @@ class Model:
         checkpoint: which weights of each stage.
         folds: by name, ``0`` and up, or ``all``.
         members: the networks that predict, in order.
+        fitted: for each fold what its post-processing has learned.
     """
 
     folder: Path
@@ -124,6 +126,7 @@ class Model:
     folds: tuple[str, ...]
     members: tuple[Member, ...]
     overrides: Mapping[str, Any]
+    fitted: tuple[Mapping[str, FittedStep], ...] = ()
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -133,9 +136,11 @@ class Model:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over the plan and the bytes of all weight files."""
+        """SHA-256 over the plan, the bytes of all weight files, and what was learned after them."""
         files = {path.relative_to(self.folder).as_posix(): hash_file(path) for path in self.weights}
-        return hash_json({"plan": self.plan_hash, "weights": files})
+        learned = [{name: step.learned for name, step in fold.items()} for fold in self.fitted]
+        extra = {"fitted": learned} if any(learned) else {}
+        return hash_json({"plan": self.plan_hash, "weights": files, **extra})
 
 
 def open_model(
@@ -143,6 +148,8 @@ def open_model(
     folds: Sequence[int | str] | None = None,
     checkpoint: WeightsKind = "final",
     overrides: Mapping[str, Any] | None = None,
+    *,
+    fitted: bool = True,
 ) -> Model:
     """Find the weights of a model.
 
@@ -151,6 +158,7 @@ def open_model(
         folds: numbers or ``all``; None takes every finished numbered fold, or ``all`` when there is none.
         checkpoint: ``final`` or ``best`` weights of each stage.
         overrides: changes to how the plan predicts, see :func:`overridden`.
+        fitted: whether what the post-processing learns must be there; it is not while it learns.
 
     Raises:
         AutosegError: the folder is no model of this version; a fold or a weight file is missing; overrides that do not
@@ -181,7 +189,10 @@ def open_model(
     missing = [path for path in model.weights if not path.is_file()]
     if missing:
         raise _missing_weights(folder, missing, checkpoint)
-    return model
+    if not fitted:
+        return model
+    changed = overridden(plan, overrides)
+    return replace(model, fitted=tuple(read_fitted(folder / f"fold_{fold}", changed) for fold in chosen))
 
 
 def _in_fold(weights: Path, files: MemberFiles) -> Member:

@@ -36,6 +36,8 @@ class WeightsInfo:
         plan_hash: :func:`autoseg.files.hash_json` of the plan.
         autoseg_version: that wrote it.
         facts: what the trainer noted of the training data, such as how many samples of each kind there were.
+        start: of weights that were trained on from those of another model: which, see
+            :func:`autoseg.training.start.start_record`.
     """
 
     network: str
@@ -45,6 +47,7 @@ class WeightsInfo:
     plan_hash: str
     autoseg_version: str
     facts: Mapping[str, int] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 REQUIRED = ("network", "stage", "member", "epoch", "plan_hash", "autoseg_version")
@@ -93,13 +96,14 @@ def save(
     epoch: int,
     plan_hash: str,
     facts: Mapping[str, int] | None = None,
+    start: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the weights of a network (or a state dict) atomically.
 
     Args:
         path: see :func:`autoseg.bundle.layout.weight_file_name`.
         source: the module, also a compiled or distributed one, or its tensors by name.
-        network, stage, member, epoch, plan_hash, facts: see :class:`WeightsInfo`.
+        network, stage, member, epoch, plan_hash, facts, start: see :class:`WeightsInfo`.
 
     Raises:
         AutosegError: the file cannot be written.
@@ -107,6 +111,7 @@ def save(
     metadata = {"network": network, "stage": stage, "member": str(member), "epoch": str(epoch)}
     metadata |= {"plan_hash": plan_hash, "autoseg_version": version("autoseg")}
     metadata |= {"facts": json.dumps(dict(facts), sort_keys=True)} if facts else {}
+    metadata |= {"start": json.dumps(dict(start), sort_keys=True)} if start else {}
     with atomic_path(path) as temporary:
         write_tensors(temporary, distinct_tensors(source), metadata)
         _sort_header(temporary)
@@ -125,6 +130,7 @@ def restamp(path: Path, plan_hash: str) -> None:
         epoch=info.epoch,
         plan_hash=plan_hash,
         facts=info.facts,
+        start=info.start,
     )
 
 
@@ -172,7 +178,8 @@ def _info(path: Path, metadata: dict[str, str]) -> WeightsInfo:
         values: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
         numbers = {name: int(values[name]) for name in ("member", "epoch")}
         facts = {key: int(value) for key, value in json.loads(metadata.get("facts", "{}")).items()}
-        return WeightsInfo(**{**values, **numbers, "facts": facts})
+        start = json.loads(metadata.get("start", "{}"))
+        return WeightsInfo(**{**values, **numbers, "facts": facts, "start": start})
     except (KeyError, ValueError, AttributeError) as error:
         raise AutosegError(
             "the weight file does not say what it belongs to",
@@ -228,6 +235,13 @@ def load_network(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, whe
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+
+
+def load_some(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """As :func:`load_network`, for some of the network's tensors; the others stay."""
+    own = {plain_name(name): tensor for name, tensor in network.state_dict().items()}
+    whole = {name: tensor for name, tensor in own.items() if canonical_names(own)[name] == name}
+    load_network(network, {**whole, **tensors}, where=where)
 
 
 def _unreadable(path: Path, error: Exception) -> AutosegError:

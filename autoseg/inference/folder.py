@@ -25,9 +25,9 @@ from autoseg.dataset.layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
 from autoseg.inference import prediction_record as records
-from autoseg.inference.fusion import Fusion
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
+from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 
 PROBABILITIES_ENDING = ".npz"

@@ -7,77 +7,15 @@ grid for masks and probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 import torch
 
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
 from autoseg.plan import Named
-from autoseg.registry import Registry
-
-REGISTRY = Registry("fusion")
-
-
-@dataclass(frozen=True)
-class Restore:
-    """The way of one case from its working grid to its original grid.
-
-    Attributes:
-        mask: logits ``[k, z, y, x]`` to a mask ``[z, y, x]`` uint8.
-        probabilities: logits to probabilities ``[k, z, y, x]`` float32.
-    """
-
-    mask: Callable[[np.ndarray], np.ndarray]
-    probabilities: Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Fused:
-    """A prediction on the original grid: mask ``[z, y, x]`` uint8, and ``[k, z, y, x]`` when asked for."""
-
-    mask: np.ndarray
-    probabilities: np.ndarray | None = None
-
-
-class Fusion(Protocol):
-    """What a fusion does; made by ``builder(labels, restore, **arguments)``."""
-
-    def add(self, logits: torch.Tensor) -> None:
-        """Take in one member's logits ``[k, z, y, x]`` (float32, CPU, working grid), which may be changed."""
-
-    def result(self, *, probabilities: bool = False) -> Fused:
-        """The prediction, after at least one member."""
-
-
-Builder = Callable[..., Fusion]
-
-
-def build(
-    spec: Named, labels: LabelSet, restore: Restore, own: Mapping[str, Builder] | None = None
-) -> Fusion:
-    """The fusion that the plan names, for one case.
-
-    Args:
-        spec: of the plan.
-        labels: the classes.
-        restore: of the case.
-        own: fusions that the trainer brings, by name; they go before the registered ones.
-
-    Raises:
-        AutosegError: an unknown name or arguments that do not fit.
-    """
-    if own and spec.name in own:
-        return own[spec.name](labels, restore, **spec.arguments)
-    return REGISTRY.build(spec.name, labels, restore, **spec.arguments)
-
-
-def names() -> list[str]:
-    """All registered fusions."""
-    return REGISTRY.names()
+from autoseg.plugins.parts import Fused, Fusion, FusionPart, Restore
+from autoseg.plugins.registry import Registry
+from autoseg.plugins.trainer import Trainer
 
 
 def _refuse_nothing(n_members: int) -> None:
@@ -85,7 +23,6 @@ def _refuse_nothing(n_members: int) -> None:
         raise AutosegError("there is no member to fuse", fix="train at least one stage that the plan keeps")
 
 
-@REGISTRY.register("mean_logits")
 class MeanLogits:
     """The mean of the members' logits."""
 
@@ -95,18 +32,17 @@ class MeanLogits:
         self._n = 0
 
     def add(self, logits: torch.Tensor) -> None:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         self._sum = logits if self._sum is None else self._sum.add_(logits)
         self._n += 1
 
     def result(self, *, probabilities: bool = False) -> Fused:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         _refuse_nothing(self._n)
         mean = (self._sum / self._n if self._n > 1 else self._sum).numpy()
         return Fused(self._restore.mask(mean), self._restore.probabilities(mean) if probabilities else None)
 
 
-@REGISTRY.register("mean_probabilities")
 class MeanProbabilities:
     """The mean of the members' probabilities, taken on the working grid.
 
@@ -123,7 +59,7 @@ class MeanProbabilities:
         self._n = 0
 
     def add(self, logits: torch.Tensor) -> None:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         probabilities = logits.sigmoid_() if self._regions else logits.softmax(0)
         self._n += 1
         if self._mean is None:
@@ -132,7 +68,7 @@ class MeanProbabilities:
             self._mean.lerp_(probabilities, 1 / self._n)
 
     def result(self, *, probabilities: bool = False) -> Fused:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         _refuse_nothing(self._n)
         mean = self._mean.clamp(self.SMALLEST, 1 - self.SMALLEST)
         logits = (mean.logit() if self._regions else mean.log()).numpy()
@@ -141,7 +77,6 @@ class MeanProbabilities:
         )
 
 
-@REGISTRY.register("majority")
 class Majority:
     """Each member's mask on the original grid has one vote per voxel.
 
@@ -157,7 +92,7 @@ class Majority:
         self._n = 0
 
     def add(self, logits: torch.Tensor) -> None:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         mask = self._restore.mask(logits.numpy())
         if self._votes is None:
             self._votes = np.zeros((len(self._labels.names), *mask.shape), np.uint16)
@@ -166,7 +101,7 @@ class Majority:
         self._n += 1
 
     def result(self, *, probabilities: bool = False) -> Fused:
-        """See :class:`Fusion`."""
+        """See :class:`autoseg.plugins.parts.Fusion`."""
         _refuse_nothing(self._n)
         mask = self._regions() if self._labels.has_regions else self._classes()
         return Fused(mask, self._shares() if probabilities else None)
@@ -191,3 +126,34 @@ class Majority:
         if self._labels.has_regions:
             return shares
         return np.concatenate([1 - shares.sum(0, keepdims=True), shares])
+
+
+REGISTRY: Registry[FusionPart] = Registry(
+    "fusion",
+    "fusions",
+    [
+        FusionPart("mean_logits", MeanLogits, "the mean of the members' logits"),
+        FusionPart("mean_probabilities", MeanProbabilities, "the mean of the members' probabilities"),
+        FusionPart("majority", Majority, "each member's mask has one vote per voxel"),
+    ],
+)
+
+
+def build(spec: Named, labels: LabelSet, restore: Restore, trainer: Trainer | None = None) -> Fusion:
+    """The fusion that the plan names, for one case.
+
+    Args:
+        spec: of the plan.
+        labels: the classes.
+        restore: of the case.
+        trainer: whose own fusions go before autoseg's.
+
+    Raises:
+        AutosegError: an unknown name or arguments that do not fit.
+    """
+    return REGISTRY.build(spec.name, labels, restore, trainer=trainer, **spec.arguments)
+
+
+def names() -> list[str]:
+    """The fusions of autoseg and of all installed families."""
+    return REGISTRY.names()

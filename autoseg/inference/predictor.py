@@ -16,16 +16,18 @@ import torch
 
 from autoseg import messages, plugins, postprocessing
 from autoseg.bundle import weights
-from autoseg.bundle.layout import WeightsKind
+from autoseg.bundle.fitted import with_learned
+from autoseg.bundle.layout import PREDICTING_NETWORK, WeightsKind
+from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset.imageio import Geometry
-from autoseg.device import choose_device, lower_precision, place
+from autoseg.device import choose_device
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
-from autoseg.plan import is_hash_of
-from autoseg.plugins.trainer import Companion, Trainer
-from autoseg.postprocessing import Segmentation
+from autoseg.plan import PostStep, is_hash_of
+from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
+from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
 
@@ -81,7 +83,7 @@ class Predictor:
         self.plan = overridden(model.plan, self._overrides)
         self.labels = self.plan.label_set
         recipe = self.plan.recipe
-        self._trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
+        self.trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
         self._inference = recipe.inference if step is None else _with_step(recipe.inference, step)
         mirror = self.device.type != "cpu" if mirror is None else mirror
         self.options = PredictionOptions(
@@ -91,10 +93,11 @@ class Predictor:
             step=self._inference.step,
         )
         self._refuse_other_channels()
-        own, refinements = self._trainer.postprocessing, self._trainer.refinements
-        postprocessing.check(recipe, own, refinements)
-        self._refinements = [step for step in recipe.postprocessing if step.name in refinements]
-        self._steps = [step for step in recipe.postprocessing if step.name not in refinements]
+        postprocessing.check(recipe, self.trainer)
+        rows = postprocessing.rows(recipe.postprocessing, self.trainer)
+        self._on_logits = [(step, row) for step, row in rows if row.on == "logits"]
+        self._on_mask = [(step, row) for step, row in rows if row.on == "mask"]
+        self.steps = with_learned(self._on_mask, model.fitted)
         self._load_members()
 
     @property
@@ -115,10 +118,8 @@ class Predictor:
         return {"model": self.model.hash, **options, **changed}
 
     def needs(self, what: str) -> bool:
-        """Whether a post-processing step asks for ``image`` or ``probabilities`` (its attribute ``needs``)."""
-        own = self._trainer.postprocessing
-        steps = [own.get(step.name) or postprocessing.REGISTRY.get(step.name) for step in self._steps]
-        return any(what in getattr(step, "needs", ()) for step in steps)
+        """Whether a step on the mask asks for ``image`` or ``probabilities``."""
+        return any(what in row.needs for _, row in self._on_mask)
 
     # ------------------------------------------------------------------------------------- the parts, in order
 
@@ -161,12 +162,14 @@ class Predictor:
         for index in range(self.n_members):
             self._use(index)
             logits = predict_logits(
-                self._network,
+                self._network.module,
                 image,
                 self._inference,
                 self.labels.n_outputs,
                 self.device,
                 self.options.mirror,
+                takes=self._network.takes,
+                regions=self.labels.has_regions,
                 progress=partial(_tell, progress, index, self.n_members) if progress else None,
                 precision=self.plan.recipe.precision,
             )
@@ -174,29 +177,29 @@ class Predictor:
 
     def _refined(self, index: int, logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """A member's logits after the steps that look at them."""
-        for step in self._refinements:
-            refine = self._trainer.refinements[step.name]
-            logits = refine(logits, image, self._companions[index], **step.arguments)
+        for step, row in self._on_logits:
+            logits = row.run(logits, image, self._companions[index], **step.arguments)
         return logits
 
-    def fusion(self, properties: CaseProperties) -> fusion.Fusion:
+    def fusion(self, properties: CaseProperties) -> Fusion:
         """The plan's fusion for one case."""
         preprocessing = self.plan.preprocessing
-        restore = fusion.Restore(
+        restore = Restore(
             mask=lambda logits: logits_to_mask(logits, properties, preprocessing, self.labels),
             probabilities=lambda logits: logits_to_probabilities(
                 logits, properties, preprocessing, self.labels
             ),
         )
-        return fusion.build(self.plan.recipe.fusion, self.labels, restore, self._trainer.fusions)
+        return fusion.build(self.plan.recipe.fusion, self.labels, restore, self.trainer)
 
     def finish(
         self,
-        fused: fusion.Fusion,
+        fused: Fusion,
         spacing_mm: tuple[float, float, float],
         *,
         image: np.ndarray | None = None,
         probabilities: bool = False,
+        steps: Sequence[PostStep] | None = None,
     ) -> Segmentation:
         """The fused members on the original grid, after post-processing.
 
@@ -205,21 +208,28 @@ class Predictor:
             spacing_mm: of the original grid, z, y, x.
             image: raw ``[c, z, y, x]``, for steps that ask for it.
             probabilities: keep them in the result.
+            steps: on the mask; None takes the plan's, with what they have learned.
         """
         result = fused.result(probabilities=probabilities or self.needs("probabilities"))
         case = Segmentation(result.mask, spacing_mm, result.probabilities, image)
-        return postprocessing.apply(case, self._steps, self._trainer.postprocessing)
+        return postprocessing.apply(case, self.steps if steps is None else steps, self.trainer)
 
     def predict(
-        self, name: str, image: np.ndarray, geometry: Geometry, *, probabilities: bool = False
+        self,
+        name: str,
+        image: np.ndarray,
+        geometry: Geometry,
+        *,
+        probabilities: bool = False,
+        steps: Sequence[PostStep] | None = None,
     ) -> Segmentation:
-        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid."""
+        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid; see :meth:`finish`."""
         case = self.preprocess(name, image, geometry)
         fused = self.fusion(case.properties)
         for logits in self.logits(case):
             fused.add(logits)
         raw = image if self.needs("image") else None
-        return self.finish(fused, geometry.spacing_mm, image=raw, probabilities=probabilities)
+        return self.finish(fused, geometry.spacing_mm, image=raw, probabilities=probabilities, steps=steps)
 
     # ------------------------------------------------------------------------------------------------ loading
 
@@ -236,21 +246,23 @@ class Predictor:
 
     def _load_members(self) -> None:
         """Read all weights and try each in the network, before any work is done."""
-        spec = self.plan.networks["main"]
-        self._network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
+        refuse_classifier(self.plan, PREDICTING_NETWORK, self.trainer)
+        self._network = build_network(self.plan, PREDICTING_NETWORK, self.trainer)
         self._members: list[dict[str, torch.Tensor]] = []
         for member in self.model.members:
             file = self._read(member.main)
-            weights.load_network(self._network, file.tensors, where=str(member.main))
+            load(self._network, file, where=str(member.main))
             self._members.append(file.tensors)
         self._companions = self._load_companions()
-        place(self._network, self.device, lower_precision(self.device, self.plan.recipe.precision)).eval()
+        make_ready(self._network, self.device, self.plan)
         self._loaded = len(self._members) - 1
 
     def _read(self, path: Path) -> weights.WeightFile:
         """A weight file; one that another plan trained is said."""
         file = weights.read(path)
-        if not is_hash_of(file.info.plan_hash, self.model.plan):
+        if file.info.plan_hash != self.model.plan_hash and not is_hash_of(
+            file.info.plan_hash, self.model.plan
+        ):
             messages.warn(
                 f"{path.name} was trained by plan {file.info.plan_hash[:12]}, plan.json is "
                 f"{self.model.plan_hash[:12]}: "
@@ -260,22 +272,21 @@ class Predictor:
 
     def _load_companions(self) -> list[dict[str, Companion]]:
         """For each member the networks that refine what it predicts, if a step asks for any; each file once."""
-        members = self.model.members if self._refinements else ()
+        members = self.model.members if self._on_logits else ()
         files = {path: key for member in members for key, path in member.companions.items()}
         loaded = {path: self._companion(key, path) for path, key in files.items()}
         return [{key: loaded[path] for key, path in member.companions.items()} for member in members]
 
     def _companion(self, key: str, path: Path) -> Companion:
-        spec, file = self.plan.networks[key], self._read(path)
-        network = self._trainer.build_network(spec, self.plan.in_channels, self.labels.n_outputs)
-        weights.load_network(network, file.tensors, where=str(path))
-        return Companion(network.to(self.device).eval(), spec.arguments, file.info.facts)
+        file = self._read(path)
+        network = load(build_network(self.plan, key, self.trainer), file, where=str(path))
+        return Companion(network.module.to(self.device).eval(), network.arguments, file.info.facts)
 
     def _use(self, index: int) -> None:
         """Put a member's weights into the network unless they are there."""
         if self._loaded != index:
             where = str(self.model.members[index].main)
-            weights.load_network(self._network, self._members[index], where=where)
+            weights.load_network(self._network.module, self._members[index], where=where)
             self._loaded = index
 
 

@@ -23,6 +23,7 @@ from autoseg import messages
 from autoseg.device import Precision, autocast, lower_precision
 from autoseg.errors import AutosegError
 from autoseg.plan import Inference
+from autoseg.plugins.parts import Divisor, NetworkInput
 
 # Told after each batch of tiles: how many tiles are done, how many there are.
 Progress = Callable[[int, int], None]
@@ -30,6 +31,9 @@ Progress = Callable[[int, int], None]
 # The border of a window keeps at least this share of its middle, on each axis: a corner of the image is seen
 # by a corner of one tile only, and its logits are divided by that weight.
 WINDOW_FLOOR = 1e-3
+
+OUTSIDE_LOGIT = 15.0
+"""Of the background, and negative of all else, where nothing was predicted: beyond the one tile in the centre."""
 
 
 def tile_starts(size: int, patch: int, step: float) -> list[int]:
@@ -66,6 +70,7 @@ class Tiling:
         before: voxels of padding before the image, z, y, x.
         patch: z, y, x.
         starts: first indices of the tiles, for each axis.
+        context: voxels that the network sees around a tile, z, y, x.
         planes: whether the network is 2D.
     """
 
@@ -73,6 +78,7 @@ class Tiling:
     before: tuple[int, ...]
     patch: tuple[int, ...]
     starts: tuple[list[int], ...]
+    context: tuple[int, ...]
     planes: bool
 
     def __len__(self) -> int:
@@ -82,28 +88,38 @@ class Tiling:
         for corner in itertools.product(*self.starts):
             yield tuple(slice(i, i + n) for i, n in zip(corner, self.patch, strict=True))
 
+    def seen(self, tile: tuple[slice, ...]) -> tuple[slice, ...]:
+        """What the network sees of a tile, in an image that is padded by the context on every side."""
+        return tuple(slice(part.start, part.stop + 2 * n) for part, n in zip(tile, self.context, strict=True))
 
-def make_tiling(shape: Sequence[int], inference: Inference, network: nn.Module | None = None) -> Tiling:
+
+def make_tiling(shape: Sequence[int], inference: Inference, divisor: Divisor = (1, 1, 1)) -> Tiling:
     """The tiles for an image of ``shape`` (z, y, x).
 
-    An empty ``inference.patch_size`` makes one tile of the whole image, padded to a multiple of the network's
-    attribute ``divisor`` (one number, or one per axis; two of them mark a 2D network).
+    Args:
+        shape: z, y, x.
+        inference: an empty ``patch_size`` makes one tile of the whole image, and "whole" on an axis one along it,
+            padded to a multiple of the divisor.
+        divisor: of the network.
     """
-    divisor = getattr(network, "divisor", 1)
-    if inference.patch_size:
-        patch = list(inference.patch_size)
-    else:
-        divisors = [divisor] * 3 if isinstance(divisor, int) else list(divisor)
-        sizes = shape[len(shape) - len(divisors) :]
-        patch = [-(-n // d) * d for n, d in zip(sizes, divisors, strict=True)]
+    patch = _patch(shape, inference, divisor)
     planes = len(patch) == 2
     patch = [1, *patch] if planes else patch
+    context = [0] * (3 - len(inference.context)) + list(inference.context)
     padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
-    step = 1.0 if planes else inference.step
-    starts = [tile_starts(padded[0], patch[0], step)]
-    starts += [tile_starts(n, p, inference.step) for n, p in zip(padded[1:], patch[1:], strict=True)]
+    steps = [1.0 if planes else inference.step, inference.step, inference.step]
+    starts = [tile_starts(n, p, step) for n, p, step in zip(padded, patch, steps, strict=True)]
+    if inference.tiles == "centre":  # a 2D network still sees all planes
+        starts[planes:] = [[(n - p) // 2] for n, p in zip(padded, patch, strict=True)][planes:]
     before = tuple((m - n) // 2 for m, n in zip(padded, shape, strict=True))
-    return Tiling(padded, before, tuple(patch), tuple(starts), planes)
+    return Tiling(padded, before, tuple(patch), tuple(starts), tuple(context), planes)
+
+
+def _patch(shape: Sequence[int], inference: Inference, divisor: Divisor) -> list[int]:
+    """The patch in numbers, with as many axes as the network."""
+    wanted = inference.patch_size or ["whole"] * len(divisor)
+    sizes = zip(wanted, shape[len(shape) - len(wanted) :], divisor[-len(wanted) :], strict=True)
+    return [-(-n // d) * d if size == "whole" else int(size) for size, n, d in sizes]
 
 
 def mirrorings(axes: Sequence[int], planes: bool) -> list[tuple[int, ...]]:
@@ -120,18 +136,23 @@ def predict_logits(
     device: torch.device | str,
     mirror: bool,
     *,
+    takes: NetworkInput = NetworkInput(),  # noqa: B008  (frozen)
+    regions: bool = False,
     progress: Progress | None = None,
     precision: Precision = "auto",
 ) -> torch.Tensor:
     """The logits of a whole case: overlapping tiles, each weighed by its window, averaged.
 
     Args:
-        network: ``[b, c, *patch]`` to ``[b, k, *patch]``, on ``device``; its mode is restored afterwards.
+        network: ``[b, c, *patch]`` to ``[b, k, *patch]``, on ``device``; its mode is restored afterwards. With a
+            context it gets ``[b, c, *(patch + 2 context)]``; beyond the image are zeros.
         image: ``[c, z, y, x]`` float32 on the working grid, on any device.
-        inference: patch, step, window, mirror axes, tiles at once.
+        inference: patch, context, step, window, mirror axes, tiles at once.
         n_outputs: k.
         device: where the network lies.
         mirror: average over all combinations of ``inference.mirror_axes``.
+        takes: divisor and channels of the network.
+        regions: outputs are regions, and none of them is the background.
         progress: told after each batch of tiles.
         precision: of the network, see :func:`autoseg.device.lower_precision`; logits are summed up in float32.
 
@@ -142,7 +163,8 @@ def predict_logits(
         AutosegError: the device cannot hold one batch of tiles; the network does not return what it should.
     """
     device = torch.device(device)
-    tiling = make_tiling(image.shape[1:], inference, network)
+    tiling = make_tiling(image.shape[1:], inference, takes.divisor)
+    image = takes.select(image)
     flips = mirrorings(inference.mirror_axes if mirror else (), tiling.planes)
     run = _TileRun(network, tiling, inference, n_outputs, device, flips, progress, precision)
     with _evaluating(network):
@@ -150,8 +172,20 @@ def predict_logits(
             logits = run.on(image, device)
         except torch.OutOfMemoryError as error:
             logits = _with_less_memory(run, image, device, error)
+    if inference.tiles == "centre":
+        _fill_outside(logits, tiling, regions)
     box = tuple(slice(b, b + n) for b, n in zip(tiling.before, image.shape[1:], strict=True))
     return logits[(slice(None), *box)].contiguous()
+
+
+def _fill_outside(logits: torch.Tensor, tiling: Tiling, regions: bool) -> None:
+    """Background wherever no tile lies, in place."""
+    outside = torch.ones(tiling.shape, dtype=torch.bool)
+    for tile in tiling:
+        outside[tile] = False
+    logits[:, outside] = -OUTSIDE_LOGIT
+    if not regions:
+        logits[0, outside] = OUTSIDE_LOGIT
 
 
 def _with_less_memory(
@@ -200,7 +234,7 @@ class _TileRun:
             for first in range(0, len(tiles), self.inference.batch_size):
                 batch = tiles[first : first + self.inference.batch_size]
                 logits = self._forward(
-                    torch.stack([padded[(slice(None), *t)] for t in batch]).to(self.device)
+                    torch.stack([padded[(slice(None), *self.tiling.seen(t))] for t in batch]).to(self.device)
                 )
                 for place, tile in zip(batch, logits, strict=True):
                     sums[(slice(None), *place)] += (tile * weight).to(store)
@@ -215,8 +249,12 @@ class _TileRun:
         return [window(n, self.inference.gaussian and len(starts) > 1) for n, starts in axes]
 
     def _pad(self, image: torch.Tensor) -> torch.Tensor:
-        """The image ``[c, z, y, x]`` in the middle of zeros of the tiling's shape."""
-        return pad_nd_image(image, self.tiling.shape)
+        """The image ``[c, z, y, x]`` in the middle of zeros of the tiling's shape, and of its context around that."""
+        padded = pad_nd_image(image, self.tiling.shape)
+        if not any(self.tiling.context):
+            return padded
+        z, y, x = self.tiling.context
+        return nn.functional.pad(padded, (x, x, y, y, z, z))
 
     def _forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Logits ``[b, k, z, y, x]`` (float32) of tiles ``[b, c, z, y, x]``, the mean over all mirrorings."""
@@ -234,7 +272,7 @@ class _TileRun:
         return mean[:, :, None] if planes else mean
 
     def _check(self, output: torch.Tensor, tiles: torch.Tensor) -> None:
-        expected = (tiles.shape[0], self.n_outputs, *tiles.shape[2:])
+        expected = (tiles.shape[0], self.n_outputs, *self.tiling.patch[self.tiling.planes :])
         if tuple(output.shape) != expected:
             raise AutosegError(
                 f"the network {type(self.network).__name__} does not return logits on the grid of its input",
@@ -249,6 +287,7 @@ class _TileRun:
             total = torch.zeros(self.tiling.shape[axis], device=sums.device)
             for start in starts:
                 total[start : start + len(values)] += values.to(sums.device)
+            total = torch.where(total > 0, total, 1)  # where no tile lies the sum is 0 as well
             sums /= total.view([-1 if a == axis else 1 for a in range(3)])
 
 

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from autoseg.errors import AutosegError, nearest_names
-from autoseg.networks import REGISTRY
+from autoseg.plugins.parts import NetworkPart
+
+IMAGE_WINDOWS_PX, PROBABILITY_WINDOWS_PX = (16, 32, 64), (16,)
+"""Sides of the windows around a candidate that MUSCLE Net sees of the image and of the probability."""
 
 STACKS: dict[int, tuple[int, ...]] = {
     18: (1, 1, 1),
@@ -59,8 +63,6 @@ class DeconvNet(nn.Module):
     Raises:
         AutosegError: fewer than two stacks, an empty stack, a width under 1.
     """
-
-    divisor = (1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, stacks: Sequence[int], width: int) -> None:
         super().__init__()
@@ -116,8 +118,6 @@ class EDDNet(nn.Module):
         fuse: logits of all branches to fused logits.
         output: what evaluation mode puts out; 0 is refined, 1 fused, 2 and more a branch.
     """
-
-    divisor = (1, 1)
 
     def __init__(
         self,
@@ -189,13 +189,11 @@ class MUSCLENet(nn.Module):
         dropout: share of the hidden units of the fully connected layers that is left out in training.
     """
 
-    classifies = True
-
     def __init__(
         self, in_channels: int, out_channels: int, patch_size: int, width: int, dropout: float
     ) -> None:
         super().__init__()
-        self.divisor = (patch_size, patch_size)
+        self.size = (patch_size, patch_size)
         self.convolutions = nn.Sequential(
             stack(in_channels, width, width), nn.MaxPool2d(2), stack(width, 2 * width, 2 * width)
         )
@@ -213,11 +211,11 @@ class MUSCLENet(nn.Module):
 
     def forward(self, patch: torch.Tensor) -> torch.Tensor:
         """Logits, see the class."""
-        if tuple(patch.shape[2:]) != self.divisor:
+        if tuple(patch.shape[2:]) != self.size:
             raise AutosegError(
                 "the patch does not fit this MUSCLE Net",
                 found=" x ".join(str(n) for n in patch.shape[2:]) + " pixels",
-                expected=" x ".join(str(n) for n in self.divisor) + " pixels",
+                expected=" x ".join(str(n) for n in self.size) + " pixels",
                 fix="resize the patches, or change the network's patch_size in the plan",
             )
         return self.judgement(self.convolutions(patch))
@@ -269,7 +267,6 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@REGISTRY.register("deconvnet")
 def build_deconvnet(
     in_channels: int, out_channels: int, stacks: Sequence[int] = STACKS[64], width: int = 32
 ) -> DeconvNet:
@@ -283,7 +280,6 @@ def build_deconvnet(
     return DeconvNet(in_channels, out_channels, stacks, width)
 
 
-@REGISTRY.register("edd")
 def build_edd(
     in_channels: int,
     out_channels: int,
@@ -325,19 +321,21 @@ def build_edd(
     return EDDNet(networks, in_channels, out_channels, width, FUSIONS[fusion], outputs.index(output))
 
 
-@REGISTRY.register("muscle")
 def build_muscle(
     in_channels: int,
     out_channels: int,
     patch_size: int = 16,
     width: int = 32,
     dropout: float = 0.5,
+    image_windows_px: Sequence[int] = IMAGE_WINDOWS_PX,
+    probability_windows_px: Sequence[int] = PROBABILITY_WINDOWS_PX,
 ) -> MUSCLENet:
     """MUSCLE Net, see :class:`MUSCLENet`. Its loss is "edd_muscle".
 
     Args:
         in_channels: 4 for the image at three scales and the probability at the finest, 6 for both at three scales.
         out_channels: 2: no lesion, lesion.
+        image_windows_px, probability_windows_px: what ``in_channels`` follows from, see :func:`muscle_channels`.
         patch_size, width, dropout: see :class:`MUSCLENet`.
 
     Raises:
@@ -351,3 +349,34 @@ def build_muscle(
             fix="correct the arguments in the plan",
         )
     return MUSCLENet(in_channels, out_channels, patch_size, width, dropout)
+
+
+def muscle_channels(
+    image_channels: int,
+    image_windows_px: Sequence[int] = IMAGE_WINDOWS_PX,
+    probability_windows_px: Sequence[int] = PROBABILITY_WINDOWS_PX,
+    **others: Any,
+) -> int:
+    """Channels of a patch: each image channel in some windows, then the probability in some."""
+    return image_channels * len(image_windows_px) + len(probability_windows_px)
+
+
+def muscle_divisor(patch_size: int = 16, **others: Any) -> tuple[int, int]:
+    """MUSCLE Net takes patches of one size."""
+    return patch_size, patch_size
+
+
+NETWORKS = (
+    NetworkPart(
+        "deconvnet", build_deconvnet, "one DeconvNet (Chen, Bentley and Rueckert 2017)", divisor=(1, 1)
+    ),
+    NetworkPart("edd", build_edd, "EDD Net (Chen, Bentley and Rueckert 2017)", divisor=(1, 1)),
+    NetworkPart(
+        "muscle",
+        build_muscle,
+        "MUSCLE Net (Chen, Bentley and Rueckert 2017)",
+        divisor=muscle_divisor,
+        classifies=True,
+        channels=muscle_channels,
+    ),
+)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg.networks import REGISTRY
 from autoseg.networks.edd_muscle import check_size, initialise, stack
+from autoseg.plugins.parts import NetworkPart
 
 DILATIONS = (1, 2, 3)  # of DeepLab's parallel convolutions
 
@@ -24,8 +24,6 @@ class PatchUNet(nn.Module):
 
     Three resolutions of three convolutions; bilinear upsampling, concatenation (upsampled first), three convolutions.
     """
-
-    divisor = (1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -52,8 +50,6 @@ class FCN(nn.Module):
     Four resolutions of 2, 2, 2 and 1 convolutions; the last three are scored by 1x1 convolutions, and each score,
     upsampled (bilinear), is added to the next finer one.
     """
-
-    divisor = (1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -85,8 +81,6 @@ class DeepLab(nn.Module):
     of 2. Three parallel convolutions with dilations 1, 2 and 3 are scored by 1x1 convolutions; the sum of the scores
     is upsampled (bilinear).
     """
-
-    divisor = (1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -124,7 +118,6 @@ def resized(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
-@REGISTRY.register("edd_unet")
 def build_edd_unet(in_channels: int, out_channels: int, width: int = 32) -> PatchUNet:
     """U-Net as compared in the paper of EDD Net, see :class:`PatchUNet`; not the general network "unet".
 
@@ -135,13 +128,20 @@ def build_edd_unet(in_channels: int, out_channels: int, width: int = 32) -> Patc
     return PatchUNet(in_channels, out_channels, width)
 
 
-@REGISTRY.register("edd_fcn")
 def build_edd_fcn(in_channels: int, out_channels: int, width: int = 32) -> FCN:
     """FCN as compared in the paper of EDD Net, see :class:`FCN`; arguments as of :func:`build_edd_unet`."""
     return FCN(in_channels, out_channels, width)
 
 
-@REGISTRY.register("edd_deeplab")
 def build_edd_deeplab(in_channels: int, out_channels: int, width: int = 32) -> DeepLab:
     """DeepLab as compared in the paper of EDD Net, see :class:`DeepLab`; arguments as of :func:`build_edd_unet`."""
     return DeepLab(in_channels, out_channels, width)
+
+
+NETWORKS = (
+    NetworkPart("edd_unet", build_edd_unet, "U-Net as compared in the paper of EDD Net", divisor=(1, 1)),
+    NetworkPart("edd_fcn", build_edd_fcn, "FCN as compared in the paper of EDD Net", divisor=(1, 1)),
+    NetworkPart(
+        "edd_deeplab", build_edd_deeplab, "DeepLab as compared in the paper of EDD Net", divisor=(1, 1)
+    ),
+)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg.networks import REGISTRY
 from autoseg.networks.ratlesnetv2 import initialise
+from autoseg.plugins.parts import NetworkPart
 
 CONVOLUTIONS = 2  # of a dense block
 
@@ -25,8 +25,6 @@ class RatLesNet(nn.Module):
         width: feature maps of the first layer.
         growth: feature maps that each convolution of a dense block adds.
     """
-
-    divisor = (1, 1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, width: int, growth: int) -> None:
         super().__init__()
@@ -101,7 +99,6 @@ def _unpooled(x: torch.Tensor, indices: torch.Tensor, skip: torch.Tensor) -> tor
     return torch.cat([full, skip], 1)
 
 
-@REGISTRY.register("ratlesnet")
 def build_ratlesnet(in_channels: int, out_channels: int, width: int = 12, growth: int = 18) -> RatLesNet:
     """RatLesNet as compared in the paper of RatLesNetv2.
 
@@ -110,3 +107,10 @@ def build_ratlesnet(in_channels: int, out_channels: int, width: int = 12, growth
         width, growth: see :class:`RatLesNet`.
     """
     return RatLesNet(in_channels, out_channels, width, growth)
+
+
+NETWORKS = (
+    NetworkPart(
+        "ratlesnet", build_ratlesnet, "RatLesNet, version 1, as compared in the paper of RatLesNetv2"
+    ),
+)

@@ -17,8 +17,7 @@ pass; no convolution runs twice.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +25,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from autoseg.errors import AutosegError, nearest_names
-from autoseg.networks import REGISTRY
 from autoseg.networks.normalisation import with_normalisation
+from autoseg.plugins.parts import NetworkPart
 
 LEVELS = (1, 2, 3)
 
@@ -42,8 +41,6 @@ class RatLesNetv2(nn.Module):
         block: makes a block from its number of feature maps and ``checkpointing``.
         checkpointing: trade time for memory in training, see the module.
     """
-
-    divisor = (1, 1, 1)
 
     def __init__(
         self,
@@ -239,7 +236,6 @@ def _statistics_kept(norm: nn.Module) -> Iterator[None]:
 BLOCKS: dict[str, Callable[[int, bool], nn.Module]] = {"residual": ResidualBlock, "dense": DenseBlock}
 
 
-@REGISTRY.register("ratlesnetv2")
 def build_ratlesnetv2(
     in_channels: int,
     out_channels: int,
@@ -279,66 +275,6 @@ def build_ratlesnetv2(
     return with_normalisation(network, normalisation)
 
 
-def recognise(state: Mapping[str, torch.Tensor], where: str = "") -> tuple[str, dict[str, Any]]:
-    """Which network of the study some weights belong to: its registered name and all its arguments.
-
-    ``networks.build(name, **arguments)`` then takes them by ``load_state_dict``.
-
-    Args:
-        state: a state dict as the authors saved it.
-        where: the file, for messages.
-
-    Raises:
-        AutosegError: not the weights of one of these networks, or not all of them.
-    """
-    name, arguments = _guess(state, where)
-    with torch.device("meta"):
-        network = REGISTRY.build(name, **arguments)
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if found != expected:
-        raise AutosegError(
-            f"these are not the weights of a '{name}'",
-            where=where,
-            found=_differences(found, expected),
-            expected=f"the {len(expected)} tensors of {name} with {arguments}",
-            fix="give the file as the authors released it",
-        )
-    return name, arguments
-
-
-def _guess(state: Mapping[str, torch.Tensor], where: str) -> tuple[str, dict[str, Any]]:
-    """The network that the telling names and shapes point to."""
-    stems = {
-        "ratlesnet": ("conv1.conv.0.weight", "bottleneck3.conv.0.weight"),
-        "voxresnet": ("seq1.0.weight", "transposed1.bias"),
-        "unet3d": ("block1.seq.0.weight", "last.weight"),
-        "ratlesnetv2": ("conv1.weight", "bottleneck4.seq.2.weight"),
-    }
-    for name, (first, last) in stems.items():
-        if first in state and last in state and state[first].ndim == 5:
-            width, in_channels = state[first].shape[:2]
-            arguments = {"in_channels": in_channels, "out_channels": state[last].shape[0], "width": width}
-            if name == "ratlesnetv2":
-                arguments["levels"] = sum(
-                    f"block{i}.seq.{j}.weight" in state for i in LEVELS for j in ("1", "0.1")
-                )
-                arguments["block"] = "dense" if "block1.seq.0.1.weight" in state else "residual"
-            return name, arguments
-    raise AutosegError(
-        "these are not weights of RatLesNetv2 or of a network that was compared with it",
-        where=where,
-        found=", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "") if state else "no tensors",
-        expected="the names of " + ", ".join(f"{name} ({first}, ...)" for name, (first, _) in stems.items()),
-        fix="give a file of the authors' repository (github.com/jmlipman/RatLesNetv2, trained_models)",
-    )
-
-
-def _differences(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str:
-    """What is missing, too much or of another shape, in a line."""
-    kinds = {
-        "missing": [key for key in expected if key not in found],
-        "unknown": [key for key in found if key not in expected],
-        "of another shape": [key for key in expected if key in found and found[key] != expected[key]],
-    }
-    return "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in kinds.items() if keys)
+NETWORKS = (
+    NetworkPart("ratlesnetv2", build_ratlesnetv2, "RatLesNetv2 and its ablations (Valverde et al. 2020)"),
+)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from autoseg.errors import AutosegError
-from autoseg.networks import REGISTRY
+from autoseg.plugins.parts import NetworkPart
 
 
 class UNet(nn.Module):
@@ -36,7 +36,7 @@ class UNet(nn.Module):
         self.encoder = body.encoder
         self.decoder = body.decoder
         self.deep_supervision = deep_supervision
-        self.divisor = tuple(math.prod(steps) for steps in zip(*strides, strict=True))
+        self.divisor = divisor_of(strides)
         _drop_second_names(self)
         self.train()
 
@@ -77,7 +77,6 @@ def _drop_second_names(network: nn.Module) -> None:
     network.decoder._modules.pop("encoder", None)
 
 
-@REGISTRY.register("unet")
 def build_unet(
     in_channels: int,
     out_channels: int,
@@ -116,7 +115,6 @@ def build_unet(
     return UNet(body, strides, deep_supervision)
 
 
-@REGISTRY.register("unet_resenc")
 def build_unet_resenc(
     in_channels: int,
     out_channels: int,
@@ -212,3 +210,18 @@ def _layers(kernel_sizes: Sequence[Sequence[int]]) -> dict[str, Any]:
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"inplace": True},
     }
+
+
+def divisor_of(
+    strides: Sequence[Sequence[int]] = ((1, 1, 1), *((2, 2, 2),) * 3), **others: Any
+) -> tuple[int, ...]:
+    """What the edges of the input must be multiples of: the product of all strides, per axis."""
+    return tuple(math.prod(steps) for steps in zip(*strides, strict=True))
+
+
+NETWORKS = (
+    NetworkPart("unet", build_unet, "nnU-Net's plain U-Net", divisor=divisor_of),
+    NetworkPart(
+        "unet_resenc", build_unet_resenc, "nnU-Net's U-Net with a residual encoder", divisor=divisor_of
+    ),
+)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg.networks import REGISTRY
 from autoseg.networks.normalisation import with_normalisation
 from autoseg.networks.ratlesnetv2 import initialise, resized
+from autoseg.plugins.parts import NetworkPart
 
 
 class UNet3D(nn.Module):
@@ -24,8 +24,6 @@ class UNet3D(nn.Module):
         in_channels, out_channels: of image and logits.
         width: w, feature maps of the first convolution; the levels have 2w, 4w, 8w, the bottom 16w.
     """
-
-    divisor = (1, 1, 1)
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -91,7 +89,6 @@ def _layers(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [conv, nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True)]
 
 
-@REGISTRY.register("unet3d")
 def build_unet3d(
     in_channels: int, out_channels: int, width: int = 32, normalisation: str = "batch"
 ) -> UNet3D:
@@ -106,3 +103,6 @@ def build_unet3d(
         AutosegError: another normalisation.
     """
     return with_normalisation(UNet3D(in_channels, out_channels, width), normalisation)
+
+
+NETWORKS = (NetworkPart("unet3d", build_unet3d, "the 3D U-Net as compared in the paper of RatLesNetv2"),)

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoseg.errors import AutosegError
-from autoseg.networks import REGISTRY
 from autoseg.networks.normalisation import with_normalisation
 from autoseg.networks.ratlesnetv2 import initialise
+from autoseg.plugins.parts import NetworkPart
 
 STRIDES = (1, 2, 4, 8)
 
@@ -36,8 +36,6 @@ class VoxResNet(nn.Module):
         auxiliary_outputs: whether training mode puts out a list, the logits and those of each resolution, all of
             full size, for a loss that trains each resolution too.
     """
-
-    divisor = (1, 1, 1)
 
     def __init__(
         self, in_channels: int, out_channels: int, width: int, double_stride: bool, auxiliary_outputs: bool
@@ -137,7 +135,6 @@ def _upsampling(channels: int, out_channels: int, stride: int, double_stride: bo
     return nn.ConvTranspose3d(channels, out_channels, kernel_size=3, stride=stride, padding=1)
 
 
-@REGISTRY.register("voxresnet")
 def build_voxresnet(
     in_channels: int,
     out_channels: int,
@@ -171,3 +168,6 @@ def build_voxresnet(
         in_channels, out_channels, width, upsampling_kernel == "double_stride", auxiliary_outputs
     )
     return with_normalisation(network, normalisation)
+
+
+NETWORKS = (NetworkPart("voxresnet", build_voxresnet, "VoxResNet as compared in the paper of RatLesNetv2"),)

@@ -10,8 +10,9 @@ a patch, with three axes or two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -31,6 +32,25 @@ Divisor = tuple[int, ...]
 def same_channels(image_channels: int, **arguments: Any) -> int:
     """A network that takes the image as it is."""
     return image_channels
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a built network takes.
+
+    Attributes:
+        divisor: see :data:`Divisor`.
+        channels: indices of the image channels that it sees; None for all, in their order.
+    """
+
+    divisor: Divisor = (1, 1, 1)
+    channels: tuple[int, ...] | None = None
+
+    def select(self, image: torch.Tensor) -> torch.Tensor:
+        """The channels of ``[c, z, y, x]`` that the network sees."""
+        if self.channels is None or self.channels == tuple(range(len(image))):
+            return image
+        return image[list(self.channels)]
 
 
 @dataclass(frozen=True)
@@ -349,6 +369,21 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class FitCase:
+    """A case with its truth, for a step that learns.
+
+    Attributes:
+        name: of the case.
+        case: predicted, after the steps before, with what the step ``needs``.
+        truth: label values ``[z, y, x]`` on the original grid.
+    """
+
+    name: str
+    case: Segmentation
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
 class Companion:
     """A network that looks at what the predicting network of the same member found.
 
@@ -378,6 +413,10 @@ class StepPart:
         on: which; steps on the logits come first.
         needs: what it asks for of a :class:`Segmentation`: ``image``, ``probabilities``.
         networks: keys of ``Plan.networks`` that it cannot do without; a stage of each must be kept.
+        fit: ``(cases, labels, **arguments)`` to numbers that it learns from cases (:class:`FitCase`, to be gone through
+            as often as it likes) and then gets as arguments beside those of the plan; None for a step that learns
+            nothing. Steps on the mask only.
+        combine: the numbers of several folds to one, for a prediction that fuses them.
         summary: one line.
     """
 
@@ -386,6 +425,8 @@ class StepPart:
     on: Literal["mask", "logits"] = "mask"
     needs: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    fit: Callable[..., Mapping[str, float]] | None = None
+    combine: Callable[[Sequence[float]], float] = fmean
     summary: str = ""
 
 

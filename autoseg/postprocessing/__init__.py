@@ -1,105 +1,100 @@
-"""Steps that work on a whole predicted case, in the order that the plan gives.
+"""Steps that work on a predicted case, in the order that the plan gives: on each member's logits, then on the mask.
 
-A step is a function ``step(case, **arguments) -> Segmentation``; it must not change its input. A trainer may also bring
-refinements, which work on each member's logits (:data:`autoseg.plugins.trainer.Refinement`) and come first.
+What a step is stands in :class:`autoseg.plugins.parts.StepPart`. Steps on the logits come from families alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from autoseg.errors import AutosegError
-from autoseg.registry import Registry, refuse_misfits
+from autoseg.plan import PostStep, Recipe
+from autoseg.plugins.parts import Segmentation, StepPart
+from autoseg.plugins.registry import Registry, refuse_misfits
+from autoseg.plugins.trainer import Trainer
+from autoseg.postprocessing import small_components, threshold
 
-if TYPE_CHECKING:
-    from autoseg.plan import Named, Recipe
-
-__all__ = ["REGISTRY", "Segmentation", "Step", "apply", "check", "names", "replace"]
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """A predicted case on its original grid.
-
-    Attributes:
-        mask: ``[z, y, x]`` uint8 label values.
-        spacing_mm: z, y, x.
-        probabilities: ``[k, z, y, x]`` float32, when a step asks for them or the user saves them.
-        image: ``[c, z, y, x]`` raw intensities, when a step asks for them.
-    """
-
-    mask: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    probabilities: np.ndarray | None = None
-    image: np.ndarray | None = None
-
-
-Step = Callable[..., Segmentation]
-REGISTRY = Registry("post-processing step")
+REGISTRY: Registry[StepPart] = Registry(
+    "post-processing step", "steps", [*small_components.STEPS, *threshold.STEPS]
+)
 
 
 def names() -> list[str]:
-    """All registered steps."""
+    """The steps of autoseg and of all installed families."""
     return REGISTRY.names()
 
 
-def check(recipe: Recipe, own: Mapping[str, Step], refinements: Mapping[str, Callable[..., Any]]) -> None:
-    """Refuse steps that nobody has, arguments that they do not take, and refinements that could not work.
-
-    Args:
-        recipe: of the plan.
-        own: steps that the trainer brings.
-        refinements: those it brings for the members' logits, see :data:`autoseg.plugins.trainer.Refinement`.
+def rows(steps: Sequence[PostStep], trainer: Trainer | None = None) -> list[tuple[PostStep, StepPart]]:
+    """Each step of the plan with its row, the trainer's own before autoseg's.
 
     Raises:
-        AutosegError: an unknown step, its arguments; a refinement after another step, or without its networks.
+        AutosegError: an unknown step.
+    """
+    return [(step, REGISTRY.get(step.name, trainer)) for step in steps]
+
+
+def check(recipe: Recipe, trainer: Trainer | None = None) -> None:
+    """Refuse steps that nobody has, arguments that they do not take, and steps that could not work where they stand.
+
+    Raises:
+        AutosegError: an unknown step, its arguments; a step on the logits after one on the mask, or without its
+            networks; one that is to learn and cannot.
     """
     kept = {stage.network for stage in recipe.stages if stage.keep}
-    for before, step in zip([None, *recipe.postprocessing], recipe.postprocessing, strict=False):
+    before: tuple[PostStep, StepPart] | None = None
+    for step, row in rows(recipe.postprocessing, trainer):
         what = f"the {REGISTRY.kind} '{step.name}'"
-        if step.name not in refinements:
-            refuse_misfits(what, own.get(step.name) or REGISTRY.get(step.name), None, **step.arguments)
-            continue
-        refine = refinements[step.name]
-        refuse_misfits(what, refine, None, None, None, **step.arguments)
-        if before is not None and before.name not in refinements:
+        given = (None, None, None) if row.on == "logits" else (None,)
+        refuse_misfits(what, row.run, *given, **step.arguments)
+        if before is not None and row.on == "logits" and before[1].on == "mask":
             raise AutosegError(
                 f"{what} comes too late",
-                found=f"it follows '{before.name}', which works on the fused mask",
+                found=f"it follows '{before[0].name}', which works on the fused mask",
                 expected="steps on the members' logits before all others",
                 fix="change the order in recipe.postprocessing",
             )
-        lacking = [key for key in getattr(refine, "needs", ()) if key not in kept]
+        lacking = [key for key in row.networks if key not in kept]
         if lacking:
             raise AutosegError(
                 f"{what} has no network to ask",
                 found=f"no stage of network {', '.join(lacking)} is kept",
                 fix=f"set keep of such a stage to true, or take the step out: postprocessing.{step.name}=off",
             )
+        if step.fit != "none":
+            _refuse_unfit(what, step, row, recipe)
+        before = step, row
 
 
-def apply(case: Segmentation, steps: Sequence[Named], own: Mapping[str, Step] | None = None) -> Segmentation:
-    """Run the steps in order.
+def _refuse_unfit(what: str, step: PostStep, row: StepPart, recipe: Recipe) -> None:
+    """A step that is to learn must be able to, on the mask, from cases that are there."""
+    if row.fit is None:
+        raise AutosegError(
+            f"{what} has nothing to learn",
+            found=f"fit: {step.fit}",
+            fix=f"--set postprocessing.{step.name}.fit=none",
+        )
+    if step.fit == "held_back" and not any(stage.leave_out for stage in recipe.stages):
+        raise AutosegError(
+            f"{what} is to learn from cases that are held back, and no stage holds any back",
+            found="fit: held_back",
+            expected="a stage with leave_out",
+            fix=f"--set postprocessing.{step.name}.fit=validation",
+        )
+    refuse_misfits(f"the learning of {what}", row.fit, None, None, **step.arguments)
+
+
+def apply(case: Segmentation, steps: Sequence[PostStep], trainer: Trainer | None = None) -> Segmentation:
+    """Run steps on the mask in order.
 
     Args:
         case: the prediction.
         steps: of the plan.
-        own: steps that the trainer brings, by name; they go before the registered ones.
+        trainer: whose own steps go before autoseg's.
 
     Raises:
         AutosegError: an unknown step or arguments that do not fit.
     """
-    for step in steps:
-        arguments: dict[str, Any] = step.arguments
-        if own and step.name in own:
-            case = own[step.name](case, **arguments)
-        else:
-            case = REGISTRY.build(step.name, case, **arguments)
+    for step, row in rows(steps, trainer):
+        refuse_misfits(f"the {REGISTRY.kind} '{step.name}'", row.run, case, **step.arguments)
+        case = row.run(case, **step.arguments)
     return case
-
-
-from autoseg.postprocessing import small_components as _components  # noqa: E402, F401  (registers its steps)

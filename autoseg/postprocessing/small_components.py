@@ -7,7 +7,7 @@ from dataclasses import replace
 import cc3d
 import numpy as np
 
-from autoseg.postprocessing import REGISTRY, Segmentation
+from autoseg.plugins.parts import Segmentation, StepPart
 
 
 def small_components(mask: np.ndarray, fewer_than_voxels: int, connectivity: int = 26) -> np.ndarray:
@@ -19,7 +19,6 @@ def small_components(mask: np.ndarray, fewer_than_voxels: int, connectivity: int
     return small[components]
 
 
-@REGISTRY.register("remove_small_components")
 def remove_small_components(
     case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26
 ) -> Segmentation:
@@ -28,7 +27,6 @@ def remove_small_components(
     return replace(case, mask=np.where(islands, 0, case.mask).astype(np.uint8))
 
 
-@REGISTRY.register("fill_small_holes")
 def fill_small_holes(
     case: Segmentation, *, fewer_than_voxels: int, connectivity: int = 26, value: int = 1
 ) -> Segmentation:
@@ -40,7 +38,6 @@ def fill_small_holes(
     return replace(case, mask=np.where(holes, value, case.mask).astype(np.uint8))
 
 
-@REGISTRY.register("keep_largest_component")
 def keep_largest_component(case: Segmentation, *, connectivity: int = 26) -> Segmentation:
     """All foreground but its largest component becomes background."""
     components = cc3d.connected_components(
@@ -51,3 +48,10 @@ def keep_largest_component(case: Segmentation, *, connectivity: int = 26) -> Seg
         return case
     sizes[0] = 0
     return replace(case, mask=np.where(components == sizes.argmax(), case.mask, 0).astype(np.uint8))
+
+
+STEPS = (
+    StepPart("remove_small_components", remove_small_components, summary="small islands become background"),
+    StepPart("fill_small_holes", fill_small_holes, summary="small holes become lesion"),
+    StepPart("keep_largest_component", keep_largest_component, summary="all but the largest component goes"),
+)

@@ -13,6 +13,7 @@ from autoseg.sampling import patches
 from autoseg.sampling.lesion_pixels import no_lesion
 from autoseg.training.check_fold_folder import PREPARED, differences
 from autoseg.training.job import FoldJob
+from autoseg.training.sources import source_part
 
 
 def refuse_other_preparation(job: FoldJob) -> None:
@@ -77,7 +78,7 @@ def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
     """A sampler that shows lesions alone needs some in the cases of its stage."""
     load = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
     for stage in job.plan.recipe.stages:
-        if stage.sampling.name in trainer.sources:
+        if source_part(stage.sampling.name, trainer) is not None:
             continue
         if not getattr(patches.build_sampler(stage.sampling), "needs_lesions", False):
             continue

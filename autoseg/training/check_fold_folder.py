@@ -14,6 +14,7 @@ from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint
 from autoseg.training.job import FoldJob
+from autoseg.training.stage_run import hash_cases
 
 PREPARED = (
     "dataset",
@@ -55,7 +56,7 @@ def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
     if not finished and _checkpoint_path(job).exists():
         ways.insert(0, "--c continues it")
     last = job.plan.recipe.stages[-1].name
-    needed = _last_weights(job, last)
+    needed = last_weights(job, last)
     if needed and all(path.exists() for path in needed):
         ways.append(f"--redo_from {last} keeps the stages before it")
     return ways
@@ -80,7 +81,7 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
             expected=f"plan {hash_plan(job.plan)[:12]}",
             fix="repeat the --set options that the training was started with, or start again with --overwrite",
         )
-    if found.cases_hash != cases_hash(fold):
+    if found.cases_hash != hash_cases(fold):
         raise _other_cases("the checkpoint was", job, fold)
     return found
 
@@ -115,7 +116,7 @@ def earlier_stages(job: FoldJob) -> list[Stage]:
     return job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
 
 
-def _last_weights(job: FoldJob, before: str) -> list[Path]:
+def last_weights(job: FoldJob, before: str) -> list[Path]:
     """Where all members keep the last weights of the stages before this one."""
     earlier = job.plan.recipe.stages[: stage_index(job.plan, before)]
     members = range(job.plan.recipe.members)
@@ -124,7 +125,7 @@ def _last_weights(job: FoldJob, before: str) -> list[Path]:
 
 def refuse_redo(job: FoldJob, fold: Fold) -> None:
     """Training again from a stage on needs what the stages before it left, made as the plan says now."""
-    needed = _last_weights(job, job.redo_from)
+    needed = last_weights(job, job.redo_from)
     if not needed:
         raise AutosegError(
             f"'{job.redo_from}' is the first stage: there is nothing to keep",
@@ -155,7 +156,7 @@ def _refuse_other_earlier_stages(job: FoldJob, fold: Fold) -> None:
             expected="changes to this stage and later ones only",
             fix="start again with --overwrite, or under another -name",
         )
-    if _trained_on(job) not in (None, cases_hash(fold)):
+    if _trained_on(job) not in (None, hash_cases(fold)):
         raise _other_cases(f"the stages before '{job.redo_from}' were", job, fold)
 
 
@@ -179,11 +180,6 @@ def _of_first_stages(plan: Plan, n: int) -> dict[str, Any]:
         "stages": {stage["name"]: stage for stage in earlier},
         "networks": {stage["network"]: content["networks"][stage["network"]] for stage in earlier},
     }
-
-
-def cases_hash(fold: Fold) -> str:
-    """Of the names of the training cases."""
-    return hash_json(list(fold.train))
 
 
 def refuse_other_plan(job: FoldJob) -> None:

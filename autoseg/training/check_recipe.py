@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 from torch import nn
 
 from autoseg import postprocessing
 from autoseg.bundle.layout import PREDICTING_NETWORK
+from autoseg.bundle.networks import build_network, network_row, refuse_classifier
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
-from autoseg.plan import Plan, Stage
+from autoseg.plan import Named, Plan, PostStep, Stage
+from autoseg.plugins.parts import Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import parameters, patches
+from autoseg.training import losses, optimisers, schedules
 from autoseg.training.freezing import trained_parameters
+from autoseg.training.sources import source_part
 
 
 def check_recipe(plan: Plan, trainer: Trainer) -> None:
@@ -23,15 +31,32 @@ def check_recipe(plan: Plan, trainer: Trainer) -> None:
     networks: dict[str, nn.Module] = {}
     for stage in plan.recipe.stages:
         if stage.network not in networks:
-            networks = {stage.network: _network(plan, trainer, stage)}  # one at a time: they may be large
+            module = build_network(plan, stage.network, trainer).module
+            networks = {stage.network: module}  # one at a time: they may be large
+        _check_context(plan, trainer, stage)
         _check_stage(plan, trainer, stage, networks[stage.network])
-    if plan.recipe.fusion.name not in trainer.fusions:
-        fusion.REGISTRY.get(plan.recipe.fusion.name)
-    postprocessing.check(plan.recipe, trainer.postprocessing, trainer.refinements)
+    if PREDICTING_NETWORK in plan.networks:
+        refuse_classifier(plan, PREDICTING_NETWORK, trainer)
+    postprocessing.check(plan.recipe, trainer)
+    _predict_nothing(plan, trainer)
 
 
-def _network(plan: Plan, trainer: Trainer, stage: Stage) -> nn.Module:
-    return trainer.build_network(plan.networks[stage.network], plan.in_channels, plan.label_set.n_outputs)
+def _check_context(plan: Plan, trainer: Trainer, stage: Stage) -> None:
+    """The plan gives a network as much context as it takes, in training and in prediction."""
+    spec = plan.networks[stage.network]
+    takes = network_row(plan, stage.network, trainer).context_of(spec.arguments)
+    given = {f"stages.{stage.name}.context": stage.context}
+    if stage.network == PREDICTING_NETWORK:
+        given["inference.context"] = plan.recipe.inference.context
+    for path, context in given.items():
+        if tuple(context or [0] * len(takes)) != takes:
+            raise AutosegError(
+                f"the context does not fit the network '{spec.name}'",
+                where=path,
+                found=context or "none",
+                expected=f"{list(takes)}: what it sees around its patch and does not predict",
+                fix=f"--set {path}='{list(takes)}'",
+            )
 
 
 def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module) -> None:
@@ -44,12 +69,58 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
             expected=f"network {PREDICTING_NETWORK}, and validation cases",
             fix=f"--set stages.{stage.name}.patience=null",
         )
-    trained = trained_parameters(network, stage)
-    trainer.build_optimiser(stage.optimiser, trained)
-    trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
-    trainer.build_loss(stage.loss, plan.label_set)
-    if stage.sampling.name not in trainer.sources:
-        patches.build_sampler(stage.sampling)
-    elif (check := getattr(trainer.sources[stage.sampling.name], "check", None)) is not None:
-        check(plan, stage)
-    parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))
+
+    def optimiser(spec: Named) -> Any:
+        trained = trained_parameters(network, stage)
+        return optimisers.REGISTRY.build(spec.name, trained, trainer=trainer, **spec.arguments)
+
+    def schedule(spec: Named) -> Any:
+        built = schedules.REGISTRY.build(spec.name, epochs=stage.epochs, trainer=trainer, **spec.arguments)
+        return built(0.0)
+
+    def loss(spec: Named) -> Any:
+        return losses.build(spec.name, labels=plan.label_set, trainer=trainer, **spec.arguments)
+
+    _on_trial("optimiser", optimiser, stage.optimiser)
+    _on_trial("schedule", schedule, stage.schedule)
+    _on_trial("loss", loss, stage.loss)
+    source = source_part(stage.sampling.name, trainer)
+    if source is not None:
+        source.check(plan, stage)
+    else:
+        _on_trial("sampler", patches.build_sampler, stage.sampling)
+    _on_trial("augmentation", parameters.build, stage.augmentation, stage.patch_size or (1, 1, 1))
+
+
+def _predict_nothing(plan: Plan, trainer: Trainer) -> None:
+    """Fuse and post-process an empty case: what cannot work must not show after the training."""
+    labels, shape = plan.label_set, (8, 8, 8)
+    restore = Restore(mask=labels.decide, probabilities=lambda logits: logits)
+    _on_trial("fusion", fusion.build, plan.recipe.fusion, labels, restore, trainer)
+    case = Segmentation(
+        mask=np.zeros(shape, np.uint8),
+        spacing_mm=(1.0, 1.0, 1.0),
+        probabilities=np.zeros((labels.n_outputs, *shape), np.float32),
+        image=np.zeros((plan.in_channels, *shape), np.float32),
+    )
+
+    def step(spec: PostStep) -> Segmentation:
+        return postprocessing.apply(case, [spec], trainer)
+
+    for spec, row in postprocessing.rows(plan.recipe.postprocessing, trainer):
+        if row.on == "mask":
+            _on_trial("post-processing step", step, spec)
+
+
+def _on_trial(kind: str, make: Callable[..., Any], spec: Any, *others: Any) -> Any:
+    """``make(spec, *others)``; arguments whose values it cannot work with are refused like unknown ones."""
+    try:
+        return make(spec, *others)
+    except AutosegError:
+        raise
+    except Exception as error:
+        raise AutosegError(
+            f"the {kind} '{spec.name}' cannot work with its arguments",
+            found=f"{spec.arguments} ({type(error).__name__}: {error})",
+            fix="correct the arguments in the plan",
+        ) from error

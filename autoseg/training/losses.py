@@ -13,25 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
-from autoseg.registry import Registry
-
-REGISTRY = Registry("loss")
-
-
-def build(name: str, *, labels: LabelSet, **arguments: Any) -> nn.Module:
-    """The loss ``name`` for this label set.
-
-    Raises:
-        AutosegError: an unknown name or arguments that do not fit.
-    """
-    return REGISTRY.build(name, labels=labels, **arguments)
-
-
-def names() -> list[str]:
-    """All registered losses."""
-    return REGISTRY.names()
+from autoseg.plugins.parts import Loss, LossPart
+from autoseg.plugins.registry import Registry
+from autoseg.plugins.trainer import Trainer
 
 
 class Targets(nn.Module):
@@ -189,7 +174,6 @@ def nearest(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     )
 
 
-@REGISTRY.register("dice_ce")
 def dice_ce(
     labels: LabelSet,
     batch_dice: bool = False,
@@ -202,181 +186,20 @@ def dice_ce(
     return DeepSupervision(loss) if deep_supervision else loss
 
 
-class PooledDiceCrossEntropy(nn.Module):
-    """Cross-entropy plus a Dice pooled over all classes, of RatLesNetv2 (Valverde et al. 2020) and its comparators.
+REGISTRY: Registry[LossPart] = Registry(
+    "loss", "losses", [LossPart("dice_ce", dice_ce, "soft Dice plus cross-entropy, as nnU-Net")]
+)
 
-    With softmax probabilities q and one-hot labels y, n voxels that count, per sample and averaged over the batch:
-    cross-entropy ``-sum y log(q + 1e-15) / n`` and Dice ``1 - 2 sum q y / (sum (q^2 + y^2) + 1e-6)``. The authors'
-    code sums both channels into one Dice, so that scans without lesion have a gradient, and so does this; their paper
-    describes the lesion alone (``dice_classes="foreground"``), where an empty label costs a constant 1. For a batch
-    of several samples their code takes 1 minus the sum of the ratios, which turns negative; this is the mean.
 
-    Args:
-        labels: the classes; regions are refused.
-        dice_weight, cross_entropy_weight: of the two parts.
-        dice_classes: "all" or "foreground".
-        auxiliary_weight: of the cross-entropy of each further output of full size, where a network has several.
+def build(name: str, *, labels: LabelSet, trainer: Trainer | None = None, **arguments: Any) -> Loss:
+    """The loss ``name`` for this label set, the trainer's own before autoseg's.
 
     Raises:
-        AutosegError: regions, or other dice_classes.
+        AutosegError: an unknown name or arguments that do not fit.
     """
-
-    def __init__(
-        self,
-        labels: LabelSet,
-        dice_weight: float = 1.0,
-        cross_entropy_weight: float = 1.0,
-        dice_classes: str = "all",
-        auxiliary_weight: float = 0.001,
-    ) -> None:
-        super().__init__()
-        if labels.has_regions:
-            raise AutosegError(
-                "the loss 'ratlesnetv2' needs classes that exclude each other",
-                found="regions in dataset.json",
-                expected="one number per label",
-                fix="use the loss 'dice_ce', or give the labels as plain classes",
-            )
-        if dice_classes not in ("all", "foreground"):
-            raise AutosegError(
-                "the arguments of the loss 'ratlesnetv2' do not fit",
-                found=f"dice_classes '{dice_classes}'",
-                expected="all or foreground",
-                fix="correct the arguments in the plan",
-            )
-        self.targets = Targets(labels)
-        self.dice_weight = dice_weight
-        self.cross_entropy_weight = cross_entropy_weight
-        self.first_class = 0 if dice_classes == "all" else 1
-        self.auxiliary_weight = auxiliary_weight
-
-    def forward(self, outputs: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """A scalar; logits ``[b, k, *space]`` or a list of such, the one that counts first; target ``[b, *space]``.
-
-        Computed in float32 at least.
-        """
-        one_hot, valid = self.targets(target)
-        main, *auxiliary = [outputs] if isinstance(outputs, torch.Tensor) else outputs
-        probabilities = _softmax(main)
-        total = self.cross_entropy_weight * _saturating_cross_entropy(probabilities, one_hot, valid)
-        if self.dice_weight:
-            classes = slice(self.first_class, None)
-            dice = _pooled_dice(probabilities[:, classes], one_hot[:, classes], valid)
-            total = total + self.dice_weight * (1 - dice.mean())
-        for output in auxiliary:
-            entropy = _saturating_cross_entropy(_softmax(output), one_hot, valid)
-            total = total + self.auxiliary_weight * entropy
-        return total
+    return REGISTRY.build(name, labels=labels, trainer=trainer, **arguments)
 
 
-def _softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities in float32, or in float64 where the logits are."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
-
-
-def _saturating_cross_entropy(
-    probabilities: torch.Tensor, one_hot: torch.Tensor, valid: torch.Tensor | None
-) -> torch.Tensor:
-    """The mean over voxels of ``-log(q + 1e-15)`` of the true class; 34.54 at most.
-
-    The 1e-15 comes from the authors' code. It limits the loss, and the gradient, of voxels that are surely wrong.
-    """
-    entropy = -(one_hot * torch.log(probabilities + 1e-15)).sum(1, keepdim=True)
-    if valid is None:
-        return entropy.mean()
-    return (entropy * valid).sum() / valid.sum().clamp_min(1)
-
-
-def _pooled_dice(
-    probabilities: torch.Tensor, one_hot: torch.Tensor, valid: torch.Tensor | None
-) -> torch.Tensor:
-    """``2 sum q y / (sum (q^2 + y^2) + 1e-6)`` per sample, sums over classes and voxels: ``[b]``."""
-    if valid is not None:
-        probabilities, one_hot = probabilities * valid, one_hot * valid
-    overlap = (probabilities * one_hot).flatten(1).sum(1)
-    total = (probabilities**2 + one_hot**2).flatten(1).sum(1)
-    return 2 * overlap / (total + 1e-6)
-
-
-@REGISTRY.register("ratlesnetv2")
-def ratlesnetv2(
-    labels: LabelSet,
-    dice_weight: float = 1.0,
-    cross_entropy_weight: float = 1.0,
-    dice_classes: str = "all",
-    auxiliary_weight: float = 0.001,
-) -> nn.Module:
-    """The losses of the RatLesNetv2 study, see :class:`PooledDiceCrossEntropy`.
-
-    As they stand for RatLesNetv2, its ablations and the 3D U-Net; with ``dice_weight`` 0 for RatLesNet, and for
-    VoxResNet with its auxiliary outputs.
-    """
-    return PooledDiceCrossEntropy(labels, dice_weight, cross_entropy_weight, dice_classes, auxiliary_weight)
-
-
-class SummedCrossEntropy(nn.Module):
-    """The weighted sum of the cross-entropies of all outputs of a network, of EDD Net (Chen et al. 2017).
-
-    Each is the mean over the pixels that count of the whole batch. EDD Net's outputs are the refined logits, the
-    fused ones and those of both branches, all with weight 1. A single output is compared as it is; it may also be
-    one of whole patches, ``[b, k]`` with a target ``[b]``.
-
-    Args:
-        labels: the classes; regions are refused.
-        output_weights: one for each output.
-
-    Raises:
-        AutosegError: regions; in use, outputs that are not as many as the weights.
-    """
-
-    def __init__(self, labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
-        super().__init__()
-        if labels.has_regions:
-            raise AutosegError(
-                "the loss 'edd_muscle' needs classes that exclude each other",
-                found="regions in dataset.json",
-                expected="one number per label",
-                fix="use the loss 'dice_ce', or give the labels as plain classes",
-            )
-        self.output_weights = tuple(output_weights)
-        self.ignore = labels.ignore
-        self.register_buffer("class_of", Targets(labels).table.argmax(0), persistent=False)
-
-    def forward(self, outputs: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """A scalar; logits ``[b, k, *space]`` or a list of such; target ``[b, *space]``.
-
-        Computed in float32 at least.
-        """
-        classes = self.class_of[target.long()]
-        if self.ignore is not None:
-            classes = classes.masked_fill(target == self.ignore, _NO_CLASS)
-        if isinstance(outputs, torch.Tensor):
-            return _mean_cross_entropy(outputs, classes)
-        if len(outputs) != len(self.output_weights):
-            raise AutosegError(
-                "the loss 'edd_muscle' does not fit the network",
-                found=f"{len(outputs)} outputs",
-                expected=f"{len(self.output_weights)}, one for each of its output_weights",
-                fix="correct output_weights in the plan",
-            )
-        terms = [_mean_cross_entropy(output, classes) for output in outputs]
-        return sum(weight * term for weight, term in zip(self.output_weights, terms, strict=True))
-
-
-_NO_CLASS = -100  # the class of pixels that do not count
-
-
-def _mean_cross_entropy(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """The mean over all pixels that count; 0 if none does."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = F.cross_entropy(logits, classes, ignore_index=_NO_CLASS, reduction="sum")
-    return total / (classes != _NO_CLASS).sum().clamp_min(1)
-
-
-@REGISTRY.register("edd_muscle")
-def edd_muscle(labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> nn.Module:
-    """The losses of EDD Net, MUSCLE Net and the networks that EDD Net was compared with.
-
-    See :class:`SummedCrossEntropy`.
-    """
-    return SummedCrossEntropy(labels, output_weights)
+def names() -> list[str]:
+    """The losses of autoseg and of all installed families."""
+    return REGISTRY.names()

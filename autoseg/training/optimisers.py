@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
-from autoseg.registry import Registry
-
-REGISTRY = Registry("optimiser")
-
-
-def build(name: str, parameters: Iterable[nn.Parameter], **arguments: Any) -> torch.optim.Optimizer:
-    """The optimiser ``name`` over these parameters.
-
-    Raises:
-        AutosegError: an unknown name or arguments that do not fit.
-    """
-    return REGISTRY.build(name, parameters, **arguments)
+from autoseg.plugins.parts import OptimiserPart
+from autoseg.plugins.registry import Registry
 
 
-@REGISTRY.register("sgd")
 def sgd(
     parameters: Iterable[nn.Parameter],
     lr: float,
@@ -34,7 +22,6 @@ def sgd(
     return torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
 
-@REGISTRY.register("adam")
 def adam(
     parameters: Iterable[nn.Parameter],
     lr: float,
@@ -46,7 +33,6 @@ def adam(
     return torch.optim.Adam(parameters, lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
 
 
-@REGISTRY.register("adamw")
 def adamw(
     parameters: Iterable[nn.Parameter],
     lr: float,
@@ -56,3 +42,14 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay."""
     return torch.optim.AdamW(parameters, lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+
+
+REGISTRY: Registry[OptimiserPart] = Registry(
+    "optimiser",
+    "optimisers",
+    [
+        OptimiserPart("sgd", sgd, "stochastic gradient descent"),
+        OptimiserPart("adam", adam, "Adam"),
+        OptimiserPart("adamw", adamw, "Adam with decoupled weight decay"),
+    ],
+)

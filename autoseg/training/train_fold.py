@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from autoseg import messages, plugins
 from autoseg.bundle import weights
+from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.layout import weight_file_name
-from autoseg.dataset.folds import Fold, left_out, load_or_make_folds
-from autoseg.device import lower_precision, place
+from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, write_json
-from autoseg.plan import Stage, hash_plan
-from autoseg.plugins.trainer import Source, SourceContext, Trainer
-from autoseg.sampling.loader import BatchSource
+from autoseg.plan import hash_plan
+from autoseg.plugins.trainer import Trainer
 from autoseg.training.check_fold_folder import (
-    cases_hash,
     earlier_stages,
+    last_weights,
     load_checkpoint,
     refuse_to_overwrite,
     stage_index,
@@ -33,11 +30,12 @@ from autoseg.training.check_fold_folder import (
 from autoseg.training.check_job import check_job
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.distributed import World, world
+from autoseg.training.fit import fit_steps
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
-from autoseg.training.seeds import fold_number
-from autoseg.training.stage import StageContext, train_stage
+from autoseg.training.stage import train_stage
+from autoseg.training.stage_run import StageRun
 from autoseg.training.validation import Validator, validate_fold
 
 
@@ -106,9 +104,9 @@ def split(job: FoldJob) -> Fold:
 
 def _remove_result(folder: Path) -> None:
     """Forget a fold's result; the log of messages stays. fold.json goes first: without it a fold is not finished."""
-    for name in ("fold.json", "log.jsonl", "curves.png"):
+    for name in ("fold.json", FITTED, "log.jsonl", "curves.png"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("weights", "checkpoint", "validation", "tensorboard"):
+    for name in ("weights", "optimiser", "checkpoint", "validation", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -119,12 +117,17 @@ def _remove_from_stage(job: FoldJob) -> None:
     """
     earlier, plan_hash = {stage.name for stage in earlier_stages(job)}, hash_plan(job.plan)
     infos = {path: weights.read_info(path) for path in (job.folder / "weights").glob("*.safetensors")}
-    (job.folder / "fold.json").unlink(missing_ok=True)
+    for name in ("fold.json", FITTED):
+        (job.folder / name).unlink(missing_ok=True)
     for path, info in infos.items():
         if info.stage not in earlier or info.member >= job.plan.recipe.members:
             path.unlink()
         elif info.plan_hash != plan_hash:
             weights.restamp(path, plan_hash)
+    kept = {path.name for path in last_weights(job, job.redo_from)}
+    for path in (job.folder / "optimiser").glob("*.safetensors"):
+        if path.name not in kept:
+            path.unlink()
     for name in ("checkpoint", "validation"):
         shutil.rmtree(job.folder / name, ignore_errors=True)
 
@@ -147,24 +150,18 @@ def _train_members(
                 if (member, index) in done:
                     continue
                 here = first is not None and (member, index) == (first.member, first.stage)
-                context = StageContext(
-                    plan=job.plan,
-                    plan_hash=hash_plan(job.plan),
-                    cases_hash=cases_hash(fold),
+                run = StageRun(
+                    job=job,
+                    fold=fold,
                     trainer=trainer,
                     member=member,
                     index=index,
-                    seed_key=(job.plan.seed, fold_number(job.fold), member, index),
-                    source=_source_maker(job, fold, processes, trainer, member, stop),
-                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop),
-                    folder=job.folder,
-                    journal=journal,
-                    device=job.device,
                     world=processes,
                     stop=stop,
-                    n_outputs=job.plan.label_set.n_outputs,
+                    journal=journal,
+                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop),
                 )
-                train_stage(context, resume if here else None)
+                train_stage(run, resume if here else None)
     finally:
         if journal is not None:
             journal.close()
@@ -211,52 +208,6 @@ def _done(job: FoldJob, first: Position | None) -> dict[tuple[int, int], int]:
     return done
 
 
-def _source_maker(
-    job: FoldJob, fold: Fold, processes: World, trainer: Trainer, member: int, stop: StopRequest
-) -> Callable[[Stage, tuple[int, ...]], Source]:
-    """Makes the batches of any stage from the fold's training cases."""
-    plan = job.plan
-
-    def network_of(name: str) -> nn.Module:
-        spec = plan.networks[plan.stage(name).network]
-        network = trainer.build_network(spec, plan.in_channels, plan.label_set.n_outputs)
-        path = job.folder / "weights" / weight_file_name(name, member)
-        weights.load_network(network, weights.read(path).tensors, where=str(path))
-        return place(network, job.device, lower_precision(job.device, plan.recipe.precision)).eval()
-
-    def make(stage: Stage, seed_key: tuple[int, ...]) -> Source:
-        cases = tuple(name for name in fold.train if name not in left_out(fold.train, stage.leave_out))
-        if stage.sampling.name in trainer.sources:
-            context = SourceContext(
-                plan=plan,
-                stage=stage,
-                cases=cases,
-                store=job.prepared.store,
-                network_of=network_of,
-                seed_key=seed_key,
-                device=job.device,
-                workers=job.workers,
-                rank=processes.rank,
-                world_size=processes.size,
-                check_stop=stop.check,
-            )
-            return trainer.sources[stage.sampling.name](context)
-        return BatchSource(
-            job.prepared.store,
-            cases,
-            stage,
-            seed_key,
-            job.device,
-            workers=job.workers,
-            rank=processes.rank,
-            world_size=processes.size,
-            inside_nonzero=[n.inside_nonzero for n in plan.preprocessing.normalisation],
-            label_values=plan.label_set.values,
-        )
-
-    return make
-
-
 def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     """Predict and score the validation cases, write fold.json and the model card."""
     from autoseg.bundle import card
@@ -275,6 +226,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     }
     if job.device.type == "cuda":
         record["peak_device_memory_gb"] = torch.cuda.max_memory_allocated(job.device) / 1e9
+    fit_steps(job, fold)
     record["validation"] = validate_fold(job, fold) if fold.validation else None
     record["seconds"] = time.time() - started
     write_json(job.folder / "fold.json", record)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from autoseg import messages
+from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.layout import Case, load_raw
 from autoseg.evaluation.metrics.catalogue import dice
@@ -38,22 +38,25 @@ class Validator:
         names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
         self.cases = spread(job, names, job.plan.recipe.validation.cases)
 
-    def __call__(self, network: nn.Module) -> dict[str, float | None]:
+    def __call__(self, network: ReadyNetwork) -> dict[str, float | None]:
         """Class to mean Dice over the cases (a class absent from truth and prediction scores 1).
 
         Raises:
             Interrupted: the user asked for a stop meanwhile.
         """
-        labels, scores = self.job.plan.label_set, {name: [] for name in self.job.plan.label_set.names}
+        labels = self.job.plan.label_set
+        scores: dict[str, list[float]] = {name: [] for name in labels.names}
         for name in self.cases:
             case = self.job.prepared.store.read(name)
             logits = predict_logits(
-                network,
+                network.module,
                 torch.from_numpy(case.image[...]),
                 self.job.plan.recipe.inference,
                 labels.n_outputs,
                 self.job.device,
                 mirror=False,
+                takes=network.takes,
+                regions=labels.has_regions,
                 progress=lambda *_: self.stop.check(),
                 precision=self.job.plan.recipe.precision,
             )

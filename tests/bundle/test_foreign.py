@@ -21,7 +21,8 @@ from autoseg.bundle.opening import read_plan
 from autoseg.cli import import_weights as command
 from autoseg.cli import predict
 from autoseg.errors import AutosegError, FaultsError
-from autoseg.plugins.trainer import Trainer, WeightsImport
+from autoseg.plugins.parts import WeightsImport
+from autoseg.plugins.trainer import Trainer
 
 
 def make(name: str = "ratlesnetv2", seed: int = 0, in_channels: int = 1, out_channels: int = 2, **arguments):

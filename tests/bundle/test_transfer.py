@@ -218,7 +218,7 @@ def test_weights_that_are_no_safetensors_are_refused_though_the_card_is_right(ex
     assert "is not a safetensors file" in is_refused(target, tmp_path / "in", "is damaged")
 
 
-@pytest.mark.parametrize(("version", "fix"), [(2, "newer autoseg"), (0, "the autoseg that made it")])
+@pytest.mark.parametrize(("version", "fix"), [(3, "newer autoseg"), (0, "the autoseg that made it")])
 def test_other_versions_are_explained(exported, tmp_path, version, fix):
     _, target = exported
     before = contents(target)

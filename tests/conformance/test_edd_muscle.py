@@ -297,13 +297,13 @@ def test_each_volume_gets_mean_0_and_variance_1(planned):
 
 def test_sgd_as_published(planned):
     for stage in planned.recipe.stages:
-        optimiser = optimisers.build(
+        optimiser = optimisers.REGISTRY.build(
             stage.optimiser.name, [nn.Parameter(torch.zeros(1))], **stage.optimiser.arguments
         )
         assert type(optimiser) is torch.optim.SGD
         wanted = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0, "nesterov": False, "dampening": 0}
         assert {key: optimiser.defaults[key] for key in wanted} == wanted
-        schedule = schedules.build(stage.schedule.name, epochs=stage.epochs)
+        schedule = schedules.REGISTRY.build(stage.schedule.name, epochs=stage.epochs)
         schedules.apply(schedule, stage.epochs - 1, optimiser)
         assert optimiser.param_groups[0]["lr"] == 0.05
 
@@ -389,7 +389,7 @@ NUMBERS = {
     "output_for_1x1x64x64": lambda net, known: shapes_of(net, (1, 1, 64, 64))[0],
     "output_for_1x1x128x128": lambda net, known: shapes_of(net, (1, 1, 128, 128))[0],
     "outputs": lambda net, known: shapes_of(net, (1, 1, 64, 64), training=True),
-    "input": lambda net, known: [net.convolutions[0][0].in_channels, *net.divisor],
+    "input": lambda net, known: [net.convolutions[0][0].in_channels, *net.size],
     "output": lambda net, known: shapes_of(net, (1, known.arguments["in_channels"], 16, 16))[0],
     **dict.fromkeys(
         ("rf_bottleneck", "rf_deepest", "rf_conv_part"), lambda net, known: [known.receptive_field] * 2

@@ -22,7 +22,7 @@ from torch import nn
 from autoseg import networks
 from autoseg.labels import LabelSet
 from autoseg.networks import ratlesnet
-from autoseg.networks.ratlesnetv2 import recognise
+from autoseg.trainers._ratlesnetv2_weights import recognise_network
 from autoseg.training import losses
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
@@ -285,7 +285,7 @@ def with_synthetic_weights(name: str, **more) -> nn.Module:
 
 def with_released_weights(path: Path) -> nn.Module:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    kind, arguments = recognise(state)
+    kind, arguments = recognise_network(state)
     network = networks.build(kind, **arguments)
     network.load_state_dict(state)
     return network

@@ -324,9 +324,9 @@ def test_command_explains_devices_and_versions(work, capsys):
         assert command.main([*given, "--results", str(work / "results")]) == 1
         assert "there is no such device here" in capsys.readouterr().err
     path = work / "results" / "Dataset900_Tiny" / "unet__tiny" / "plan.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 3}))
     assert call(work, "-d", "900") == 1
     text = capsys.readouterr().err
-    assert "the plan is of another version" in text and "version 2" in text and "newer autoseg" in text
+    assert "the plan is of another version" in text and "version 3" in text and "newer autoseg" in text
     assert call(work, "-m", work / "results" / "nowhere") == 1
     assert "no such model folder" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.labels import LabelSet
 from autoseg.plan import Named
+from autoseg.plugins.parts import FusionPart
+from autoseg.plugins.trainer import Trainer
 
 TWO = LabelSet.from_labels({"background": 0, "lesion": 1})
 FOUR = LabelSet.from_labels({"background": 0, "a": 1, "b": 2, "c": 3})
@@ -173,7 +175,7 @@ def test_memory_does_not_grow_with_members():
 
 def test_a_trainers_own_fusion_goes_first_and_unknown_ones_are_refused():
     marker = object()
-    own = {"majority": lambda labels, restore: marker}
+    own = Trainer("t", "", fusions=(FusionPart("majority", lambda labels, restore: marker),))
     assert fusion.build(Named(name="majority"), TWO, restore(TWO), own) is marker
     with pytest.raises(AutosegError, match="(?s)no fusion 'majorty'.*majority"):
         fusion.build(Named(name="majorty"), TWO, restore(TWO))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from autoseg.files import hash_json
 from autoseg.inference.predictor import Predictor
 from autoseg.labels import LabelSet
 from autoseg.plan import Named
-from autoseg.postprocessing import Segmentation, replace
+from autoseg.plugins.parts import Segmentation
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -97,10 +98,11 @@ def test_postprocessing_of_plan_and_of_trainer(tmp_path, model_folder, monkeypat
         seen.update(image=case.image, probabilities=case.probabilities, spacing=case.spacing_mm)
         return replace(case, mask=case.mask * value)
 
-    own.needs = ("image", "probabilities")
+    from autoseg.plugins.parts import StepPart
     from autoseg.plugins.trainer import Trainer
 
-    trainer = Trainer(name="unet", summary="", postprocessing={"own": own})
+    step = StepPart("own", own, needs=("image", "probabilities"))
+    trainer = Trainer(name="unet", summary="", steps=(step,))
     monkeypatch.setattr("autoseg.plugins.load", lambda group, name: trainer)
     mask = predict(folder, image)
     expected = np.zeros(image.shape[1:], np.uint8)
@@ -241,6 +243,7 @@ def test_a_plan_that_an_older_autoseg_wrote_is_not_called_changed(tmp_path, mode
     """The schema has got new fields since."""
     folder = model_folder.make_model(tmp_path)
     content = json.loads((folder / "plan.json").read_text())
+    content["version"] = 1
     for name in ("patience", "leave_out"):
         del content["recipe"]["stages"][0][name]
     (folder / "plan.json").write_text(json.dumps(content))

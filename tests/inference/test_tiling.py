@@ -13,6 +13,7 @@ from autoseg.errors import AutosegError
 from autoseg.inference import tiling
 from autoseg.inference.tiling import make_tiling, mirrorings, predict_logits, tile_starts, window
 from autoseg.plan import Inference
+from autoseg.plugins.parts import NetworkInput
 
 
 def settings(patch, **changes):
@@ -120,23 +121,21 @@ def test_mirrorings_of_a_2d_network_leave_the_plane_axis_alone():
 
 def test_whole_image_is_padded_to_what_the_network_divides_by():
     class Halving(nn.Module):
-        divisor = (1, 4, 4)
-
         def forward(self, x):
             assert x.shape[3] % 4 == 0 and x.shape[4] % 4 == 0
             return x
 
     x = image()
-    assert torch.equal(predict_logits(Halving(), x, settings([]), 2, "cpu", mirror=False), x)
+    takes = NetworkInput(divisor=(1, 4, 4))
+    assert torch.equal(predict_logits(Halving(), x, settings([]), 2, "cpu", mirror=False, takes=takes), x)
 
     class Halving2d(nn.Module):
-        divisor = (4, 4)
-
         def forward(self, x):
             assert x.ndim == 4 and x.shape[2] % 4 == 0
             return x
 
-    assert torch.equal(predict_logits(Halving2d(), x, settings([]), 2, "cpu", mirror=False), x)
+    takes = NetworkInput(divisor=(4, 4))
+    assert torch.equal(predict_logits(Halving2d(), x, settings([]), 2, "cpu", mirror=False, takes=takes), x)
 
 
 def test_every_mode_is_restored_also_after_an_error():

@@ -148,7 +148,8 @@ def test_deeplab_pools_with_stride_one_to_the_size_it_had():
 
 def test_muscle_takes_patches_of_one_size():
     network = make("muscle", 4)
-    assert network.classifies and network.divisor == (16, 16)
+    row = networks.REGISTRY.get("muscle")
+    assert row.classifies and row.divisor_of({}) == (16, 16)
     with pytest.raises(AutosegError, match=r"32 x 32 pixels[\s\S]*16 x 16 pixels"):
         network(torch.rand(2, 4, 32, 32))
     assert make("muscle", 4, patch_size=32)(torch.rand(2, 4, 32, 32)).shape == (2, 2)

@@ -1,8 +1,8 @@
 """One sweep over all registered networks: a new family is tested without a new test.
 
-A network is built with its own defaults, or with the variants listed in ``VARIANTS``. It may say, as attributes, that
-it wants inputs divisible by ``divisor`` (one number per axis, which also gives the number of axes), and that it
-``classifies`` patches of that size, so that its outputs have no axes of space.
+A network is built with its own defaults, or with the variants listed in ``VARIANTS``. Its row says what its inputs must
+be divisible by (one number per axis, which also gives the number of axes), how much context it takes, and whether it
+classifies patches of that size, so that its outputs have no axes of space.
 """
 
 from __future__ import annotations
@@ -36,30 +36,31 @@ def make(name: str, variant: dict, channels: int = 1, outputs: int = 2) -> torch
     return networks.build(name, in_channels=channels, out_channels=outputs, **variant)
 
 
-def divisor(network: torch.nn.Module) -> tuple[int, ...]:
-    return getattr(network, "divisor", (1, 1, 1))
-
-
-def image(network: torch.nn.Module, channels: int = 1, batch: int = 1, about: int = 13) -> torch.Tensor:
-    """Random numbers of an odd size where the network allows it; different along every axis."""
-    edges = [about + 2 * axis for axis in range(len(divisor(network)))]
-    size = [-(-edge // d) * d for edge, d in zip(edges, divisor(network), strict=True)]
+def image(name: str, variant: dict, channels: int = 1, batch: int = 1, about: int = 13) -> torch.Tensor:
+    """Random numbers of an odd size where the network allows it; different along every axis, with its context."""
+    row = networks.REGISTRY.get(name)
+    divisor, context = row.divisor_of(variant), row.context_of(variant)
+    edges = [about + 2 * axis for axis in range(len(divisor))]
+    size = [-(-edge // d) * d + 2 * c for edge, d, c in zip(edges, divisor, context, strict=True)]
     return torch.rand(batch, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
-def space(network: torch.nn.Module, batch: torch.Tensor) -> tuple[int, ...]:
+def space(name: str, variant: dict, batch: torch.Tensor) -> tuple[int, ...]:
     """The axes that the output has beside batch and channels."""
-    return () if getattr(network, "classifies", False) else tuple(batch.shape[2:])
+    row = networks.REGISTRY.get(name)
+    if row.classifies:
+        return ()
+    return tuple(n - 2 * c for n, c in zip(batch.shape[2:], row.context_of(variant), strict=True))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_forward_and_backward(name, variant, channels):
     network = make(name, variant, channels, outputs=3).train()
-    batch = image(network, channels, batch=2)
+    batch = image(name, variant, channels, batch=2)
     outputs = network(batch)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    assert outputs[0].shape == (2, 3, *space(network, batch))
+    assert outputs[0].shape == (2, 3, *space(name, variant, batch))
     assert all(coarse.shape[2:] <= fine.shape[2:] for fine, coarse in zip(outputs, outputs[1:], strict=False))
     sum((output**2).mean() for output in outputs).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -69,10 +70,10 @@ def test_forward_and_backward(name, variant, channels):
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_evaluation_mode_gives_one_tensor_and_does_not_depend_on_the_batch(name, variant):
     network = make(name, variant).eval()
-    batch = image(network, batch=2)
+    batch = image(name, variant, batch=2)
     with torch.no_grad():
         both, first = network(batch), network(batch[:1])
-    assert both.shape == (2, 2, *space(network, batch))
+    assert both.shape == (2, 2, *space(name, variant, batch))
     assert torch.allclose(both[:1], first, atol=1e-4)
 
 
@@ -84,7 +85,7 @@ def test_weights_go_through_safetensors(name, variant):
     other = networks.build(name, in_channels=1, out_channels=2, **variant).eval()
     other.load_state_dict(stored)
     with torch.no_grad():
-        assert torch.equal(network(image(network)), other(image(network)))
+        assert torch.equal(network(image(name, variant)), other(image(name, variant)))
     other.train()
     assert list(other.state_dict()) == list(network.state_dict())
 
@@ -98,7 +99,7 @@ def test_the_same_seed_gives_the_same_weights(name, variant):
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_copies_and_exports(name, variant):
     network = make(name, variant).eval()
-    batch = image(network)
+    batch = image(name, variant)
     with torch.no_grad():
         expected = network(batch)
         assert torch.equal(copy.deepcopy(network)(batch), expected)

@@ -18,7 +18,7 @@ from torch import nn
 from autoseg import networks
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
-from autoseg.networks.ratlesnetv2 import recognise
+from autoseg.trainers._ratlesnetv2_weights import recognise_network
 from autoseg.training import losses
 
 SIZE = (18, 256, 256)
@@ -197,7 +197,7 @@ def state_of(name: str, arguments: dict) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
 def test_weights_are_recognised(name, arguments):
-    found = recognise(state_of(name, arguments))
+    found = recognise_network(state_of(name, arguments))
     assert found == (name, {"in_channels": 1, "out_channels": 2, **arguments})
 
 
@@ -205,7 +205,7 @@ def test_other_weights_are_refused():
     unet = {"features_per_stage": [8, 16], "kernel_sizes": [[3, 3, 3]] * 2, "strides": [[1, 1, 1], [2, 2, 2]]}
     for state in (state_of("unet", unet), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, {}):
         with pytest.raises(AutosegError, match=r"some.model: these are not weights of RatLesNetv2"):
-            recognise(state, "some.model")
+            recognise_network(state, "some.model")
 
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
@@ -216,11 +216,11 @@ def test_incomplete_weights_are_refused(name, arguments):
     with pytest.raises(
         AutosegError, match=rf"not the weights of a '{name}'[\s\S]*1 missing, such as {inner}"
     ):
-        recognise(without)
+        recognise_network(without)
     with pytest.raises(AutosegError, match="1 unknown, such as extra"):
-        recognise({**state, "extra": torch.zeros(1)})
+        recognise_network({**state, "extra": torch.zeros(1)})
     with pytest.raises(AutosegError, match=f"1 of another shape, such as {inner}"):
-        recognise({**state, inner: torch.zeros(3, 3)})
+        recognise_network({**state, inner: torch.zeros(3, 3)})
 
 
 def test_upsampled_comes_before_the_skip():

@@ -8,11 +8,13 @@ import sys
 import pytest
 
 from autoseg import messages
+from autoseg.bundle.networks import build_network
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.plan import Plan
 from autoseg.planners.unet import PLANNER, UNetOptions, decide, plan
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
+from autoseg.training import losses
 
 T1 = {"spacings": [(1, 1, 1)], "shapes": [(150, 180, 140)] * 10}
 THICK = {"spacings": [(6, 1, 1)], "shapes": [(22, 200, 170)] * 30}
@@ -48,10 +50,11 @@ def test_every_plan_builds_its_network_and_loss(make_fingerprint):
     for preset in ("plain", "M"):
         small = make_fingerprint([(3, 1, 1)], [(12, 40, 48)] * 4)
         found = plan(small, Budget(), UNetOptions(preset=preset))
-        network = TRAINER.build_network(found.networks["main"], found.in_channels, found.label_set.n_outputs)
+        network = build_network(found, "main", TRAINER)
         patch = found.recipe.stages[0].patch_size
-        assert all(edge % d == 0 for edge, d in zip(patch, network.divisor, strict=True))
-        TRAINER.build_loss(found.recipe.stages[0].loss, found.label_set)
+        assert all(edge % d == 0 for edge, d in zip(patch, network.takes.divisor, strict=True))
+        loss = found.recipe.stages[0].loss
+        losses.build(loss.name, labels=found.label_set, **loss.arguments)
 
 
 def test_a_2d_plan_keeps_the_slices(make_fingerprint):

@@ -6,7 +6,7 @@ import sweep
 
 from autoseg import postprocessing
 from autoseg.plan import Named
-from autoseg.postprocessing import Segmentation
+from autoseg.plugins.parts import Segmentation
 
 # For each step: arguments, mask before, mask after. Rows of x are parted by "/", slices by "|".
 CASES = {
@@ -37,6 +37,14 @@ CASES = {
         ({}, "000", "000"),
     ],
 }
+# Steps that look at the probability of the lesion: arguments, the probability in tenths, mask after.
+LESION = {
+    "threshold": [
+        ({}, "0456", "0001"),  # strictly above one half
+        ({"above": 0.4}, "0456", "0011"),
+        ({"above": 0.3, "value": 2}, "0456", "0222"),
+    ],
+}
 WHERE = "CASES of tests/postprocessing/test_steps.py"
 
 
@@ -44,7 +52,19 @@ def mask_of(text):
     return np.array([[list(row) for row in plane.split("/")] for plane in text.split("|")]).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", postprocessing.names())
+ON_THE_MASK = [name for name, row in postprocessing.REGISTRY.rows().items() if row.on == "mask"]
+
+
+@pytest.mark.parametrize("name", sorted(LESION))
+def test_every_step_that_sees_probabilities_by_hand(name):
+    for arguments, tenths, after in LESION[name]:
+        lesion = mask_of(tenths).astype(np.float32) / 10
+        case = Segmentation(mask_of("0" * len(tenths)), (2.0, 1.0, 1.0), np.stack([1 - lesion, lesion]))
+        found = postprocessing.apply(case, [Named(name=name, arguments=arguments)])
+        assert found.mask.tolist() == mask_of(after).tolist() and found.mask.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", sorted({*ON_THE_MASK} - {*LESION}))
 def test_every_step_by_hand(name):
     for arguments, before, after in sweep.hand_worked(CASES, name, WHERE):
         case = Segmentation(mask_of(before), (2.0, 1.0, 1.0), probabilities=np.ones(1), image=np.ones(2))
@@ -57,7 +77,7 @@ def test_every_step_by_hand(name):
 
 
 def test_no_case_is_left_over():
-    sweep.refuse_leftovers(CASES, postprocessing.names(), WHERE)
+    sweep.refuse_leftovers({**CASES, **LESION}, ON_THE_MASK, WHERE)
 
 
 def test_steps_follow_the_order_of_the_plan():

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from autoseg import messages
+from autoseg import messages, networks
+from autoseg.bundle.networks import ReadyNetwork
 from autoseg.errors import AutosegError
 from autoseg.plan import (
     Augmentation,
@@ -21,9 +23,9 @@ from autoseg.plan import (
     Sampling,
     Stage,
 )
-from autoseg.plugins.trainer import Companion, SourceContext
+from autoseg.plugins.parts import Companion, NetworkInput
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, CandidateSource
-from autoseg.trainers.edd_muscle import TRAINER, build_network, judge_candidates
+from autoseg.trainers.edd_muscle import TRAINER, judge_candidates
 from autoseg.training import check_recipe
 
 WINDOWS = {"image_windows_px": [16, 32, 64], "probability_windows_px": [16]}
@@ -78,13 +80,16 @@ def make_plan(finders=("edd",), **candidates):
     ],
 )
 def test_the_channels_of_muscle_net_follow_from_its_windows(channels, windows, expected):
-    network = build_network(Named(name="muscle", arguments={"width": 8, **windows}), channels, 2)
+    arguments = {"width": 8, **windows}
+    row = networks.REGISTRY.get("muscle")
+    network = row.build(row.channels(channels, **arguments), 2, **arguments)
     assert network(torch.zeros(3, expected, 16, 16)).shape == (3, 2)
 
 
 def test_several_kinds_of_lesion_are_refused():
+    plan = make_plan().model_copy(update={"labels": {"background": 0, "old": 1, "new": 2}})
     with pytest.raises(AutosegError, match="(?s)knows lesion and background only.*3 outputs"):
-        build_network(Named(name="edd"), 1, 3)
+        CandidateSource.check(plan, plan.stage("muscle"))
 
 
 # ------------------------------------------------------------------------------------------------- the judgement
@@ -200,8 +205,6 @@ class StoredCase:
 class Finder(nn.Module):
     """A network that finds what is bright, here or there: its logits are the image times a factor."""
 
-    divisor = (1, 1)
-
     def __init__(self, gain):
         super().__init__()
         self.gain = gain
@@ -234,12 +237,12 @@ class TinyStore:
 def source(plan=None, store=None, gains=None, rank=0, world_size=1, cases=CASES):
     plan = plan or make_plan()
     gains = gains or dict.fromkeys(("edd", "edd_part0", "edd_part1"), 5.0)
-    context = SourceContext(
+    context = SimpleNamespace(
         plan=plan,
         stage=plan.stage("muscle"),
         cases=cases,
         store=store or TinyStore(),
-        network_of=lambda name: Finder(gains[name]),
+        network_of=lambda name: ReadyNetwork(Finder(gains[name]), NetworkInput(divisor=(1, 1)), {}),
         seed_key=(1, 2, 3),
         device=torch.device("cpu"),
         workers=0,
@@ -373,4 +376,5 @@ def test_largest_candidates_follow_the_plan():
 
 
 def test_the_trainer_brings_what_the_plan_names():
-    assert set(TRAINER.refinements) == {"muscle"} and set(TRAINER.sources) == {"candidates"}
+    assert [row.name for row in TRAINER.steps] == ["muscle"]
+    assert [row.name for row in TRAINER.sources] == ["candidates"]

@@ -13,6 +13,7 @@ from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.plan import Augmentation, Named, Sampling, Stage
+from autoseg.plugins.parts import FusionPart, StepPart
 from autoseg.plugins.trainer import Trainer
 from autoseg.training import check_recipe, freezing
 
@@ -132,7 +133,9 @@ def own_step(case, *, reach):
     return case
 
 
-TRAINER = Trainer("t", "of this test", fusions={"own": own_fusion}, postprocessing={"own": own_step})
+TRAINER = Trainer(
+    "t", "of this test", fusions=(FusionPart("own", own_fusion),), steps=(StepPart("own", own_step),)
+)
 GOOD = {
     "loss": Named(name="dice_ce"),
     "optimiser": Named(name="sgd", arguments={"lr": 0.1}),
@@ -161,7 +164,7 @@ def check_with(model_folder):
     ("part", "name", "arguments", "words"),
     [
         ("fusion", "majority", {"weight": 2}, "do not fit the fusion 'majority'(?s:.*)weight"),
-        ("fusion", "own", {}, "the fusion 'own' cannot work with its arguments(?s:.*)power"),
+        ("fusion", "own", {}, "do not fit the fusion 'own'(?s:.*)power"),
         ("loss", "dice_ce", {"gama": 2}, "do not fit the loss"),
         ("loss", "ratlesnetv2", {"dice_classes": "some"}, "loss 'ratlesnetv2' do not fit(?s:.*)'some'"),
         ("loss", "edd_muscle", {"output_weights": 3}, "loss 'edd_muscle' cannot work with(?s:.*)iterable"),

@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from autoseg.bundle import weights
+from autoseg.bundle.networks import ReadyNetwork
+from autoseg.dataset.folds import Fold
 from autoseg.plan import Named, Stage
+from autoseg.plugins.parts import Batch, NetworkInput
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling.loader import Batch
 from autoseg.training import optimisers, schedules
 from autoseg.training.checkpoint import Position
 from autoseg.training.distributed import World
 from autoseg.training.interrupt import StopRequest
-from autoseg.training.stage import StageContext, _load_start, _Running, _step
+from autoseg.training.stage import _Running, _step
+from autoseg.training.stage_run import StageRun
+from autoseg.training.start import load_start
 
 
 def make_stage(name="train", **changes):
@@ -28,12 +32,12 @@ def make_running(start, optimiser, scale):
     network = torch.nn.Linear(len(start), 1, bias=False)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([start]))
-    made = optimisers.build(optimiser.name, network.parameters(), **optimiser.arguments)
+    made = optimisers.REGISTRY.build(optimiser.name, network.parameters(), **optimiser.arguments)
     return _Running(
-        network=network,
+        network=ReadyNetwork(network, NetworkInput(), {}),
         forward=network,
         optimiser=made,
-        schedule=schedules.build("constant", epochs=1),
+        schedule=schedules.REGISTRY.build("constant", epochs=1),
         loss=lambda outputs, target: outputs.sum(),
         scaler=torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None),
         autocast=contextlib.nullcontext,
@@ -52,7 +56,7 @@ def weights_after_a_step(start, gradient, clip, scale):
     _step(SimpleNamespace(stage=stage), running, batch, 0.0)
     ((value, cases),) = running.pending
     assert cases == ("a",) and value.item() == sum(w * x for w, x in zip(start, gradient, strict=True))
-    return running.network.weight[0].tolist()
+    return running.network.module.weight[0].tolist()
 
 
 @SCALES
@@ -87,23 +91,9 @@ def make_context(plan, folder, start):
     kept = [make_stage(name, network="second" if name == "other" else "main") for name in KEPT]
     recipe = plan.recipe.model_copy(update={"stages": [*kept, make_stage("last", start=start)]})
     networks = dict.fromkeys(("main", "second"), plan.networks["main"])
-    return StageContext(
-        plan=plan.model_copy(update={"recipe": recipe, "networks": networks}),
-        plan_hash="x",
-        cases_hash="x",
-        trainer=Trainer("test", "of this test"),
-        member=1,
-        index=len(KEPT),
-        seed_key=(7, 0),
-        source=None,
-        validate=None,
-        folder=folder,
-        journal=None,
-        device=torch.device("cpu"),
-        world=World(),
-        stop=StopRequest(),
-        n_outputs=2,
-    )
+    plan = plan.model_copy(update={"recipe": recipe, "networks": networks})
+    job = SimpleNamespace(plan=plan, folder=folder, fold=0, device=torch.device("cpu"))
+    return StageRun(job, Fold((), ()), Trainer("test", "of this test"), 1, len(KEPT), World(), StopRequest())
 
 
 @pytest.mark.parametrize(
@@ -120,5 +110,5 @@ def test_a_stage_starts_from_the_last_stage_of_its_network_or_the_one_it_names(
             weights.save(path, tensors, network="main", stage=name, member=member, epoch=1, plan_hash="x")
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(network.weight, 9.0)
-    _load_start(context, network)
+    load_start(context, ReadyNetwork(network, NetworkInput(), {}))
     assert network.weight.item() == expected

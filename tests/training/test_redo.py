@@ -12,8 +12,8 @@ from runs import fold, log, same, stop_after
 from autoseg.bundle import weights
 from autoseg.bundle.opening import read_plan
 from autoseg.cli import train
-from autoseg.files import hash_json
-from autoseg.training import stage, train_fold
+from autoseg.plan import hash_plan
+from autoseg.training import sources, stage
 from autoseg.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_a_redo_that_is_stopped_while_its_batches_are_sought_continues(root, twi
         raise Interrupted(signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_fold, "BatchSource", stopped)
+        patch.setattr(sources, "BatchSource", stopped)
         assert trained_with(*REDO) == STOPPED
     assert "saved; continue with --c" in capfd.readouterr().err
     assert trained_with("--c") == 0
@@ -116,7 +116,7 @@ def test_all_weights_that_stay_belong_to_the_plan_of_the_redo(root):
     infos = {p.name: weights.read_info(p) for p in (fold(root) / "weights").iterdir()}
     kinds = ("train", "train.best", "train.epoch1", "second", "second.best")
     assert infos.keys() == {f"member0.{kind}.safetensors" for kind in kinds}
-    assert {info.plan_hash for info in infos.values()} == {hash_json(read_plan(fold(root).parent))}
+    assert {info.plan_hash for info in infos.values()} == {hash_plan(read_plan(fold(root).parent))}
 
 
 def test_stages_may_come_and_go_behind_those_that_are_kept(root, twice):
@@ -154,5 +154,5 @@ def test_only_the_validation_is_left_of_a_training_that_ended(root, monkeypatch)
     """No batches are sought for a stage that is done."""
     (fold(root) / "fold.json").unlink()
     shutil.rmtree(fold(root) / "validation")
-    monkeypatch.setattr(train_fold, "BatchSource", killed)
+    monkeypatch.setattr(sources, "BatchSource", killed)
     assert trained_with("--c") == 0

@@ -11,7 +11,7 @@ from runs import final, fold, log
 from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
-from autoseg.training import distributed, stage, train_fold, validation
+from autoseg.training import distributed, sources, stage, validation
 
 pytestmark = pytest.mark.slow
 
@@ -50,13 +50,13 @@ def test_patience_is_judged_where_there_is_a_validation(root, monkeypatch):
 
 def test_a_stage_trains_without_the_part_it_leaves_out_and_is_validated_on_it(root, monkeypatch):
     seen = []
-    made = train_fold.BatchSource
+    made = sources.BatchSource
 
     def noted(store, cases, *args, **kwargs):
         seen.append(cases)
         return made(store, cases, *args, **kwargs)
 
-    monkeypatch.setattr(train_fold, "BatchSource", noted)
+    monkeypatch.setattr(sources, "BatchSource", noted)
     measured = []
     plain = validation.Validator.__call__
     monkeypatch.setattr(

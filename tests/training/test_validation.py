@@ -8,9 +8,12 @@ import pytest
 import runs
 import torch
 
+from autoseg.bundle.networks import ReadyNetwork
 from autoseg.cli import train
 from autoseg.dataset.folds import Fold
 from autoseg.labels import LabelSet
+from autoseg.plan import Inference
+from autoseg.plugins.parts import NetworkInput
 from autoseg.training import validation
 from autoseg.training.interrupt import Interrupted, StopRequest
 
@@ -19,7 +22,7 @@ def validator(label, stop=None):
     """A validator whose only case has this label; the network says lesion everywhere."""
     case = SimpleNamespace(image=np.zeros((1, *label.shape), np.float32), label=label)
     lesions = SimpleNamespace(volume_voxels=1)
-    inference = SimpleNamespace(patch_size=[], step=0.5, gaussian=True, mirror_axes=(), batch_size=1)
+    inference = Inference(patch_size=[], mirror_axes=())
     recipe = SimpleNamespace(validation=SimpleNamespace(cases=1), inference=inference, precision="auto")
     labels = LabelSet.from_labels({"background": 0, "lesion": 1, "ignore": 2})
     job = SimpleNamespace(
@@ -39,19 +42,23 @@ class AllLesion(torch.nn.Module):
         return torch.cat([torch.zeros_like(image), torch.ones_like(image)], 1)
 
 
+def ready():
+    return ReadyNetwork(AllLesion(), NetworkInput(), {})
+
+
 def test_ignored_voxels_are_not_scored():
     label = np.full((2, 4, 4), 1, np.int16)
     label[1] = 2
-    assert validator(label)(AllLesion()) == {"lesion": 1.0}
+    assert validator(label)(ready()) == {"lesion": 1.0}
     label[1] = 0
-    assert validator(label)(AllLesion())["lesion"] == pytest.approx(2 / 3)
+    assert validator(label)(ready())["lesion"] == pytest.approx(2 / 3)
 
 
 def test_it_stops_when_asked():
     stop = StopRequest()
     stop.set(15)
     with pytest.raises(Interrupted):
-        validator(np.zeros((2, 4, 4), np.int16), stop)(AllLesion())
+        validator(np.zeros((2, 4, 4), np.int16), stop)(ready())
 
 
 @pytest.mark.slow

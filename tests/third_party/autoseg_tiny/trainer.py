@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from autoseg.plugins.parts import LossPart, NetworkPart, StepPart
 from autoseg.plugins.trainer import Trainer
 
 
 class TinyNet(nn.Module):
-    def __init__(self, in_channels, out_channels, width):
+    def __init__(self, in_channels, out_channels, width=4):
         super().__init__()
         self.first = nn.Conv3d(in_channels, width, 3, padding=1)
         self.second = nn.Conv3d(width, out_channels, 3, padding=1)
@@ -18,13 +19,13 @@ class TinyNet(nn.Module):
         return self.second(torch.relu(self.first(image)))
 
 
-def build_network(spec, in_channels, out_channels):
-    return TinyNet(in_channels, out_channels, **spec.arguments)
+class TinyCrossEntropy(nn.Module):
+    def __init__(self, labels, lesion_weight=1.0):
+        super().__init__()
+        self.loss = nn.CrossEntropyLoss(torch.tensor([1.0] + [lesion_weight] * len(labels.names)))
 
-
-def build_loss(spec, labels):
-    weight = torch.tensor([1.0] + [spec.arguments["lesion_weight"]] * len(labels.names))
-    return nn.CrossEntropyLoss(weight)
+    def forward(self, outputs, target):
+        return self.loss(outputs, target.long())
 
 
 def drop_first_slice(case):
@@ -36,16 +37,7 @@ def drop_first_slice(case):
 TRAINER = Trainer(
     "tiny",
     "a tiny two-stage method",
-    build_network=build_network,
-    build_loss=lambda spec, labels: _LongTarget(build_loss(spec, labels)),
-    postprocessing={"tiny_drop_first_slice": drop_first_slice},
+    networks=(NetworkPart("tiny_net", TinyNet),),
+    losses=(LossPart("tiny_cross_entropy", TinyCrossEntropy),),
+    steps=(StepPart("tiny_drop_first_slice", drop_first_slice),),
 )
-
-
-class _LongTarget(nn.Module):
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, outputs, target):
-        return self.loss(outputs, target.long())

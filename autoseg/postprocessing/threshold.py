@@ -1,0 +1,75 @@
+"""Another decision than the most probable class: a threshold, set by hand or learned from cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
+from autoseg.plugins.parts import FitCase, Segmentation, StepPart
+
+GRID = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""What is tried: 0.05, 0.10, ..., 0.95."""
+
+
+def threshold(case: Segmentation, *, above: float = 0.5, value: int = 1) -> Segmentation:
+    """Lesion is where its probability is above the threshold, strictly; for one class beside the background.
+
+    Args:
+        case: with probabilities ``[2, z, y, x]``.
+        above: the threshold, 0 to 1.
+        value: of the lesion in the mask.
+
+    Raises:
+        AutosegError: another number of classes.
+    """
+    lesion = _lesion(case)
+    return replace(case, mask=np.where(lesion > np.float32(above), value, 0).astype(np.uint8))
+
+
+def fit_threshold(cases: Iterable[FitCase], labels: LabelSet, *, value: int = 1) -> dict[str, float]:
+    """The threshold of :data:`GRID` with the highest mean Dice over the cases, the one nearest 0.5 of equal ones.
+
+    A case that is empty in truth and prediction has Dice 1. Voxels with the ignore label do not count.
+    """
+    scores = np.array([_dice(entry, labels, value) for entry in cases]).mean(axis=0)
+    best = max(range(len(GRID)), key=lambda i: (round(float(scores[i]), 12), -abs(GRID[i] - 0.5)))
+    return {"above": GRID[best]}
+
+
+def _dice(entry: FitCase, labels: LabelSet, value: int) -> list[float]:
+    """Of one case at every threshold."""
+    counts = np.ones(entry.truth.shape, bool) if labels.ignore is None else entry.truth != labels.ignore
+    lesion, truth = _lesion(entry.case)[counts], entry.truth[counts] == value
+    scores = []
+    for above in GRID:
+        found = lesion > np.float32(above)
+        total = int(found.sum()) + int(truth.sum())
+        scores.append(2 * int((found & truth).sum()) / total if total else 1.0)
+    return scores
+
+
+def _lesion(case: Segmentation) -> np.ndarray:
+    probabilities = case.probabilities
+    if probabilities is None or len(probabilities) != 2:
+        raise AutosegError(
+            "the post-processing step 'threshold' is for one class beside the background",
+            found="no probabilities" if probabilities is None else f"{len(probabilities)} outputs",
+            expected="2: background and lesion",
+            fix="take the step out: postprocessing.threshold=off",
+        )
+    return probabilities[1]
+
+
+STEPS = (
+    StepPart(
+        "threshold",
+        threshold,
+        needs=("probabilities",),
+        fit=fit_threshold,
+        summary="lesion where its probability is above a number",
+    ),
+)

@@ -1,0 +1,128 @@
+"""The phase after the last stage: steps of the post-processing that learn numbers from cases with known truth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg import messages, postprocessing
+from autoseg.bundle.fitted import FITTED, FittedStep, FittedSteps, learning_steps
+from autoseg.bundle.opening import open_model
+from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.imageio import read_channels, read_mask
+from autoseg.dataset.layout import Case, load_raw
+from autoseg.errors import AutosegError
+from autoseg.files import atomic_path, read_model, write_json
+from autoseg.inference.predictor import Predictor
+from autoseg.plan import Plan, PostStep
+from autoseg.plugins.parts import FitCase, Segmentation, StepPart
+from autoseg.training.job import FoldJob
+
+
+def fit_steps(job: FoldJob, fold: Fold) -> None:
+    """Let every step of the plan that learns do so, and write fitted.json beside the weights of the fold.
+
+    Nothing is done where no step learns, or where the file that is there was made by the same weights.
+
+    Raises:
+        AutosegError: there is no case to learn from; a step that cannot.
+        Interrupted: the user stopped it; nothing is lost but the time.
+    """
+    if not learning_steps(job.plan):
+        return
+    model = open_model(job.model, [job.fold], fitted=False)
+    path = job.folder / FITTED
+    if path.exists() and read_model(path, FittedSteps).made_by == model.hash:
+        return
+    predictor = Predictor(model, device=job.device)
+    raw = {case.name: case for case in load_raw(job.raw).cases}
+    folder = job.folder / "fitting"
+    try:
+        found = _fit_all(predictor, job.plan, fold, raw, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(path, FittedSteps(made_by=model.hash, steps=found))
+
+
+def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:
+    """The cases that a step learns from.
+
+    Raises:
+        AutosegError: there are none.
+    """
+    names = set(fold.validation)
+    if step.fit == "held_back":
+        names = {name for stage in plan.recipe.stages for name in left_out(fold.train, stage.leave_out)}
+    if not names:
+        raise AutosegError(
+            f"the post-processing step '{step.name}' has no case to learn from",
+            found=f"fit: {step.fit}, and the fold has no such cases",
+            expected="validation cases, or stages that hold cases back",
+            fix=f"train a numbered fold, or --set postprocessing.{step.name}.fit=none",
+        )
+    return sorted(names)
+
+
+def _fit_all(
+    predictor: Predictor, plan: Plan, fold: Fold, raw: dict[str, Case], folder: Path
+) -> dict[str, FittedStep]:
+    """Step after step; a later one sees what the earlier ones do with what they have learned."""
+    found: dict[str, FittedStep] = {}
+    before: list[PostStep] = []
+    for step, row in postprocessing.rows(plan.recipe.postprocessing, predictor.trainer):
+        if row.on == "logits":
+            continue
+        if step.fit != "none" and row.fit is not None:
+            names = cases_to_fit(plan, fold, step)
+            messages.info(f"{step.name} learns from {len(names)} cases ({step.fit.replace('_', ' ')})")
+            cases = _FitCases(predictor, [raw[name] for name in names], tuple(before), row, folder)
+            learned = dict(row.fit(cases, plan.label_set, **step.arguments))
+            found[step.name] = FittedStep(learned=learned, fit=step.fit, cases=names)
+            messages.info(f"{step.name}: " + ", ".join(f"{key} {value:g}" for key, value in learned.items()))
+            step = step.model_copy(update={"arguments": {**step.arguments, **learned}})
+        before.append(step)
+    return found
+
+
+@dataclass(frozen=True)
+class _FitCases:
+    """The cases of one step, to be gone through as often as it likes; each is predicted once.
+
+    Attributes:
+        cases: with truth.
+        before: the steps on the mask that come first.
+        row: of the step that learns.
+        folder: for predictions, which may be too large for the memory.
+    """
+
+    predictor: Predictor
+    cases: Sequence[Case]
+    before: tuple[PostStep, ...]
+    row: StepPart
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[FitCase]:
+        for case in self.cases:
+            image, geometry = read_channels(case.images)
+            mask, probabilities = self._predicted(case, image, geometry)
+            truth, _ = read_mask(case.mask)
+            found = Segmentation(mask, geometry.spacing_mm, probabilities, image)
+            found = postprocessing.apply(found, self.before, self.predictor.trainer)
+            yield FitCase(case.name, found, truth)
+
+    def _predicted(self, case: Case, image: np.ndarray, geometry: object) -> tuple[np.ndarray, np.ndarray]:
+        """Mask and probabilities before any step on the mask."""
+        path = self.folder / f"{case.name}.npz"
+        if not path.exists():
+            found = self.predictor.predict(case.name, image, geometry, probabilities=True, steps=())
+            with atomic_path(path) as temporary:
+                np.savez(temporary, mask=found.mask, probabilities=found.probabilities)
+        with np.load(path) as arrays:
+            return arrays["mask"], arrays["probabilities"]

@@ -1,0 +1,42 @@
+"""Where the batches of a stage come from: a source that the family brings, or patches of the cases."""
+
+from __future__ import annotations
+
+from autoseg.plugins.parts import Source, SourcePart
+from autoseg.plugins.registry import Registry
+from autoseg.plugins.trainer import Trainer
+from autoseg.sampling.loader import BatchSource
+from autoseg.training.stage_run import StageRun
+
+REGISTRY: Registry[SourcePart] = Registry("source of batches", "sources")
+"""autoseg has none of its own beside :class:`autoseg.sampling.loader.BatchSource`."""
+
+
+def source_part(name: str, trainer: Trainer) -> SourcePart | None:
+    """The source of this name that the trainer brings; None where the name is a sampler's."""
+    return next((row for row in trainer.sources if row.name == name), None)
+
+
+def open_source(run: StageRun) -> Source:
+    """The batches of a stage.
+
+    Raises:
+        AutosegError: there is nothing to train on.
+        Interrupted: the user stopped a search for it.
+    """
+    part = source_part(run.stage.sampling.name, run.trainer)
+    if part is not None:
+        return part.open(run)
+    plan = run.plan
+    return BatchSource(
+        run.store,
+        run.cases,
+        run.stage,
+        run.seed_key,
+        run.device,
+        workers=run.workers,
+        rank=run.rank,
+        world_size=run.world_size,
+        inside_nonzero=[entry.inside_nonzero for entry in plan.preprocessing.normalisation],
+        label_values=plan.label_set.values,
+    )

@@ -1,0 +1,218 @@
+"""What a stage starts from: weights of an earlier stage or of another model, and the state of an optimiser."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoseg import messages
+from autoseg.bundle import weights
+from autoseg.bundle.layout import weight_file_name
+from autoseg.bundle.networks import ReadyNetwork
+from autoseg.bundle.opening import read_plan
+from autoseg.bundle.transfer import opened
+from autoseg.errors import AutosegError
+from autoseg.files import hash_file
+from autoseg.plan import ModelStart, Plan, Stage
+from autoseg.training import checkpoint
+from autoseg.training.checkpoint import Checkpoint, Position
+from autoseg.training.job import FoldJob
+from autoseg.training.stage_run import StageRun
+
+
+def load_start(run: StageRun, network: ReadyNetwork) -> None:
+    """Give a fresh network the weights that the plan says the stage starts from.
+
+    Raises:
+        AutosegError: they are missing, damaged, or do not fit the network.
+    """
+    start = run.stage.start
+    if start == "scratch":
+        return
+    with ExitStack() as held:
+        path = start_path(run.job, run.stage, run.member, held)
+        file = weights.read(path)
+        if isinstance(start, ModelStart) and start.partial:
+            tensors = _fitting(network, file.tensors, path)
+            weights.load_some(network.module, tensors, where=str(path))
+        else:
+            weights.load_network(network.module, file.tensors, where=str(path))
+        if isinstance(start, ModelStart):
+            messages.info(f"stage {run.stage.name} of member {run.member} starts from {path}")
+
+
+def start_path(job: FoldJob, stage: Stage, member: int, held: ExitStack) -> Path:
+    """The weight file that a stage starts from.
+
+    Args:
+        job: the run.
+        stage: that does not start from scratch.
+        member: counted from 0; another model with fewer members gives its first ones again.
+        held: keeps an unpacked zip for as long as it is open.
+
+    Raises:
+        AutosegError: there is no such file.
+    """
+    if isinstance(stage.start, ModelStart):
+        return _in_model(job, stage.start, stage.network, member, held)
+    earlier = earlier_stage(job.plan, stage)
+    path = job.folder / "weights" / weight_file_name(earlier.name, member) if earlier else Path()
+    if earlier is None or not path.exists():
+        raise AutosegError(
+            f"stage '{stage.name}' has nothing to start from",
+            where=str(path),
+            found=f"start: {stage.start}",
+            expected=f"weights of an earlier stage that trains network '{stage.network}'",
+            fix="correct the stage's start in the plan",
+        )
+    return path
+
+
+def earlier_stage(plan: Plan, stage: Stage) -> Stage | None:
+    """The stage of the same plan that a stage starts from; None where it starts elsewhere."""
+    stages = plan.recipe.stages
+    before = stages[: [other.name for other in stages].index(stage.name)]
+    if stage.start == "previous":
+        return next((other for other in reversed(before) if other.network == stage.network), None)
+    return next((other for other in before if other.name == stage.start), None)
+
+
+def start_record(run: StageRun) -> dict[str, Any]:
+    """Where the weights of another model came from, to be kept with those that are trained from them; else empty.
+
+    The file that is named carries such a record itself where it was trained from a third model: the chain can be
+    followed back.
+    """
+    start = run.stage.start
+    if not isinstance(start, ModelStart):
+        earlier = earlier_stage(run.plan, run.stage)
+        path = run.weights_path(earlier.name) if earlier is not None else None
+        return dict(weights.read_info(path).start) if path is not None and path.exists() else {}
+    with ExitStack() as held:
+        path = start_path(run.job, run.stage, run.member, held)
+        info = weights.read_info(path)
+        return {
+            "model": start.model,
+            "file": f"{path.parent.parent.name}/weights/{path.name}",
+            "sha256": hash_file(path),
+            "plan_hash": info.plan_hash,
+            **({"start": dict(info.start)} if info.start else {}),
+        }
+
+
+def _in_model(job: FoldJob, start: ModelStart, network: str, member: int, held: ExitStack) -> Path:
+    folder = held.enter_context(opened(model_path(job, start)))
+    plan = read_plan(folder)
+    stages = [stage for stage in plan.recipe.stages if stage.network == network]
+    chosen = next((s for s in reversed(stages) if start.stage in (None, s.name)), None)
+    if chosen is None:
+        raise AutosegError(
+            "the model to start from has no such stage",
+            where=str(folder),
+            found=", ".join(f"{s.name} (network {s.network})" for s in plan.recipe.stages),
+            expected=f"stage {start.stage or 'of any name'} of network {network}",
+            fix="correct the stage's start in the plan",
+        )
+    fold = job.fold if start.fold == "same" else start.fold
+    name = weight_file_name(chosen.name, member % plan.recipe.members, best=start.weights == "best")
+    path = folder / f"fold_{fold}" / "weights" / name
+    if not path.is_file():
+        raise AutosegError(
+            "the model to start from lacks these weights",
+            where=str(folder),
+            found=f"no fold_{fold}/weights/{name}",
+            expected=f"a trained fold {fold}",
+            fix=f"train it first, or name another fold: start.fold of the stage is {start.fold}",
+        )
+    return path
+
+
+def model_path(job: FoldJob, start: ModelStart) -> Path:
+    """The folder or zip of a model: beside this one, or by its path.
+
+    Raises:
+        AutosegError: there is none.
+    """
+    beside = job.model.parent / start.model
+    for path in (beside, Path(start.model).expanduser()):
+        if (path / "plan.json").is_file() or (path.is_file() and path.suffix == ".zip"):
+            return path
+    there = sorted(
+        path.parent.name for path in job.model.parent.glob("*/plan.json") if path.parent != job.model
+    )
+    raise AutosegError(
+        f"there is no model '{start.model}' to start from",
+        where=str(job.model.parent),
+        found=", ".join(there) or "no other model of this dataset",
+        expected="the name of a model of this dataset, a model folder, or an exported zip",
+        fix="train or import it first",
+    )
+
+
+def _fitting(network: ReadyNetwork, tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Those that the network has too, in the same shape; the others are said.
+
+    Raises:
+        AutosegError: none fits.
+    """
+    own = {name: tuple(value.shape) for name, value in network.module.state_dict().items()}
+    fitting = {name: value for name, value in tensors.items() if own.get(name) == tuple(value.shape)}
+    if not fitting:
+        raise AutosegError(
+            "none of the weights fits the network",
+            where=str(path),
+            found=f"{len(tensors)} tensors, such as {next(iter(tensors), 'none')}",
+            expected=f"some of the network's {len(own)}",
+            fix="start from a model with a similar network",
+        )
+    if left := sorted(set(own) - set(fitting)):
+        messages.warn(
+            f"{len(left)} of {len(own)} tensors start fresh, such as {left[0]}: {path.name} has none for them"
+        )
+    return fitting
+
+
+# ------------------------------------------------------------------------------------------ the optimiser's state
+
+
+def is_continued(plan: Plan, stage: Stage) -> bool:
+    """Whether a later stage goes on with the state of this stage's optimiser."""
+    return any(
+        later.optimiser_state == "previous" and earlier_stage(plan, later) is stage
+        for later in plan.recipe.stages
+    )
+
+
+def keep_optimiser(run: StageRun, optimiser: torch.optim.Optimizer, position: Position) -> None:
+    """Write the state of the optimiser at the end of a stage, where a later stage asks for it."""
+    if is_continued(run.plan, run.stage):
+        state = Checkpoint(
+            position=position, plan_hash=run.plan_hash, network={}, optimiser=optimiser.state_dict()
+        )
+        checkpoint.save(run.optimiser_path(run.stage.name), state)
+
+
+def load_optimiser(run: StageRun, optimiser: torch.optim.Optimizer) -> None:
+    """Give a fresh optimiser the state of the stage that this one starts from; its settings stay the plan's.
+
+    Raises:
+        AutosegError: the state is missing, or of other parameters.
+    """
+    earlier = earlier_stage(run.plan, run.stage)
+    path = run.optimiser_path(earlier.name if earlier else "")
+    settings = optimiser.state_dict()["param_groups"]
+    try:
+        optimiser.load_state_dict(
+            {"state": checkpoint.load(path).optimiser["state"], "param_groups": settings}
+        )
+    except (ValueError, KeyError) as error:
+        raise AutosegError(
+            f"stage '{run.stage.name}' cannot go on with the optimiser of stage '{earlier.name if earlier else ''}'",
+            where=str(path),
+            found=f"{type(error).__name__}: {error}",
+            expected="the same parameters and the same kind of optimiser",
+            fix=f"--set stages.{run.stage.name}.optimiser_state=fresh",
+        ) from None

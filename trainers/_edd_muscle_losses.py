@@ -1,0 +1,84 @@
+"""The losses of EDD Net and MUSCLE Net (Chen, Bentley and Rueckert 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
+from autoseg.plugins.parts import LossPart
+from autoseg.training.losses import Targets
+
+
+class SummedCrossEntropy(nn.Module):
+    """The weighted sum of the cross-entropies of all outputs of a network, of EDD Net (Chen et al. 2017).
+
+    Each is the mean over the pixels that count of the whole batch. EDD Net's outputs are the refined logits, the
+    fused ones and those of both branches, all with weight 1. A single output is compared as it is; it may also be
+    one of whole patches, ``[b, k]`` with a target ``[b]``.
+
+    Args:
+        labels: the classes; regions are refused.
+        output_weights: one for each output.
+
+    Raises:
+        AutosegError: regions; in use, outputs that are not as many as the weights.
+    """
+
+    def __init__(self, labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
+        super().__init__()
+        if labels.has_regions:
+            raise AutosegError(
+                "the loss 'edd_muscle' needs classes that exclude each other",
+                found="regions in dataset.json",
+                expected="one number per label",
+                fix="use the loss 'dice_ce', or give the labels as plain classes",
+            )
+        self.output_weights = tuple(output_weights)
+        self.ignore = labels.ignore
+        self.register_buffer("class_of", Targets(labels).table.argmax(0), persistent=False)
+
+    def forward(self, outputs: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+        """A scalar; logits ``[b, k, *space]`` or a list of such; target ``[b, *space]``.
+
+        Computed in float32 at least.
+        """
+        classes = self.class_of[target.long()]
+        if self.ignore is not None:
+            classes = classes.masked_fill(target == self.ignore, _NO_CLASS)
+        if isinstance(outputs, torch.Tensor):
+            return _mean_cross_entropy(outputs, classes)
+        if len(outputs) != len(self.output_weights):
+            raise AutosegError(
+                "the loss 'edd_muscle' does not fit the network",
+                found=f"{len(outputs)} outputs",
+                expected=f"{len(self.output_weights)}, one for each of its output_weights",
+                fix="correct output_weights in the plan",
+            )
+        terms = [_mean_cross_entropy(output, classes) for output in outputs]
+        return sum(weight * term for weight, term in zip(self.output_weights, terms, strict=True))
+
+
+_NO_CLASS = -100  # the class of pixels that do not count
+
+
+def _mean_cross_entropy(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """The mean over all pixels that count; 0 if none does."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = F.cross_entropy(logits, classes, ignore_index=_NO_CLASS, reduction="sum")
+    return total / (classes != _NO_CLASS).sum().clamp_min(1)
+
+
+def edd_muscle(labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> nn.Module:
+    """The losses of EDD Net, MUSCLE Net and the networks that EDD Net was compared with.
+
+    See :class:`SummedCrossEntropy`.
+    """
+    return SummedCrossEntropy(labels, output_weights)
+
+
+LOSSES = (LossPart("edd_muscle", edd_muscle, "the cross-entropies of all outputs, summed"),)
