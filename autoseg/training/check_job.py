@@ -22,6 +22,7 @@ from autoseg.training.check_fold_folder import (
 )
 from autoseg.training.check_recipe import check_recipe
 from autoseg.training.job import FoldJob
+from autoseg.training.start import check_starts
 
 
 def check_job(job: FoldJob, fold: Fold) -> None:
@@ -43,4 +44,5 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_empty_parts(job.plan, fold)
     trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
     check_recipe(job.plan, trainer)
+    check_starts(job, fold, trainer)
     refuse_nothing_to_show(job, fold, trainer)

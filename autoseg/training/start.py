@@ -11,12 +11,14 @@ import torch
 from autoseg import messages
 from autoseg.bundle import weights
 from autoseg.bundle.layout import weight_file_name
-from autoseg.bundle.networks import ReadyNetwork
+from autoseg.bundle.networks import ReadyNetwork, build_network
 from autoseg.bundle.opening import read_plan
 from autoseg.bundle.transfer import opened
+from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError
-from autoseg.files import hash_file
+from autoseg.files import hash_file, read_json
 from autoseg.plan import ModelStart, Plan, Stage
+from autoseg.plugins.trainer import Trainer
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
@@ -34,14 +36,22 @@ def load_start(run: StageRun, network: ReadyNetwork) -> None:
         return
     with ExitStack() as held:
         path = start_path(run.job, run.stage, run.member, held)
-        file = weights.read(path)
-        if isinstance(start, ModelStart) and start.partial:
-            tensors = _fitting(network, file.tensors, path)
-            weights.load_some(network.module, tensors, where=str(path))
-        else:
-            weights.load_network(network.module, file.tensors, where=str(path))
+        load_weights(network, path, partial=isinstance(start, ModelStart) and start.partial)
         if isinstance(start, ModelStart):
             messages.info(f"stage {run.stage.name} of member {run.member} starts from {path}")
+
+
+def load_weights(network: ReadyNetwork, path: Path, *, partial: bool) -> None:
+    """Put weights into a network: all of them, strictly, or as far as they fit.
+
+    Raises:
+        AutosegError: they are damaged or do not fit; with ``partial`` not one does.
+    """
+    tensors = weights.read(path).tensors
+    if partial:
+        weights.load_some(network.module, _fitting(network, tensors, path), where=str(path))
+    else:
+        weights.load_network(network.module, tensors, where=str(path))
 
 
 def start_path(job: FoldJob, stage: Stage, member: int, held: ExitStack) -> Path:
@@ -175,7 +185,57 @@ def _fitting(network: ReadyNetwork, tensors: dict[str, torch.Tensor], path: Path
     return fitting
 
 
+def check_starts(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
+    """Try every start that can be known before the training.
+
+    Raises:
+        AutosegError: a model or weights that are missing or do not fit; a stage that cannot go on with the optimiser of
+            the one before.
+    """
+    for stage in job.plan.recipe.stages:
+        _refuse_other_optimiser(job.plan, stage)
+        if not isinstance(stage.start, ModelStart):
+            continue
+        for member in range(job.plan.recipe.members):
+            network = build_network(job.plan, stage.network, trainer)
+            with ExitStack() as held:
+                path = start_path(job, stage, member, held)
+                load_weights(network, path, partial=stage.start.partial)
+                _warn_of_seen_cases(path.parents[1], fold, stage)
+
+
+def _warn_of_seen_cases(other: Path, fold: Fold, stage: Stage) -> None:
+    """Weights that were trained on cases which this fold is scored on make its scores too good."""
+    record = other / "fold.json"
+    trained = set(read_json(record).get("train_cases", ())) if record.is_file() else set()
+    seen = sorted(trained & set(fold.validation))
+    if seen:
+        messages.warn(
+            f"stage {stage.name} starts from weights that were trained on {len(seen)} of the cases that this fold is "
+            f"scored on, such as {seen[0]}: its scores will be too good"
+        )
+
+
 # ------------------------------------------------------------------------------------------ the optimiser's state
+
+
+def _refuse_other_optimiser(plan: Plan, stage: Stage) -> None:
+    """The state belongs to the parameters that were trained and to the kind of optimiser."""
+    earlier = earlier_stage(plan, stage) if stage.optimiser_state == "previous" else None
+    if earlier is None:
+        return
+    pairs = {
+        "optimiser": (earlier.optimiser.name, stage.optimiser.name),
+        "frozen": (earlier.frozen, stage.frozen),
+    }
+    for what, (before, now) in pairs.items():
+        if before != now:
+            raise AutosegError(
+                f"stage '{stage.name}' cannot go on with the optimiser of stage '{earlier.name}'",
+                found=f"{what}: {now}",
+                expected=f"{before}, as stage '{earlier.name}' has it",
+                fix=f"--set stages.{stage.name}.optimiser_state=fresh",
+            )
 
 
 def is_continued(plan: Plan, stage: Stage) -> bool:
@@ -199,20 +259,10 @@ def load_optimiser(run: StageRun, optimiser: torch.optim.Optimizer) -> None:
     """Give a fresh optimiser the state of the stage that this one starts from; its settings stay the plan's.
 
     Raises:
-        AutosegError: the state is missing, or of other parameters.
+        AutosegError: the state is missing or damaged.
     """
     earlier = earlier_stage(run.plan, run.stage)
     path = run.optimiser_path(earlier.name if earlier else "")
+    state = checkpoint.load(path).optimiser["state"]
     settings = optimiser.state_dict()["param_groups"]
-    try:
-        optimiser.load_state_dict(
-            {"state": checkpoint.load(path).optimiser["state"], "param_groups": settings}
-        )
-    except (ValueError, KeyError) as error:
-        raise AutosegError(
-            f"stage '{run.stage.name}' cannot go on with the optimiser of stage '{earlier.name if earlier else ''}'",
-            where=str(path),
-            found=f"{type(error).__name__}: {error}",
-            expected="the same parameters and the same kind of optimiser",
-            fix=f"--set stages.{run.stage.name}.optimiser_state=fresh",
-        ) from None
+    optimiser.load_state_dict({"state": state, "param_groups": settings})
