@@ -1,22 +1,30 @@
-"""Files that are whole or absent: atomic writes, hashes, typed JSON, locks."""
+"""Files that are whole or absent: atomic writes, hashes, typed JSON, tables, locks."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg.errors import AutosegError, Fault, FaultsError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class ExactModel(BaseModel):
+    """A typed JSON file, or a part of one, that refuses entries it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 @contextlib.contextmanager
@@ -116,6 +124,13 @@ def write_json(path: Path, content: BaseModel | dict[str, Any] | list[Any]) -> N
     else:
         text = json.dumps(_without_nan(content), indent=1)
     write_text(path, text + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """The text of a CSV file; None is an empty cell."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def _without_nan(value: Any) -> Any:

@@ -36,7 +36,7 @@ from autoseg.bundle import weights
 from autoseg.bundle.networks import build_network, load
 from autoseg.bundle.opening import Model, open_model
 from autoseg.dataset.imageio import read_channels, write_mask
-from autoseg.dataset.layout import Case, load_raw
+from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.device import choose_device
 from autoseg.files import hash_json, write_json
 from autoseg.inference.folder import predict_cases

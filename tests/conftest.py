@@ -55,7 +55,7 @@ def measured(shared: Path):
     from functools import cache
 
     from autoseg.dataset.examine import extract_fingerprint
-    from autoseg.dataset.layout import load_raw
+    from autoseg.dataset.raw_layout import load_raw
 
     @cache
     def measure(name: str):

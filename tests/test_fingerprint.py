@@ -17,7 +17,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import Loaded
-from autoseg.dataset.layout import load_raw
+from autoseg.dataset.raw_layout import load_raw
 from autoseg.files import read_model, write_json
 from autoseg.fingerprint import Fingerprint, Intensities
 

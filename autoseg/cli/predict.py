@@ -80,7 +80,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.layout import list_images
+    from autoseg.dataset.raw_layout import list_images
 
     if arguments.model:
         source = Path(arguments.model)

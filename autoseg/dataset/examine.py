@@ -21,7 +21,7 @@ from autoseg.dataset.integrity import (
     emptiness_faults,
     hash_case,
 )
-from autoseg.dataset.layout import Case, RawDataset
+from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import Fault, FaultsError
 from autoseg.files import hash_file, hash_json
 from autoseg.fingerprint import (

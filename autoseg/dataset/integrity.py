@@ -16,7 +16,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences, read_image
-from autoseg.dataset.layout import IMAGES, MASKS, Case, RawDataset, split_name
+from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json
 

@@ -8,8 +8,6 @@ defines folds.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg import messages, parallel
+from autoseg.dataset.conversion import Conversion, SourceCase, Volume
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.folds import write_folds
 from autoseg.dataset.imageio import (
@@ -35,8 +34,10 @@ from autoseg.dataset.imageio import (
     write_mask,
 )
 from autoseg.dataset.nifti import take_volume
+from autoseg.dataset.raw_layout import refuse_taken_number
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
+    csv_text,
     exclusive,
     read_json,
     replace_folder,
@@ -47,10 +48,9 @@ from autoseg.files import (
     write_text,
 )
 from autoseg.labels import LabelSet
-from autoseg.plugins.converter import Conversion, SourceCase, Volume
 
 ENDING = ".nii.gz"
-GROUPS, SPLITS = "groups.csv", "splits.json"
+GROUPS_FILE, SPLITS = "groups.csv", "splits.json"
 MADE_BY = "converted"
 """The entry of dataset.json that says how the dataset was made."""
 UNCOVERED_SHARE = 0.05
@@ -100,16 +100,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     Raises:
         AutosegError: the number or the folder is taken.
     """
-    number = re.match(r"Dataset0*(\d+)_", target.name)
-    for entry in sorted(target.parent.iterdir()) if target.parent.is_dir() and number else ():
-        if re.match(rf"Dataset0*{number[1]}_", entry.name) and entry.name != target.name:
-            raise AutosegError(
-                f"the number {number[1]} is taken",
-                where=str(target.parent),
-                found=entry.name,
-                expected="one dataset for each number",
-                fix="choose another number with -d",
-            )
+    refuse_taken_number(target, "-d")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if overwrite and not _was_converted(target):
@@ -230,12 +221,9 @@ def _write_tables(conversion: Conversion, folder: Path) -> None:
     """groups.csv and splits.json, where the source has what goes into them."""
     columns = list(dict.fromkeys(column for case in conversion.cases for column in case.groups))
     if columns:
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["case", *columns])
-        for case in sorted(conversion.cases, key=lambda case: case.name):
-            table.writerow([case.name, *(case.groups.get(column, "") for column in columns)])
-        write_text(folder / GROUPS, text.getvalue())
+        cases = sorted(conversion.cases, key=lambda case: case.name)
+        rows = [[case.name, *(case.groups.get(column, "") for column in columns)] for case in cases]
+        write_text(folder / GROUPS_FILE, csv_text([["case", *columns], *rows]))
     if conversion.folds:
         write_folds(folder / SPLITS, conversion.folds)
 

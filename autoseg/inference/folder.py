@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, read_channels, write_mask
-from autoseg.dataset.layout import Case
+from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
 from autoseg.inference import prediction_record as records
@@ -70,7 +70,7 @@ def predict_cases(
 
     Args:
         predictor: the model.
-        cases: see :func:`autoseg.dataset.layout.list_images`.
+        cases: see :func:`autoseg.dataset.raw_layout.list_images`.
         output: the folder; it is made.
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoseg.dataset.layout import Case
+from autoseg.dataset.raw_layout import Case
 from autoseg.files import hash_file, hash_json, read_model, write_json
 
 FILE_NAME = "prediction.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from autoseg import parallel
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, write_image, write_mask
+from autoseg.dataset.raw_layout import refuse_taken_number
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_error, write_json
 from autoseg.phantoms.phantom import PhantomCase, case_name, make_case
@@ -59,8 +59,8 @@ def make_dataset(
     setting, scale, seed = setting_of(kind), check_scale(scale), check_seed(seed)
     _check_counts(n, n_test, processes)
     number = setting.number if number is None else number
-    target = Path(folder) / dataset_folder_name(setting, number)
-    _check_target(target, number, overwrite)
+    target = Path(folder) / phantom_folder_name(setting, number)
+    _check_target(target, overwrite)
     half_made = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     work = partial(_write_case, kind=kind, seed=seed, scale=scale, folder=half_made, n=n)
     try:
@@ -79,7 +79,7 @@ def make_dataset(
     return target
 
 
-def dataset_folder_name(setting: Setting, number: int) -> str:
+def phantom_folder_name(setting: Setting, number: int) -> str:
     """``Dataset911_PhantomRatT2`` and the like.
 
     Raises:
@@ -151,23 +151,9 @@ def _check_counts(n: int, n_test: int, processes: int) -> None:
             )
 
 
-def _check_target(target: Path, number: int, overwrite: bool) -> None:
+def _check_target(target: Path, overwrite: bool) -> None:
     """Refuse to replace anything that was not asked for, and to give one number to two datasets."""
-    folder = target.parent
-    if folder.is_dir():
-        taken = [
-            entry.name
-            for entry in sorted(folder.iterdir())
-            if re.match(rf"Dataset0*{number}_", entry.name) and entry.name != target.name
-        ]
-        if taken:
-            raise AutosegError(
-                f"the number {number} is taken",
-                where=str(folder),
-                found=taken[0],
-                expected="one dataset for each number",
-                fix="choose another number with -id",
-            )
+    refuse_taken_number(target, "-id")
     if not _holds_something(target):
         return
     if not overwrite:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.folds import take_given_folds
-from autoseg.dataset.layout import RawDataset, load_raw
+from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_json
 from autoseg.fingerprint import Fingerprint

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg import messages
-from autoseg.dataset.layout import Case, RawDataset
+from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.fingerprint import Fingerprint
 from autoseg.parallel import each

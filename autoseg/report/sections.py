@@ -309,9 +309,9 @@ def shown_cases(material: Material, shown: Sequence[ShownCase], wanted: int, pro
     if material.summary is None:
         return None
     if shown:
-        return Section("cases", "CaseCards", (CaseCards(tuple(shown)),))
+        return Section("cases", "Cases", (CaseCards(tuple(shown)),))
     why = "; ".join(problems) if wanted else "no cases were asked for (--cases 0)"
-    return Absent("CaseCards", why)
+    return Absent("Cases", why)
 
 
 # -------------------------------------------------------------------------------------------------------- comparison

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.layout import load_raw
+from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError
 from autoseg.plan import Plan
 from autoseg.plugins.trainer import Trainer

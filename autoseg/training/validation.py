@@ -12,7 +12,7 @@ import torch
 from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.layout import Case, load_raw
+from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.evaluation.metrics.catalogue import dice
 from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
 from autoseg.evaluation.score_masks import evaluate_folder

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
-from autoseg.dataset.layout import load_raw
+from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.fingerprint import Fingerprint
 from autoseg.parallel import each

@@ -8,7 +8,7 @@ import small
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.dataset.layout import Case
+from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError
 from autoseg.evaluation.probabilities import COUNTS_ENDING, count_classes, find, write_counts
 from autoseg.evaluation.score_masks import evaluate_folder

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from autoseg import messages
 from autoseg.cli import predict as command
-from autoseg.dataset.layout import list_images
+from autoseg.dataset.raw_layout import list_images
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.inference import folder as folders
 from autoseg.inference.folder import predict_cases

@@ -55,7 +55,7 @@ def test_files_hold_the_case_and_its_geometry(tmp_path):
 
 
 def test_the_raw_dataset_is_accepted(tmp_path):
-    layout = pytest.importorskip("autoseg.dataset.layout")
+    layout = pytest.importorskip("autoseg.dataset.raw_layout")
     raw = layout.load_raw(make_dataset("perfusion", 2, tmp_path, **SMALL))
     assert [case.name for case in raw.cases] == ["phantom_perfusion_000", "phantom_perfusion_001"]
 

@@ -11,7 +11,7 @@ import pytest
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.imageio import Geometry, write_image, write_mask
-from autoseg.dataset.layout import load_raw
+from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.files import write_json
 from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage

@@ -70,6 +70,30 @@ def load_raw(folder: Path | str) -> RawDataset:
     return RawDataset(folder, folder.name, info, tuple(cases))
 
 
+def refuse_taken_number(target: Path, option: str) -> None:
+    """Refuse to give one number to two datasets.
+
+    Args:
+        target: ``RAW/DatasetNNN_Name``, which may be there itself.
+        option: of the command, by which the user chooses another number.
+
+    Raises:
+        AutosegError: another dataset beside the target has its number.
+    """
+    number = re.match(r"Dataset0*(\d+)_", target.name)
+    if number is None or not target.parent.is_dir():
+        return
+    for entry in sorted(target.parent.iterdir()):
+        if re.match(rf"Dataset0*{number[1]}_", entry.name) and entry.name != target.name:
+            raise AutosegError(
+                f"the number {number[1]} is taken",
+                where=str(target.parent),
+                found=entry.name,
+                expected="one dataset for each number",
+                fix=f"choose another number with {option}",
+            )
+
+
 def split_name(file_name: str, endings: tuple[str, ...] = FILE_ENDINGS) -> tuple[str, int | None, str] | None:
     """``CASE_0001.nii.gz`` as case, channel and ending; the channel is None without ``_NNNN``.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.dataset.layout import Case, list_images, load_raw, split_name
+from autoseg.dataset.raw_layout import Case, list_images, load_raw, split_name
 from autoseg.errors import AutosegError, FaultsError
 
 

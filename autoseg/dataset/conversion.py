@@ -1,0 +1,77 @@
+"""A download, described: what a converter says about a public dataset, before any of it is read or written.
+
+This module is light, because the help of a format needs none of the heavy libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoseg.dataset.folds import Fold
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One 3D volume on disk.
+
+    Attributes:
+        path: of the file.
+        index: which volume of a NIfTI file with four axes, counted from 0. None: the file holds one volume, and more
+            are a fault; where such files are usual, the converter offers the option ``--channel``.
+        resample: of images: put it onto the grid of the case's first channel that is not resampled, linearly and by
+            the geometry in the headers. A file that lies on that grid is copied all the same.
+    """
+
+    path: Path
+    index: int | None = None
+    resample: bool = False
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One case as it lies in the download.
+
+    Attributes:
+        name: in the raw dataset; letters, digits and ``_ . + -``, unique.
+        images: one volume for each channel, in order, all on one grid but for those to be resampled.
+        mask: on the same grid; None only for a case that is declared lesion-free, or for a test case whose mask was
+            not published.
+        lesion_free: declared to have no lesion (a sham, a control). Without a mask an empty one is written; a mask
+            that is not empty is a fault.
+        test: goes to imagesTs and labelsTs instead of imagesTr and labelsTr.
+        groups: column to value in groups.csv, such as study and time-point; the same columns for all cases.
+    """
+
+    name: str
+    images: tuple[Volume, ...]
+    mask: Volume | None
+    lesion_free: bool = False
+    test: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A whole download, described.
+
+    Attributes:
+        root: of the download; files are named relative to it in messages.
+        dataset: name of the raw dataset where the user gives only a number (``DatasetNNN_`` goes before it).
+        channel_names, labels, regions_class_order: as of dataset.json; channels in order.
+        cases: training and test cases.
+        folds: of the training cases, each in at least one fold; empty leaves them to the training.
+        notes: further entries of dataset.json, such as licence and reference.
+    """
+
+    root: Path
+    dataset: str
+    channel_names: tuple[str, ...]
+    labels: Mapping[str, int | list[int]]
+    cases: tuple[SourceCase, ...]
+    folds: tuple[Fold, ...] = ()
+    regions_class_order: tuple[int, ...] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
