@@ -18,6 +18,9 @@ FOREGROUND_PERCENTS = (
 )
 """The percentiles that a case keeps of its foreground; the dataset's are computed from them."""
 
+MODE_BIN = 16.0
+"""Width of the bins in which the most frequent intensity is looked for."""
+
 
 class Record(BaseModel):
     """A part of the fingerprint."""
@@ -31,6 +34,11 @@ class Intensities(Record):
     In a case, mean, std, min and max are exact; percentiles come from at most
     :data:`autoseg.dataset.examine.SAMPLE` evenly spread voxels. In the summary every case with foreground weighs
     the same, however large its lesions are, as in nnU-Net.
+
+    Attributes:
+        mean_absolute_deviation: about the mean of the case, exact; None in foreground.
+        mode: the lower edge of the fullest of the bins of :data:`MODE_BIN`, bin 0 left out; None in foreground, and
+            where no value lies above bin 0.
     """
 
     n_voxels: int
@@ -41,6 +49,8 @@ class Intensities(Record):
     max: float
     percentile_00_5: float
     percentile_99_5: float
+    mean_absolute_deviation: float | None = None
+    mode: float | None = None
 
 
 class LesionLoad(Record):
@@ -70,6 +80,7 @@ class CaseFingerprint(Record):
         foreground_percentiles: per channel, at :data:`FOREGROUND_PERCENTS`; empty without foreground.
         channel_hashes: per channel, over shape and pixels; equal ones are duplicates.
         background: per channel, the value of the image's eight corners where they agree, else None.
+        everywhere: intensities per channel over all voxels; empty in records of an earlier autoseg.
     """
 
     name: str
@@ -88,6 +99,7 @@ class CaseFingerprint(Record):
     foreground_percentiles: list[list[float]] = Field(default_factory=list)
     channel_hashes: list[str] = Field(default_factory=list)
     background: list[float | None] = Field(default_factory=list)
+    everywhere: list[Intensities] = Field(default_factory=list)
 
 
 class Quantiles(Record):

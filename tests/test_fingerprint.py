@@ -151,6 +151,22 @@ def test_a_small_foreground_is_measured_exactly() -> None:
     assert found.percentile_99_5 == pytest.approx(19.9)
 
 
+def test_deviation_and_mode_with_and_without_the_air() -> None:
+    """6000 voxels, 5988 of them 0. Inside: 10 of 40 and 2 of 100, mean 50, distances 10 and 50, on average 100 / 6."""
+    image = np.zeros((1, *SHAPE), np.float32)
+    image[0, 0, 0, :10], image[0, 1, 1, :2] = 40, 100
+    record = examine.measure_case(_case(np.zeros(SHAPE, np.uint8), image), _info())
+    brain, everywhere = record.brain[0], record.everywhere[0]
+    assert (brain.n_voxels, brain.mean, brain.mode) == (12, 50, 32)
+    assert brain.mean_absolute_deviation == pytest.approx(100 / 6, rel=1e-6)
+    assert (everywhere.n_voxels, everywhere.mean, everywhere.mode) == (6000, pytest.approx(0.1), 32)
+    expected = (5988 * 0.1 + 10 * 39.9 + 2 * 99.9) / 6000
+    assert everywhere.mean_absolute_deviation == pytest.approx(expected, rel=1e-6)
+    assert everywhere.std == pytest.approx(image.std(dtype=np.float64), rel=1e-6)
+    quantitative = examine.measure_case(_case(np.zeros(SHAPE, np.uint8), image / 1e3), _info())
+    assert quantitative.everywhere[0].mode is None
+
+
 # ----------------------------------------------------------------------------------------------- the summary
 
 
@@ -272,6 +288,22 @@ def _record_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(examine, "check_case", watched)
     return read
+
+
+def test_a_fingerprint_of_before_is_read_and_its_cases_are_measured_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    now = extract_fingerprint(load_raw(folder))
+    content = now.model_dump(mode="json")
+    for case in content["cases"]:
+        del case["everywhere"]
+        for record in case["brain"]:
+            del record["mean_absolute_deviation"], record["mode"]
+    before = tmp_path / "fingerprint.json"
+    before.write_text(json.dumps(content))
+    old = read_model(before, Fingerprint)
+    assert old.content_hash == now.content_hash and old.cases[0].everywhere == []
+    assert extract_fingerprint(load_raw(folder), 1, old) == now
 
 
 @pytest.mark.parametrize(

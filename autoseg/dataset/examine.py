@@ -21,11 +21,13 @@ from autoseg.dataset.integrity import (
     emptiness_faults,
     hash_case,
 )
+from autoseg.dataset.intensities import most_frequent
 from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import Fault, FaultsError
 from autoseg.files import hash_file, hash_json
 from autoseg.fingerprint import (
     FOREGROUND_PERCENTS,
+    MODE_BIN,
     CaseFingerprint,
     DatasetSummary,
     Fingerprint,
@@ -90,7 +92,7 @@ def _reusable(info: DatasetJson, previous: Fingerprint | None) -> dict[str, Case
         return {}
     if (info.labels, info.regions_class_order) != (previous.labels, previous.regions_class_order):
         return {}
-    return {record.name: record for record in previous.cases if record.channel_hashes}
+    return {record.name: record for record in previous.cases if record.everywhere}
 
 
 def _examine(task: _MeasureTask) -> tuple[CaseFingerprint | None, list[Fault]]:
@@ -134,6 +136,8 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
     cropped = tuple(stop - start for start, stop in box)
     foreground = info.label_set.foreground(case.mask)
     intensities, percentiles = _foreground(case.image, foreground)
+    in_brain = [_intensities(channel, brain) for channel in case.image]
+    everywhere = [_intensities(channel, np.ones_like(brain)) for channel in case.image]
     voxel_ml = geometry.voxel_ml
     inside = tuple(slice(*pair) for pair in bounding_box(foreground) or ((0, 0),) * 3)
     starts, label = tuple(part.start for part in inside), case.mask[inside]
@@ -147,7 +151,7 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         nonzero_box=box,
         shape_after_crop=cropped,
         relative_size_after_crop=math.prod(cropped) / math.prod(geometry.shape),
-        brain=[_intensities(channel, brain) for channel in case.image],
+        brain=in_brain,
         foreground=intensities,
         lesions=lesion_load(foreground[inside], starts, geometry.shape, voxel_ml),
         classes={
@@ -157,6 +161,7 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         foreground_percentiles=percentiles,
         channel_hashes=case.channel_hashes,
         background=[_corner_value(channel) for channel in case.image],
+        everywhere=everywhere,
     )
 
 
@@ -216,7 +221,10 @@ def _intensities(channel: np.ndarray, mask: np.ndarray) -> Intensities:
     if not sample.size:  # very few voxels
         sample = channel[mask]
     p_low, median, p_high = np.percentile(sample, (0.5, 50, 99.5))
-    return _record(n, mean, std, (low, p_low, median, p_high, high))
+    record = _record(n, mean, std, (low, p_low, median, p_high, high))
+    record.mean_absolute_deviation = _short(_absolute_deviation(_planes(channel, mask), mean))
+    record.mode = most_frequent(_planes(channel, mask), MODE_BIN)
+    return record
 
 
 def _planes(channel: np.ndarray, mask: np.ndarray) -> Iterator[np.ndarray]:
@@ -241,6 +249,14 @@ def _moments(parts: Iterable[np.ndarray]) -> tuple[int, float, float, float, flo
     if about is None:
         return 0, 0.0, 0.0, 0.0, 0.0
     return n, about + total / n, math.sqrt(max(squares / n - (total / n) ** 2, 0.0)), low, high
+
+
+def _absolute_deviation(parts: Iterable[np.ndarray], mean: float) -> float:
+    """The mean distance from ``mean`` of values that come in parts; 0 of none."""
+    n, total = 0, 0.0
+    for part in parts:
+        n, total = n + part.size, total + float(np.abs(part.astype(np.float64) - mean).sum())
+    return total / n if n else 0.0
 
 
 def _stride(n_voxels: int) -> int:

@@ -18,7 +18,7 @@ from autoseg.errors import AutosegError, Fault
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
 from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
-from autoseg.preprocessing.normalise import normalise
+from autoseg.preprocessing.normalise import mark_outside, normalise
 from autoseg.preprocessing.resample import (
     axis_orders,
     new_shape,
@@ -64,7 +64,8 @@ class Preprocessed:
     """A case on the working grid.
 
     Attributes:
-        image: float32 ``[c, z, y, x]``.
+        image: float32 ``[c, z, y, x]``; channels with the scheme ``fixed`` wait for
+            :func:`autoseg.preprocessing.fixed.apply`.
         label: int16 ``[z, y, x]``, None without a mask; -1 is background outside the non-zero mask, where a
             channel is normalised inside it.
         properties: the way back.
@@ -104,13 +105,13 @@ def preprocess_case(
     inside_nonzero = any(scheme.inside_nonzero for scheme in plan.normalisation)
     nonzero = crop.any_nonzero(image) if plan.crop_to_nonzero or inside_nonzero else None
     box = _box(image, nonzero, plan)
-    mask = _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero else None
+    filled = _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero else None
     if label is not None and plan.crop_to_object:
         _refuse_lesions_outside(name, label, box, ignore)
     # the one copy of the image, which is then changed in place
     working = np.stack([_to_working(channel, box, plan) for channel in image]).astype(np.float32, copy=False)
     try:
-        normalise(working, plan.normalisation, mask)
+        normalise(working, plan.normalisation, filled)
     except AutosegError as error:
         raise _of_case(name, error) from None
     before_mm = permuted(geometry.spacing_mm, plan.transpose)
@@ -125,9 +126,11 @@ def preprocess_case(
     )
     if label is not None:
         label = _to_working(label, box, plan).astype(np.int16)
-        if mask is not None:
-            label[(label == 0) & ~mask] = -1
-    return _resample(working, label, properties, plan, ignore)
+        if filled is not None:
+            label[(label == 0) & ~filled] = -1
+    made = _resample(working, label, properties, plan, ignore)
+    mark_outside(made.image, plan, _nearest(filled, properties.working_shape), None)
+    return made
 
 
 def permuted(values: Sequence[T], order: Sequence[int]) -> tuple[T, T, T]:
@@ -185,6 +188,11 @@ def _resample(
         changes = compare_components(label, moved, orders, voxel_ml, ignore)
     moved = np.ascontiguousarray(moved)
     return Preprocessed(resampled, moved, properties, foreground_voxels(moved, ignore), changes)
+
+
+def _nearest(mask: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | None:
+    """A mask ``[z, y, x]`` on the working grid, as bool."""
+    return None if mask is None else resample_label(mask.astype(np.uint8), shape, order=0) > 0
 
 
 def _of_case(name: str, error: AutosegError) -> AutosegError:

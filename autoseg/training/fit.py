@@ -14,7 +14,7 @@ from autoseg.bundle.fitted import FITTED, FittedStep, FittedSteps, learning_step
 from autoseg.bundle.opening import open_model
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.imageio import read_channels, read_mask
-from autoseg.dataset.layout import Case, load_raw
+from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path, read_model, write_json
 from autoseg.inference.predictor import Predictor

@@ -1,11 +1,13 @@
 """Each scheme against its formula in float64."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.plan import Normalisation
-from autoseg.preprocessing.normalise import mean_and_std, normalise
+from autoseg.preprocessing.normalise import SCHEMES, mean_and_std, normalise
 
 CT = {"mean": 50.0, "std": 20.0, "percentile_00_5": 10.0, "percentile_99_5": 90.0}
 
@@ -85,3 +87,58 @@ def test_zscore_of_the_object_does_not_depend_on_the_air_around_it():
         images.append(wide[0][inner])
     np.testing.assert_allclose(images[0], images[1], atol=1e-4)
     np.testing.assert_allclose(images[0], (head - head.mean()) / head.std(dtype=np.float64), atol=1e-4)
+
+
+def test_the_table_holds_the_plans_words():
+    assert set(SCHEMES) == set(get_args(Normalisation.model_fields["scheme"].annotation))
+    assert all(scheme.name == name for name, scheme in SCHEMES.items())
+
+
+def test_division_by_the_mode_comes_before_the_scheme_and_the_factor_after():
+    """Bins of 16: 32 to 47 is the fullest above bin 0, so all is divided by 32; then 0 to 1, then times 10."""
+    values = np.array([0, 0, 0, 8, 32, 40, 47, 64], np.float32).reshape(1, 1, 2, 4)
+    image = np.concatenate((values, values, values))
+    entries = [
+        Normalisation(scheme="none", divide_by_mode=16),
+        Normalisation(scheme="rescale_0_1", divide_by_mode=16, factor=10),
+        Normalisation(scheme="fixed", divide_by_mode=16, factor=10),  # scaled later, its factor too
+    ]
+    normalise(image, entries)
+    by_hand = [0, 0, 0, 0.25, 1, 1.25, 47 / 32, 2]
+    np.testing.assert_allclose(image[0].ravel(), by_hand)
+    np.testing.assert_allclose(image[1].ravel(), [5 * value for value in by_hand], rtol=1e-6)
+    np.testing.assert_allclose(image[2].ravel(), by_hand)
+
+
+def test_the_factor_of_scans_from_0_to_255():
+    image = np.array([0, 51, 255, 510], np.float32).reshape(1, 1, 2, 2)
+    normalise(image, [Normalisation(scheme="none", factor=1 / 255)])
+    np.testing.assert_allclose(image.ravel(), [0, 0.2, 1, 2], rtol=1e-6)
+
+
+def test_each_channel_has_its_own_mask():
+    image = np.array([[1.0, 3, 5, 100], [1, 3, 5, 100]], np.float32).reshape(2, 1, 2, 2)
+    nonzero = np.array([1, 1, 1, 0], bool).reshape(1, 2, 2)
+    mask = np.array([0, 1, 0, 1], bool).reshape(1, 2, 2)
+    normalise(image, [Normalisation(inside_nonzero=True), Normalisation(inside_mask=True)], nonzero, mask)
+    np.testing.assert_allclose(image[0].ravel(), [-(1.5**0.5), 0, 1.5**0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(image[1].ravel(), [0, -1, 0, 1])
+
+
+def test_the_mode_inside_a_mask_is_that_of_its_voxels():
+    """64 is outside, however often: a channel that is scaled later is divided as a whole, the others are 0 there."""
+    values = np.array([64, 64, 64, 32, 33, 96], np.float32).reshape(1, 1, 2, 3)
+    image, mask = np.concatenate((values, values)), values[0] != 64
+    entries = [
+        Normalisation(scheme=scheme, inside_mask=True, divide_by_mode=16) for scheme in ("none", "fixed")
+    ]
+    normalise(image, entries, mask=mask)
+    np.testing.assert_allclose(image[0].ravel(), [0, 0, 0, 1, 33 / 32, 3])
+    np.testing.assert_allclose(image[1].ravel(), [2, 2, 2, 1, 33 / 32, 3])
+
+
+def test_an_image_without_a_mode_is_refused():
+    with pytest.raises(
+        AutosegError, match=r"channel 0: there is no most frequent intensity(.|\n)*up to 3(.|\n)*at least 16"
+    ):
+        normalise(np.full((1, 2, 2, 2), 3, np.float32), [Normalisation(divide_by_mode=16)])

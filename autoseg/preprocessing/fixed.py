@@ -1,0 +1,189 @@
+"""Normalisation by numbers of the data set: the same two for all cases, measured in the training cases of a fold.
+
+All folds share one store, so what is stored of such a channel has the scale of the file (divided by the mode where the
+plan says so). A training measures its constants once and applies them to what it reads; they belong to the fold's model
+and are applied to whatever it predicts. A channel that is normalised inside a mask is NaN outside it until then, so
+that no label is needed to know where that is, and a forgotten :func:`apply` cannot pass unnoticed.
+
+Notation: ``c`` channels; ``z, y, x`` voxels of the working grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from autoseg.errors import AutosegError
+from autoseg.files import hash_json
+from autoseg.plan import Normalisation, Preprocessing
+from autoseg.preprocessing.normalise import BLOCK, Where, fixed_channels, shift_and_scale, where_of
+from autoseg.preprocessing.store import Store
+
+
+class ChannelConstants(BaseModel):
+    """Of one channel: ``(x - mean) / spread * factor``, and 0 outside.
+
+    Attributes:
+        mean: of all measured voxels of all cases together.
+        spread: about that mean.
+        what: the spread is.
+        inside: which voxels were measured and are changed.
+        n_voxels: that were measured.
+        factor: of the plan.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    spread: float
+    what: Literal["mean_absolute_deviation", "standard_deviation"]
+    inside: Where
+    n_voxels: int
+    factor: float = 1.0
+
+
+class FixedConstants(BaseModel):
+    """What the training cases of a fold say about the channels with the scheme ``fixed``.
+
+    Attributes:
+        channels: one entry for each channel, None for those with another scheme.
+        cases: how many were measured.
+        cases_hash: see :func:`hash_cases`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: tuple[ChannelConstants | None, ...]
+    cases: int
+    cases_hash: str
+
+    def of_channels(self, numbers: Sequence[int]) -> FixedConstants:
+        """The same for an image of these channels, in this order."""
+        return self.model_copy(update={"channels": tuple(self.channels[number] for number in numbers)})
+
+
+def measure(store: Store, names: Sequence[str], plan: Preprocessing) -> FixedConstants | None:
+    """The constants of training cases, exactly: every voxel counts the same; the order of the cases does not matter.
+
+    Args:
+        store: of preprocessed cases, made by ``plan``.
+        names: of the cases, at least one.
+        plan: how they were preprocessed.
+
+    Returns:
+        None when no channel has the scheme ``fixed``.
+
+    Raises:
+        AutosegError: a case is not in the store; a mask that holds no voxel of any case.
+    """
+    numbers = fixed_channels(plan)
+    if not numbers:
+        return None
+    names = sorted(names)
+    n_voxels = _sums(store, names, numbers, [_count] * len(numbers))
+    if not all(n_voxels):
+        raise AutosegError(
+            "there is no voxel to measure the normalisation in",
+            where=f"preprocessing.normalisation.{numbers[n_voxels.index(0)]}",
+            found=f"a mask that is empty in all {len(names)} training cases",
+            expected="a mask around the tissue",
+            fix="correct preprocessing.mask, or take inside_mask and inside_nonzero out",
+        )
+    sums = _sums(store, names, numbers, [_sum] * len(numbers))
+    means = [total / n for total, n in zip(sums, n_voxels, strict=True)]
+    entries = [plan.normalisation[number] for number in numbers]
+    deviations = _sums(
+        store, names, numbers, [_deviation(*pair) for pair in zip(entries, means, strict=True)]
+    )
+    found: dict[int, ChannelConstants] = {}
+    for number, entry, mean, total, n in zip(numbers, entries, means, deviations, n_voxels, strict=True):
+        spread = total / n if entry.spread == "mean_absolute_deviation" else math.sqrt(total / n)
+        found[number] = ChannelConstants(
+            mean=mean,
+            spread=spread,
+            what=entry.spread,
+            inside=where_of(entry),
+            n_voxels=int(n),
+            factor=entry.factor,
+        )
+    return FixedConstants(
+        channels=tuple(found.get(number) for number in range(len(plan.normalisation))),
+        cases=len(names),
+        cases_hash=hash_cases(store, names),
+    )
+
+
+def apply(image: np.ndarray, constants: FixedConstants | None) -> None:
+    """Normalise the channels of a stored or just preprocessed image, or of a part of it, in place.
+
+    Args:
+        image: float32 ``[c, ...]``, to which this has not been done before.
+        constants: of :func:`measure`; None changes nothing.
+
+    Raises:
+        AutosegError: another number of channels.
+    """
+    if constants is None:
+        return
+    if len(image) != len(constants.channels):
+        raise AutosegError(
+            "the constants of the normalisation do not fit the image",
+            found=f"{len(image)} channels",
+            expected=f"{len(constants.channels)} channels",
+            fix="measure them with the plan that preprocessed the image",
+        )
+    for channel, known in zip(image, constants.channels, strict=True):
+        if known is None:
+            continue
+        shift_and_scale(channel, known.mean, known.spread)
+        if known.factor != 1:
+            channel *= np.float32(known.factor)
+        if known.inside != "everywhere":
+            channel[np.isnan(channel)] = 0
+
+
+def hash_cases(store: Store, names: Sequence[str]) -> str:
+    """Over the names of cases and the content hashes of their raw files, in any order."""
+    return hash_json({name: store.record(name).key.content_hash for name in sorted(names)})
+
+
+def _sums(
+    store: Store, names: Sequence[str], numbers: Sequence[int], of: Sequence[Callable[[np.ndarray], float]]
+) -> list[float]:
+    """For each channel what a function of float64 values sums up to, over all blocks of all cases.
+
+    One channel of one case is in memory at a time.
+    """
+    sums: list[list[float]] = [[] for _ in numbers]
+    for name in names:
+        image = store.read(name).image
+        for parts, number, function in zip(sums, numbers, of, strict=True):
+            parts.append(math.fsum(function(block) for block in _blocks(image[number : number + 1])))
+    return [math.fsum(parts) for parts in sums]
+
+
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The values inside, in float64, some at a time."""
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        yield block[~np.isnan(block)].astype(np.float64)
+
+
+def _count(values: np.ndarray) -> float:
+    return float(values.size)
+
+
+def _sum(values: np.ndarray) -> float:
+    return float(values.sum())
+
+
+def _deviation(entry: Normalisation, mean: float) -> Callable[[np.ndarray], float]:
+    """What the plan's spread sums up."""
+    if entry.spread == "mean_absolute_deviation":
+        return lambda values: float(np.abs(values - mean).sum())
+    return lambda values: float(((values - mean) ** 2).sum())
