@@ -23,10 +23,10 @@ from autoseg.dataset.folds import left_out
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
 from autoseg.plan import Plan, Stage
+from autoseg.plugins.parts import Batch
 from autoseg.plugins.trainer import SourceContext
 from autoseg.registry import refuse_misfits
 from autoseg.sampling.keys import Purpose, generator
-from autoseg.sampling.loader import Batch
 from autoseg.sampling.prefetch import Prefetcher
 from autoseg.trainers import _edd_muscle_judging as judging
 

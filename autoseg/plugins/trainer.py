@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,11 +16,8 @@ from torch import nn
 from autoseg import networks, postprocessing
 from autoseg.labels import LabelSet
 from autoseg.plan import Named, Plan, Stage
+from autoseg.plugins.parts import Batch, CaseStore, SamplerPart
 from autoseg.training import losses, optimisers, schedules
-
-if TYPE_CHECKING:
-    from autoseg.sampling.case_cache import CaseStore
-    from autoseg.sampling.loader import Batch
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 Schedule = Callable[[float], dict[str, float]]
@@ -168,6 +165,7 @@ class Trainer:
             :data:`Refinement`. They come before all others.
         sources: what a stage's ``sampling.name`` may be beside autoseg's samplers: a source with batches of its own.
             Its attribute ``check(plan, stage)``, if it has one, refuses before the training what cannot work.
+        samplers: rows of :class:`autoseg.plugins.parts.SamplerPart`.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
@@ -181,4 +179,5 @@ class Trainer:
     postprocessing: Mapping[str, postprocessing.Step] = field(default_factory=dict)
     refinements: Mapping[str, Refinement] = field(default_factory=dict)
     sources: Mapping[str, Callable[[SourceContext], Source]] = field(default_factory=dict)
+    samplers: tuple[SamplerPart, ...] = ()
     import_weights: WeightsImport | None = None

@@ -10,7 +10,7 @@ from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.plan import Plan, Stage
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling import parameters, patches
+from autoseg.sampling import parameters, samplers
 from autoseg.training.freezing import trained_parameters
 
 
@@ -49,7 +49,7 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     trainer.build_schedule(stage.schedule, stage.epochs)(0.0)
     trainer.build_loss(stage.loss, plan.label_set)
     if stage.sampling.name not in trainer.sources:
-        patches.build_sampler(stage.sampling)
+        samplers.check(stage.sampling, trainer)
     elif (check := getattr(trainer.sources[stage.sampling.name], "check", None)) is not None:
         check(plan, stage)
     parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))

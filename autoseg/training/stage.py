@@ -22,9 +22,9 @@ from autoseg.bundle.layout import PREDICTING_NETWORK, weight_file_name
 from autoseg.device import autocast, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.plan import Plan, Stage
+from autoseg.plugins.parts import Batch
 from autoseg.plugins.trainer import Loss, Source, Trainer
 from autoseg.sampling.case_cache import NO_MEMORY
-from autoseg.sampling.loader import Batch
 from autoseg.training import checkpoint, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.distributed import World

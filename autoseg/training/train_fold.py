@@ -252,6 +252,7 @@ def _source_maker(
             world_size=processes.size,
             inside_nonzero=[n.inside_nonzero for n in plan.preprocessing.normalisation],
             label_values=plan.label_set.values,
+            trainer=trainer,
         )
 
     return make

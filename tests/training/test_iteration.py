@@ -8,8 +8,8 @@ import torch
 
 from autoseg.bundle import weights
 from autoseg.plan import Named, Stage
+from autoseg.plugins.parts import Batch
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling.loader import Batch
 from autoseg.training import optimisers, schedules
 from autoseg.training.checkpoint import Position
 from autoseg.training.distributed import World
