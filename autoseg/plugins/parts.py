@@ -299,6 +299,116 @@ class SourcePart:
     summary: str = ""
 
 
+# ------------------------------------------------------------------------------------------- where patches come from
+
+Voxel = tuple[int, int, int]
+"""z, y, x: a voxel of a case, counted from 0, or a size."""
+
+Outside = Literal["zero", "minimum"]
+"""What an image shows beyond its border: 0, or its least value, channel by channel."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one patch is cut.
+
+    Attributes:
+        case: its name.
+        forced: whether it had to show foreground.
+        voxel: the foreground voxel for which it was cut; None for a random place, also when a case without foreground
+            was drawn for a forced sample.
+        start: first voxel of the unturned patch; may lie outside the image.
+        size: of the patch, which is what is predicted; 1 along z for a 2D network.
+    """
+
+    case: str
+    forced: bool
+    voxel: Voxel | None
+    start: Voxel
+    size: Voxel
+
+
+class TrainingCases(Protocol):
+    """The cases of a stage, as a sampler sees them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the training cases."""
+
+    @property
+    def stage(self) -> Stage:
+        """Patch size, batch size, iterations, ``sampling``."""
+
+    @property
+    def seed_key(self) -> tuple[int, ...]:
+        """The root of the stage's random numbers."""
+
+    def size(self, name: str) -> Voxel:
+        """Size of a case."""
+
+    def patch_size(self, name: str) -> Voxel:
+        """Size of a patch of this case: one plane for a 2D network, the size of the case where the plan says so."""
+
+    def draw_foreground(
+        self, name: str, rng: np.random.Generator, *, by_component: bool = False
+    ) -> Voxel | None:
+        """A voxel of a class that the case has, each class, and of it each voxel or each component, as likely as the
+        others; None where it has none. Drawn from the store's list, which is cut short for large lesions."""
+
+    def foreground_voxels(self, name: str) -> np.ndarray:
+        """All voxels of any class, int32 ``[n, 3]``."""
+
+    def arrays(self, name: str) -> tuple[Any, Any]:
+        """Image ``[c, z, y, x]`` and label ``[z, y, x]``, which can be sliced and must not be changed. The label is -1
+        where nothing counts: outside the plan's mask, and outside the non-zero voxels where a channel is normalised
+        in them."""
+
+
+class Sampler(Protocol):
+    """The places of one stage. Each follows from the run's key, the epoch and the index alone."""
+
+    @property
+    def pass_length(self) -> int:
+        """How many samples show everything once: the length of an epoch whose iterations the plan leaves open."""
+
+    def place(self, epoch: int, index: int, matrix: np.ndarray | None) -> Place:
+        """The place of sample ``index`` of an epoch.
+
+        Args:
+            epoch, index: counted from 0; ``index`` over the epoch and over all devices.
+            matrix: ``[3, 3]``, how the patch will be turned and scaled, from directions in the patch to directions in
+                the image; None when it is not.
+        """
+
+
+def any_values(**arguments: Any) -> None:
+    """Nothing to refuse."""
+
+
+@dataclass(frozen=True)
+class SamplerPart:
+    """A rule that says where patches are cut::
+
+        SamplerPart("lesion_pixels", LesionPixels, needs_lesions=True, outside="minimum")
+
+    Attributes:
+        name: in ``Stage.sampling.name``.
+        build: ``(cases, **arguments)``, with the :class:`TrainingCases` of a stage, to its :class:`Sampler`.
+        needs_lesions: cases without any lesion leave nothing to show.
+        outside: what lies beyond an image, unless ``sampling.arguments.outside`` says otherwise, which the builder
+            does not get.
+        check: ``(**arguments)``; refuses before the training values that cannot work. Names are checked without it.
+        summary: one line.
+    """
+
+    name: str
+    build: Callable[..., Sampler]
+    needs_lesions: bool = False
+    outside: Outside = "zero"
+    check: Callable[..., None] = any_values
+    summary: str = ""
+
+
 # ---------------------------------------------------------------------------------------- from logits to the mask
 
 

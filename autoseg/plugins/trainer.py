@@ -13,6 +13,7 @@ from autoseg.plugins.parts import (
     LossPart,
     NetworkPart,
     OptimiserPart,
+    SamplerPart,
     SchedulePart,
     SourcePart,
     StepPart,
@@ -29,7 +30,7 @@ class Trainer:
     Attributes:
         name: as of the entry point.
         summary: one line for lists and help.
-        networks, losses, optimisers, schedules, sources, fusions, steps: what the family brings, see
+        networks, losses, optimisers, schedules, samplers, sources, fusions, steps: what the family brings, see
             :mod:`autoseg.plugins.parts`. A row goes before one of the same name elsewhere.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
@@ -40,6 +41,7 @@ class Trainer:
     losses: tuple[LossPart, ...] = ()
     optimisers: tuple[OptimiserPart, ...] = ()
     schedules: tuple[SchedulePart, ...] = ()
+    samplers: tuple[SamplerPart, ...] = ()
     sources: tuple[SourcePart, ...] = ()
     fusions: tuple[FusionPart, ...] = ()
     steps: tuple[StepPart, ...] = ()

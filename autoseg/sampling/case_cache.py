@@ -6,44 +6,23 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoseg import messages
 from autoseg.errors import AutosegError
-from autoseg.sampling.patches import Foreground
+from autoseg.sampling.foreground import Foreground
+from autoseg.sampling.geometry import as_voxel
+
+if TYPE_CHECKING:  # worker processes come here for of_case, and have no use for torch
+    from autoseg.plugins.parts import CaseStore, Voxel
 
 GIGABYTE = 1e9
 NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
 AUGMENTED = ("augmented", "report this with the text above")  # for of_case
-
-
-class Stored(Protocol):
-    """One case of the store."""
-
-    image: Any
-    label: Any
-    foreground: np.ndarray
-
-
-class CaseStore(Protocol):
-    """What is asked of the preprocessed store."""
-
-    def read(self, name: str) -> Stored:
-        """One case."""
-        ...
-
-
-@dataclass(frozen=True)
-class Known:
-    """What must be known of a case to draw a place in it: size z, y, x and its foreground."""
-
-    size: tuple[int, int, int]
-    foreground: Foreground
 
 
 class CaseCache:
@@ -73,15 +52,22 @@ class CaseCache:
         self.used = 0
         self._full = False
         self._arrays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._known: dict[str, Known] = {}
+        self._sizes: dict[str, Voxel] = {}
+        self._foreground: dict[str, Foreground] = {}
         self._minima: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
-    def known(self, name: str) -> Known:
-        """Size and foreground of a case."""
-        if name not in self._known:
+    def size(self, name: str) -> Voxel:
+        """Size z, y, x of a case."""
+        if name not in self._sizes:
             self.arrays(name)
-        return self._known[name]
+        return self._sizes[name]
+
+    def foreground(self, name: str) -> Foreground:
+        """The foreground of a case, for drawing."""
+        if name not in self._foreground:
+            self.arrays(name)
+        return self._foreground[name]
 
     def foreground_voxels(self, name: str) -> np.ndarray:
         """All voxels of any class, int32 ``[n, 3]``: z, y, x. The store's list, for drawing, is cut short."""
@@ -108,9 +94,9 @@ class CaseCache:
             image, label = stored.image, stored.label
             self._check(name, image, label)
             with self._lock:
-                if name not in self._known:
-                    size = tuple(int(n) for n in label.shape)
-                    self._known[name] = Known(size, Foreground(stored.foreground, self.classes))
+                if name not in self._sizes:
+                    self._foreground[name] = Foreground(stored.foreground, self.classes)
+                    self._sizes[name] = as_voxel(label.shape)
             size_bytes = int(np.prod(label.shape)) * (4 * self.channels + 2)
             if not self._reserve(size_bytes):
                 self._say_full()

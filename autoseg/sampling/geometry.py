@@ -39,6 +39,15 @@ def affine(parameters: Parameters, dims: int) -> np.ndarray:
     return matrix * scale
 
 
+def in_space(parameters: Parameters, dims: int) -> np.ndarray | None:
+    """As :func:`affine`, but always ``[3, 3]``: a plane of z stays in its plane. None without change."""
+    if not parameters.is_spatial:
+        return None
+    matrix = np.eye(3)
+    matrix[-dims:, -dims:] = affine(parameters, dims)
+    return matrix
+
+
 def _turn(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
@@ -83,6 +92,11 @@ def box_for_any_angle(start: Sequence[int], patch_size: Sequence[int]) -> Box:
     return tuple(box)
 
 
+def centred_start(image_size: Sequence[int], patch_size: Sequence[int]) -> np.ndarray:
+    """Where a patch begins that has the image in its middle; of an odd margin the larger half lies after it."""
+    return -((np.asarray(patch_size) - np.asarray(image_size)) // 2)
+
+
 def keep_inside(
     voxel: Sequence[int], matrix: np.ndarray, start: Sequence[int], patch_size: Sequence[int]
 ) -> tuple[int, ...]:
@@ -117,4 +131,10 @@ def start_that_shows(
     if matrix is not None:
         offset = matrix @ offset
     z, y, x = np.rint(voxel - offset - half).astype(int).tolist()
+    return z, y, x
+
+
+def as_voxel(values: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+    """Three plain integers z, y, x."""
+    z, y, x = (int(value) for value in values)
     return z, y, x

@@ -20,38 +20,21 @@ import torch
 
 from autoseg import plan
 from autoseg.errors import AutosegError
-from autoseg.sampling import batchgenerators_backend, parameters, patches, torch_backend
-from autoseg.sampling.case_cache import AUGMENTED, CaseCache, CaseStore, of_case
+from autoseg.plugins.parts import Batch, CaseStore
+from autoseg.plugins.trainer import Trainer
+from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
+from autoseg.sampling.case_cache import AUGMENTED, CaseCache, of_case
 from autoseg.sampling.keys import Purpose, generator
-from autoseg.sampling.patches import Patch, Sample
+from autoseg.sampling.patches import Patch
 from autoseg.sampling.prefetch import Prefetcher, WorkerPool
+from autoseg.sampling.sample import Sample
+from autoseg.sampling.stage_cases import StageCases
 
 PREFETCH = 2  # batches that wait; more would only hide a shortage at the start of an epoch
 TASK_VOXELS = 64**3  # what one call of a worker augments: less, and sending takes longer than working
 NAMED = 3  # cases in a message about several
 LABEL_TYPE = torch.int16
 Finished = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one iteration trains on.
-
-    Attributes:
-        images: float32 ``[b, c, *patch]`` on the device.
-        target: int16 ``[b, *patch]`` on the device: label values, never negative; the ignore label is kept. A source
-            of another kind may give one class for each entry, ``[b]``.
-        cases: the case of each entry.
-        wait_seconds: from asking for the batch to having it.
-        samples: how each entry was made; :meth:`BatchSource.replay` makes it again. Empty from a source that keeps
-            no such record.
-    """
-
-    images: torch.Tensor
-    target: torch.Tensor
-    cases: tuple[str, ...]
-    wait_seconds: float
-    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +60,7 @@ class BatchSource:
         cache_gb: memory for cases; None for half of what is available.
         inside_nonzero: per image channel, whether it is 0 outside the non-zero mask and must stay so.
         label_values: the foreground classes: a label value, or the values of a region, each.
+        trainer: brings samplers of its own.
 
     Raises:
         AutosegError: no cases; nothing in them that the sampler could show; a batch that is smaller than the world;
@@ -100,6 +84,7 @@ class BatchSource:
         rank: int = 0,
         world_size: int = 1,
         cache_gb: float | None = None,
+        trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
         self.names, self.stage, self.seed_key = tuple(cases), stage, tuple(seed_key)
@@ -108,13 +93,14 @@ class BatchSource:
         self.inside_nonzero = tuple(inside_nonzero)
         self.dims = len(stage.patch_size) or 3
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
-        sampler = patches.build_sampler(stage.sampling)
+        part = samplers.check(stage.sampling, trainer)
+        self.outside = samplers.outside_of(stage.sampling, part)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
         self.cases = CaseCache(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
-        size = stage.patch_size or self.cases.known(self.names[0]).size
+        stage_cases = StageCases(self.names, stage, self.seed_key, self.cases)
+        size = stage.patch_size or self.cases.size(self.names[0])
         self.augmentation = parameters.build(stage.augmentation, size)
-        self.places = sampler.places(self.names, self.cases, stage, self.seed_key)
-        self.outside = sampler.outside
+        self.sampler = samplers.build(stage_cases, trainer)
         self._pool: WorkerPool | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._running: Prefetcher[_Prepared] | None = None
@@ -125,7 +111,7 @@ class BatchSource:
 
         All batches are full: where a pass does not fill the last one, the first of the epoch come again.
         """
-        return self.stage.iterations_per_epoch or math.ceil(self.places.pass_length / self.stage.batch_size)
+        return self.stage.iterations_per_epoch or math.ceil(self.sampler.pass_length / self.stage.batch_size)
 
     def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch, from ``start_iteration`` on. One epoch runs at a time; a new call ends the last.
@@ -144,7 +130,7 @@ class BatchSource:
                     return
                 images, target = self._deliver(prepared)
                 samples = prepared.samples
-                cases = tuple(sample.case for sample in samples)
+                cases = tuple(sample.place.case for sample in samples)
                 yield Batch(images, target, cases, time.perf_counter() - asked, samples)
         finally:
             running.close()
@@ -153,8 +139,8 @@ class BatchSource:
         """How sample ``index`` of an epoch is made; counted over all processes."""
         rng = generator(Purpose.AUGMENTATION, (*self.seed_key, epoch, index))
         drawn = self.augmentation.draw(rng, len(self.inside_nonzero))
-        place = self.places.place(epoch, index, patches.affine_of(drawn, self.dims))
-        return Sample(epoch, index, place.case, place.forced, place.voxel, place.start, place.size, drawn)
+        place = self.sampler.place(epoch, index, geometry.in_space(drawn, self.dims))
+        return Sample(epoch, index, place, drawn)
 
     def replay(self, sample: Sample) -> Finished:
         """Make one entry of a batch again: image ``[c, *patch]`` and target ``[*patch]`` on the device."""
@@ -190,10 +176,11 @@ class BatchSource:
         )
 
     def _cut(self, sample: Sample) -> Patch:
-        image, label = self.cases.arrays(sample.case)
-        with of_case(sample.case, "read from the store"):
+        case = sample.place.case
+        image, label = self.cases.arrays(case)
+        with of_case(case, "read from the store"):
             pinned = self.device.type == "cuda" and self.backend == "torch"
-            beyond = self.cases.minimum(sample.case) if self.outside == "minimum" else None
+            beyond = self.cases.minimum(case) if self.outside == "minimum" else None
             return patches.cut_patch(sample, image, label, dims=self.dims, beyond=beyond, pinned=pinned)
 
     def _prepare(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
@@ -226,7 +213,7 @@ class BatchSource:
     def _tasks(self, samples: tuple[Sample, ...]) -> list[tuple[Sample, ...]]:
         """The samples of a batch in parts: one large patch each, or many small ones, but all workers have some."""
         share = math.ceil(len(samples) / self.workers)
-        each = min(share, max(1, TASK_VOXELS // math.prod(samples[0].size)))
+        each = min(share, max(1, TASK_VOXELS // math.prod(samples[0].place.size)))
         return [samples[first : first + each] for first in range(0, len(samples), each)]
 
     def _send(self, pool: WorkerPool, samples: tuple[Sample, ...]) -> Future:

@@ -9,7 +9,7 @@ Parameters are JSON-able: what was done to a patch can be written down and repea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ from pydantic import Field, model_validator
 
 from autoseg import files, plan
 from autoseg.errors import AutosegError, nearest_names
-from autoseg.registry import Registry
 
 DEGREE = math.pi / 180
 ANISOTROPIC = (
@@ -237,30 +236,35 @@ def _factors(rng: np.random.Generator, p: float, bounds: Range, channels: int) -
     return tuple(factors)
 
 
-AUGMENTATIONS = Registry("augmentation")
-
-
-@AUGMENTATIONS.register("nnunet")
-def _nnunet(patch_size: Sequence[int], mirror_axes: Sequence[int], **arguments: Any) -> NnunetAugmentation:
-    """Settings from the plan; unknown names are refused with the nearest known ones."""
+def _nnunet(patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]) -> Augmentation:
     known = set(NnunetAugmentation.model_fields) - {"patch_size", "mirror_axes"}
-    for name in arguments:
-        if name not in known:
-            raise AutosegError(
-                f"the augmentation 'nnunet' has no setting '{name}'",
-                where="augmentation.arguments",
-                found=f"{name} = {arguments[name]!r}",
-                expected="a probability or range of nnU-Net's transforms (docs/augmentation.md)",
-                fix=nearest_names(name, known),
-            )
+    _refuse_unknown("nnunet", arguments, known)
     content = {**arguments, "patch_size": tuple(patch_size), "mirror_axes": tuple(mirror_axes)}
     return files.validate(content, NnunetAugmentation, where="augmentation.arguments")
 
 
-@AUGMENTATIONS.register("none")
-def _none(patch_size: Sequence[int], mirror_axes: Sequence[int]) -> NoAugmentation:
-    """No augmentation, no mirroring either."""
+def _none(patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]) -> Augmentation:
+    _refuse_unknown("none", arguments, set())
     return NoAugmentation()
+
+
+def _refuse_unknown(augmentation: str, arguments: dict[str, Any], known: set[str]) -> None:
+    """Settings that an augmentation does not have, with the nearest known ones."""
+    for name in arguments:
+        if name not in known:
+            raise AutosegError(
+                f"the augmentation '{augmentation}' has no setting '{name}'",
+                where="augmentation.arguments",
+                found=f"{name} = {arguments[name]!r}",
+                expected="a probability or range of nnU-Net's transforms (docs/augmentation.md)"
+                if known
+                else "none at all",
+                fix=nearest_names(name, known),
+            )
+
+
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"nnunet": _nnunet, "none": _none}
+"""Shipped lists of transforms. What else a family does to its patches are transforms of their own, which follow."""
 
 
 def build(spec: plan.Augmentation, patch_size: Sequence[int]) -> Augmentation:
@@ -275,4 +279,8 @@ def build(spec: plan.Augmentation, patch_size: Sequence[int]) -> Augmentation:
     """
     first = 3 - len(patch_size)
     axes = [axis - first for axis in sorted(set(spec.mirror_axes)) if first <= axis < 3]
-    return AUGMENTATIONS.build(spec.name, patch_size=patch_size, mirror_axes=axes, **spec.arguments)
+    if spec.name not in AUGMENTATIONS:
+        raise AutosegError(
+            f"there is no augmentation '{spec.name}'", fix=nearest_names(spec.name, AUGMENTATIONS)
+        )
+    return AUGMENTATIONS[spec.name](patch_size, axes, spec.arguments)

@@ -9,7 +9,7 @@ from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError
 from autoseg.plan import Plan
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling import patches
+from autoseg.sampling import samplers
 from autoseg.sampling.lesion_pixels import no_lesion
 from autoseg.training.check_fold_folder import PREPARED, differences
 from autoseg.training.job import FoldJob
@@ -80,7 +80,7 @@ def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
     for stage in job.plan.recipe.stages:
         if source_part(stage.sampling.name, trainer) is not None:
             continue
-        if not getattr(patches.build_sampler(stage.sampling), "needs_lesions", False):
+        if not samplers.check(stage.sampling, trainer).needs_lesions:
             continue
         cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
         if not any(load[name] for name in cases):

@@ -16,7 +16,7 @@ from autoseg.inference import fusion
 from autoseg.plan import Named, Plan, PostStep, Stage
 from autoseg.plugins.parts import Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling import parameters, patches
+from autoseg.sampling import parameters, samplers
 from autoseg.training import losses, optimisers, schedules
 from autoseg.training.freezing import trained_parameters
 from autoseg.training.sources import source_part
@@ -88,7 +88,7 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     if source is not None:
         source.check(plan, stage)
     else:
-        _on_trial("sampler", patches.build_sampler, stage.sampling)
+        _on_trial("sampler", samplers.check, stage.sampling, trainer)
     _on_trial("augmentation", parameters.build, stage.augmentation, stage.patch_size or (1, 1, 1))
 
 

@@ -39,4 +39,5 @@ def open_source(run: StageRun) -> Source:
         world_size=run.world_size,
         inside_nonzero=[entry.inside_nonzero for entry in plan.preprocessing.normalisation],
         label_values=plan.label_set.values,
+        trainer=run.trainer,
     )

@@ -13,10 +13,11 @@ import torch
 from scipy import ndimage
 
 from autoseg import plan
+from autoseg.plugins.parts import Place
 from autoseg.sampling import batchgenerators_backend, parameters, patches, torch_backend
 from autoseg.sampling.keys import Purpose, generator, noise_field
 from autoseg.sampling.parameters import Parameters
-from autoseg.sampling.patches import Sample
+from autoseg.sampling.sample import Sample
 
 SIZE = (20, 22, 24)
 BACKENDS = ["torch", "batchgenerators"]
@@ -36,7 +37,7 @@ def volume(size=SIZE, seed=0):
 def apply(backend, drawn, image, label, size=None, start=None, inside_nonzero=(False, False)):
     size = tuple(size or image.shape[1:])
     full = (1,) * (3 - len(size)) + size
-    sample = Sample(0, 0, "a", False, None, start or (0, 0, 0), full, drawn)
+    sample = Sample(0, 0, Place("a", False, None, start or (0, 0, 0), full), drawn)
     patch = patches.cut_patch(sample, image, label, dims=len(size))
     if backend == "torch":
         result = torch_backend.augment(patch, inside_nonzero)
@@ -343,7 +344,7 @@ def test_cuda_agrees_with_the_cpu(cuda):
     for name, drawn in ALONE.items():
         if name == "noise":
             continue
-        sample = Sample(0, 0, "a", False, None, (2, 2, 2), (16, 18, 20), drawn)
+        sample = Sample(0, 0, Place("a", False, None, (2, 2, 2), (16, 18, 20)), drawn)
         results = []
         for device in ("cpu", cuda):
             patch = patches.cut_patch(sample, image, label, dims=3)

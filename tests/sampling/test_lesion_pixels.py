@@ -10,10 +10,11 @@ from scipy import stats
 
 from autoseg import plan
 from autoseg.errors import AutosegError
+from autoseg.plugins.parts import Batch
 from autoseg.preprocessing.lesion_changes import foreground_voxels
-from autoseg.sampling import geometry, patches, torch_backend
+from autoseg.sampling import geometry, samplers, torch_backend
 from autoseg.sampling.keys import Purpose, generator
-from autoseg.sampling.loader import Batch, BatchSource
+from autoseg.sampling.loader import BatchSource
 
 TURNED = {"rotation_p": 1.0, "rotation_degrees": [-180, 180]}
 OTHERS_OFF = {
@@ -109,12 +110,12 @@ def shown(source, epochs):
     """The pixels that the samples of some epochs are cut for, in order."""
     count = source.iterations * source.stage.batch_size
     samples = [source.sample(epoch, index) for epoch in epochs for index in range(count)]
-    return [(sample.case, *sample.voxel) for sample in samples]
+    return [(sample.place.case, *sample.place.voxel) for sample in samples]
 
 
 def test_an_epoch_without_a_number_of_iterations_shows_every_pixel_once(make_source, store):
     source, pixels = make_source(), all_pixels(store)
-    assert sum(pixels.values()) == source.places.pass_length == 45 and source.iterations == 9
+    assert sum(pixels.values()) == source.sampler.pass_length == 45 and source.iterations == 9
     assert Counter(shown(source, [0])) == pixels
     assert shown(source, [0]) != shown(source, [1])
 
@@ -141,15 +142,15 @@ def test_pixels_that_the_store_does_not_list_are_shown_too(make_source, store):
     case.label[:, :110] = 1
     case.foreground = foreground_voxels(case.label)
     source = make_source(["none"])
-    assert len(case.foreground) == 10_000 and source.places.pass_length == 11_000
-    assert len({source.sample(0, index).voxel for index in range(11_000)}) == 11_000
+    assert len(case.foreground) == 10_000 and source.sampler.pass_length == 11_000
+    assert len({source.sample(0, index).place.voxel for index in range(11_000)}) == 11_000
 
 
 def test_every_value_of_the_classes_is_a_lesion_and_the_ignore_label_is_not(make_source, store):
     store.cases["large"].label[0, 10, 10:13] = 2, 3, 9
     source = make_source(options={"label_values": [1, (2, 3)]})
     more = Counter([("large", 0, 10, 10), ("large", 0, 10, 11)])
-    assert source.places.pass_length == 47
+    assert source.sampler.pass_length == 47
     assert Counter(shown(source, [0])[:47]) == all_pixels(store) + more
 
 
@@ -161,12 +162,12 @@ def test_the_pixel_is_at_a_uniformly_random_place(make_source, augmentation):
     counts = np.zeros((16, 12))
     for index in range(4000):
         sample = source.sample(0, index)
-        seen = np.array(sample.voxel) - sample.start - half
-        matrix = patches.affine_of(sample.parameters, 2)
+        seen = np.array(sample.place.voxel) - sample.place.start - half
+        matrix = geometry.in_space(sample.parameters, 2)
         seen = (seen if matrix is None else np.linalg.solve(matrix, seen)) + half
         y, x = np.clip(np.rint(seen[1:]).astype(int), 0, (15, 11))
         counts[y, x] += 1
-        assert sample.start[0] == sample.voxel[0] and (np.abs(seen - half) < half + 0.75).all()
+        assert sample.place.start[0] == sample.place.voxel[0] and (np.abs(seen - half) < half + 0.75).all()
     if matrix is None:  # rounding the start blurs the counts of single pixels
         assert stats.chisquare(counts.ravel()).pvalue > 0.01
         assert stats.chisquare(counts.sum(0)).pvalue > 0.01 and stats.chisquare(counts.sum(1)).pvalue > 0.01
@@ -179,7 +180,7 @@ def test_without_turning_the_start_is_pixel_minus_position(make_source):
     for index in range(45):
         sample = source.sample(1, index)
         position = generator(Purpose.CROP, (7, 0, 1, index)).integers(0, (1, 16, 12))
-        assert sample.start == tuple(np.array(sample.voxel) - position)
+        assert sample.place.start == tuple(np.array(sample.place.voxel) - position)
 
 
 @pytest.mark.parametrize("size", [(1, 64, 64), (1, 17, 12), (8, 9, 10)])
@@ -207,24 +208,24 @@ def test_a_turned_patch_shows_the_lesion_where_its_pixel_is(make_source, store, 
     for epoch in range(10):
         for batch in source.batches(epoch):
             for sample, target in zip(batch.samples, batch.target, strict=True):
-                z, y, x = sample.voxel
-                if store.cases[sample.case].label[z, y - 1 : y + 2, x - 1 : x + 2].sum() != 9:
+                z, y, x = sample.place.voxel
+                if store.cases[sample.place.case].label[z, y - 1 : y + 2, x - 1 : x + 2].sum() != 9:
                     continue
-                matrix = patches.affine_of(sample.parameters, 2)
+                matrix = geometry.in_space(sample.parameters, 2)
                 drawn = generator(Purpose.CROP, (7, 0, sample.epoch, sample.index)).integers(0, (1, 16, 12))
                 assert target[tuple(drawn[1:])] == 1
-                point = np.array(sample.start) + half + matrix @ (drawn - half)
-                assert (np.abs(point - sample.voxel) <= 0.5 + 1e-9).all()
+                point = np.array(sample.place.start) + half + matrix @ (drawn - half)
+                assert (np.abs(point - sample.place.voxel) <= 0.5 + 1e-9).all()
                 seen += 1
     assert seen == 50
 
 
 def image_points(sample):
     """Where in its slice each pixel of a patch lies: ``[2, y, x]``, by the definitions of start, matrix and mirror."""
-    size = np.array(sample.size[1:])
+    size = np.array(sample.place.size[1:])
     steps = np.moveaxis(np.indices(size), 0, -1) - (size - 1) / 2
-    matrix = np.eye(3) if not sample.parameters.is_spatial else patches.affine_of(sample.parameters, 2)
-    points = steps @ matrix[1:, 1:].T + (size - 1) / 2 + sample.start[1:]
+    matrix = np.eye(3) if not sample.parameters.is_spatial else geometry.in_space(sample.parameters, 2)
+    points = steps @ matrix[1:, 1:].T + (size - 1) / 2 + sample.place.start[1:]
     return np.moveaxis(np.flip(points, sample.parameters.mirror), -1, 0)
 
 
@@ -240,7 +241,7 @@ def test_beyond_the_image_lies_its_minimum_also_when_turned(make_source, store, 
         for batch in source.batches(0):
             for sample, image, target in zip(batch.samples, batch.images, batch.target, strict=True):
                 y, x = image_points(sample)
-                n_y, n_x = store.cases[sample.case].label.shape[1:]
+                n_y, n_x = store.cases[sample.place.case].label.shape[1:]
                 outside = (y < -1) | (y > n_y) | (x < -1) | (x > n_x)
                 inside = (y >= 0) & (y <= n_y - 1) & (x >= 0) & (x <= n_x - 1) & ((y > 1) | (x > 1))
                 for channel, lowest in enumerate((-3, -4)):
@@ -258,7 +259,7 @@ def test_the_mask_within_the_image_is_still_zero(make_source, store, backend):
     source = make_source(["small"], {"name": "none", "backend": backend}, patch_size=[30, 30])
     for batch in source.batches(0):
         for sample, image in zip(batch.samples, batch.images, strict=True):
-            _, y, x = (-v for v in sample.start)
+            _, y, x = (-v for v in sample.place.start)
             assert (image[1, max(y, 0) : y + 9, x + 5 : x + 7] == 0).all()
             assert (image[0] == 0).sum() == 0
             assert image[1].min() == -4 and (image[1] == 0).sum() <= 18
@@ -327,7 +328,7 @@ def test_the_minimum_of_a_case_is_found_once(make_source, store):
 
 def test_nothing_but_lesions_is_kept_of_a_case_that_does_not_fit(make_source):
     source = make_source(options={"cache_gb": 0})
-    kept = source.places._pixels
+    kept = source.sampler._pixels
     assert [len(pixels) for pixels in kept] == [27, 0, 9, 9]
     assert all(pixels.dtype == np.int32 and pixels.base is None for pixels in kept)
 
@@ -343,15 +344,14 @@ def test_a_fold_without_any_lesion_is_refused_before_training(make_source, store
 
 
 def test_settings_are_checked_without_data():
-    sampler = patches.build_sampler(plan.Sampling(name="lesion_pixels"))
-    assert sampler.outside == "minimum"
-    assert patches.build_sampler(plan.Sampling()).outside == "zero"
+    assert samplers.check(plan.Sampling(name="lesion_pixels")).outside == "minimum"
+    assert samplers.check(plan.Sampling()).outside == "zero"
     with pytest.raises(
         AutosegError, match=r"sampling.arguments.outside(.|\n)*'black'(.|\n)*zero, or minimum"
     ):
-        patches.build_sampler(plan.Sampling(name="lesion_pixels", arguments={"outside": "black"}))
+        samplers.check(plan.Sampling(name="lesion_pixels", arguments={"outside": "black"}))
     with pytest.raises(AutosegError, match=r"arguments do not fit the sampler 'lesion_pixels'(.|\n)*share"):
-        patches.build_sampler(plan.Sampling(name="lesion_pixels", arguments={"share": 1}))
+        samplers.check(plan.Sampling(name="lesion_pixels", arguments={"share": 1}))
 
 
 def test_another_source_may_give_batches_without_samples():

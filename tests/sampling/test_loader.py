@@ -15,8 +15,8 @@ from autoseg.errors import AutosegError
 from autoseg.sampling.case_cache import CaseCache, available_gb
 from autoseg.sampling.loader import BatchSource, choose_backend
 from autoseg.sampling.parameters import Parameters
-from autoseg.sampling.patches import Sample
 from autoseg.sampling.prefetch import Prefetcher
+from autoseg.sampling.sample import Sample
 
 NAMES = ["case0", "case1", "case2", "case3", "empty"]
 
@@ -58,7 +58,7 @@ def test_a_batch_is_what_the_contract_says(make_source):
         assert set(batch.target.unique().tolist()) <= {0, 1, 2}
         assert set(batch.cases) <= set(NAMES) and len(batch.cases) == 2
         assert batch.wait_seconds >= 0
-        assert [sample.forced for sample in batch.samples] == [False, True]
+        assert [sample.place.forced for sample in batch.samples] == [False, True]
 
 
 def test_a_2d_network_gets_planes(make_source, make_stage):
@@ -66,7 +66,8 @@ def test_a_2d_network_gets_planes(make_source, make_stage):
     for batch in source.batches(0):
         assert batch.images.shape == (3, 2, 20, 12) and batch.target.shape == (3, 20, 12)
         for sample in batch.samples:
-            assert sample.voxel is None or sample.start[0] == sample.voxel[0]
+            place = sample.place
+            assert place.voxel is None or place.start[0] == place.voxel[0]
 
 
 def test_forced_samples_show_their_class(make_source, make_stage, store):
@@ -75,10 +76,11 @@ def test_forced_samples_show_their_class(make_source, make_stage, store):
     )
     for batch in make_source(stage=stage).batches(0):
         for sample, target in zip(batch.samples, batch.target, strict=True):
-            assert (sample.voxel is None) == (sample.case == "empty")
-            if sample.voxel is not None:
-                place = tuple(v - s for v, s in zip(sample.voxel, sample.start, strict=True))
-                assert target[place] == store.cases[sample.case].label[sample.voxel] > 0
+            place = sample.place
+            assert (place.voxel is None) == (place.case == "empty")
+            if place.voxel is not None:
+                shown = tuple(v - s for v, s in zip(place.voxel, place.start, strict=True))
+                assert target[shown] == store.cases[place.case].label[place.voxel] > 0
 
 
 def test_the_ignore_label_is_kept(make_source, make_stage, store):
