@@ -35,6 +35,7 @@ from autoseg.dataset.imageio import (
     write_mask,
 )
 from autoseg.dataset.nifti import take_volume
+from autoseg.dataset.subjects import GROUPS
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
     exclusive,
@@ -50,7 +51,7 @@ from autoseg.labels import LabelSet
 from autoseg.plugins.converter import Conversion, SourceCase, Volume
 
 ENDING = ".nii.gz"
-GROUPS, SPLITS = "groups.csv", "splits.json"
+SPLITS = "splits.json"
 MADE_BY = "converted"
 """The entry of dataset.json that says how the dataset was made."""
 UNCOVERED_SHARE = 0.05
@@ -101,8 +102,8 @@ def check_target(target: Path, overwrite: bool) -> None:
         AutosegError: the number or the folder is taken.
     """
     number = re.match(r"Dataset0*(\d+)_", target.name)
-    for entry in sorted(target.parent.iterdir()) if target.parent.is_dir() and number else ():
-        if re.match(rf"Dataset0*{number[1]}_", entry.name) and entry.name != target.name:
+    for entry in sorted(target.parent.iterdir()) if number and target.parent.is_dir() else ():
+        if number and re.match(rf"Dataset0*{number[1]}_", entry.name) and entry.name != target.name:
             raise AutosegError(
                 f"the number {number[1]} is taken",
                 where=str(target.parent),
@@ -195,7 +196,8 @@ def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson
 
 def _refuse_bad_names(conversion: Conversion) -> None:
     """Names come from the folders of the source, so what is wrong with them is the user's to see."""
-    faults, seen = [], {}
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
     for case in conversion.cases:
         where = _shown(case.images[0], conversion.root)
         if not _NAME.fullmatch(case.name):
