@@ -45,6 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes (default: all cores, at most 8)",
     )
+    command.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="make K folds now (default: the first training makes 5, or takes those of the raw dataset)",
+    )
+    command.add_argument(
+        "--test_part",
+        action="store_true",
+        help="make folds with a third part, which is scored: each tests once, and what is tuned is tuned on another",
+    )
     command.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
     command.add_argument(
         "--keep_plan",
@@ -76,6 +87,8 @@ def _main(arguments: argparse.Namespace) -> None:
     check_writable(folder)
     with messages.LogFile(folder / "prepare.log"):
         raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
+        if arguments.folds is not None or arguments.test_part:
+            steps.divide(raw, folder, arguments.folds, arguments.test_part)
         prepared = steps.decide(
             fingerprint,
             folder,

@@ -43,7 +43,8 @@ class SourceCase:
         lesion_free: declared to have no lesion (a sham, a control). Without a mask an empty one is written; a mask
             that is not empty is a fault.
         test: goes to imagesTs and labelsTs instead of imagesTr and labelsTr.
-        groups: column to value in groups.csv, such as study and time-point; the same columns for all cases.
+        groups: column to value in groups.csv, such as study and time-point; the same columns for all cases. Cases with
+            one value in the column ``subject`` stay together when folds are made.
     """
 
     name: str
@@ -63,7 +64,8 @@ class Conversion:
         dataset: name of the raw dataset where the user gives only a number (``DatasetNNN_`` goes before it).
         channel_names, labels, regions_class_order: as of dataset.json; channels in order.
         cases: training and test cases.
-        folds: of the training cases, each in at least one fold; empty leaves them to the training.
+        folds: of the training cases, each in at least one fold, with a third part ``test`` where the source has one;
+            empty leaves them to the training.
         notes: further entries of dataset.json, such as licence and reference.
     """
 

@@ -133,7 +133,7 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
     geometry = case.geometry
     brain = functools.reduce(np.logical_or, (channel != 0 for channel in case.image))
     box = bounding_box(brain) or ((0, 0), (0, 0), (0, 0))
-    cropped = tuple(stop - start for start, stop in box)
+    z, y, x = (stop - start for start, stop in box)
     foreground = info.label_set.foreground(case.mask)
     intensities, percentiles = _foreground(case.image, foreground)
     in_brain = [_intensities(channel, brain) for channel in case.image]
@@ -149,8 +149,8 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         extent_mm=geometry.extent_mm,
         orientation=geometry.orientation,
         nonzero_box=box,
-        shape_after_crop=cropped,
-        relative_size_after_crop=math.prod(cropped) / math.prod(geometry.shape),
+        shape_after_crop=(z, y, x),
+        relative_size_after_crop=z * y * x / math.prod(geometry.shape),
         brain=in_brain,
         foreground=intensities,
         lesions=lesion_load(foreground[inside], starts, geometry.shape, voxel_ml),
@@ -176,8 +176,8 @@ def _corner_value(channel: np.ndarray) -> float | None:
 
 def bounding_box(mask: np.ndarray) -> Box | None:
     """First and one-past-last index per axis of the True voxels of ``[z, y, x]``; None when there is none."""
-    plane = mask.any(0)
-    lines = (mask.any((1, 2)), plane.any(1), plane.any(0))
+    plane = np.any(mask, axis=0)
+    lines = (np.any(mask, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
     where = [np.flatnonzero(line) for line in lines]
     if not where[0].size:
         return None
@@ -199,17 +199,18 @@ def lesion_load(mask: np.ndarray, starts: Sequence[int], shape: Sequence[int], v
         return LesionLoad(n_components=0, component_voxels=[], volume_voxels=0, volume_ml=0.0)
     components = cc3d.connected_components(np.ascontiguousarray(mask, np.uint8), connectivity=26)
     sizes = np.sort(np.bincount(components.ravel())[1:])[::-1]
-    centroid = []
+    centre = []
     for axis in range(3):
         profile = mask.sum(tuple({0, 1, 2} - {axis}))
         middle = starts[axis] + 0.5 + float(profile @ np.arange(mask.shape[axis])) / n_voxels
-        centroid.append(_short(middle / shape[axis]))
+        centre.append(_short(middle / shape[axis]))
+    z, y, x = centre
     return LesionLoad(
         n_components=len(sizes),
         component_voxels=sizes.tolist(),
         volume_voxels=n_voxels,
         volume_ml=n_voxels * voxel_ml,
-        centroid_share=tuple(centroid),
+        centroid_share=(z, y, x),
     )
 
 

@@ -1,46 +1,113 @@
-"""Which cases train and which validate: nnU-Net's five folds, or folds written by hand."""
+"""Which cases train, validate and test: nnU-Net's five folds, folds with a third part, or folds written by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from autoseg.errors import AutosegError, Fault, FaultsError, StaleError, nearest_names
 from autoseg.files import read_json, write_json
 
+PARTS = {"train": "train", "val": "validate", "test": "test"}
+"""The parts of an entry of splits.json, and what the cases of each do. A third part is optional."""
+
+N_FOLDS = 5
+
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the cases, by name, sorted."""
+    """One division of the cases, by name, sorted.
+
+    Attributes:
+        train: cases that the weights are learned from.
+        validation: cases that a training is watched with, and that thresholds are tuned on where the recipe tunes.
+        test: cases that have no part in any choice; empty where the validation cases are scored.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The parts as splits.json names them; without an empty test part."""
+        parts = {"train": self.train, "val": self.validation}
+        return {**parts, "test": self.test} if self.test else parts
 
 
-def make_folds(names: Iterable[str], n_folds: int = 5, seed: int = 12345) -> list[Fold]:
-    """Divide the cases so that each validates exactly once.
+def make_folds(
+    names: Iterable[str],
+    n_folds: int = N_FOLDS,
+    seed: int = 12345,
+    *,
+    with_test: bool = False,
+    subjects: Mapping[str, str] | None = None,
+) -> list[Fold]:
+    """Divide the cases into parts, and let each part validate exactly once (and test once, ``with_test``).
 
     The defaults give nnU-Net's folds: scikit-learn's shuffled ``KFold`` over the sorted names.
 
     Args:
         names: of the cases, in any order.
-        n_folds: as many folds as cases when there are fewer cases.
+        n_folds: as many folds as subjects when there are fewer subjects.
         seed: of the shuffle.
+        with_test: fold i tests on part i, validates on part i + 1 (the last one on part 0) and trains on the rest.
+        subjects: case to subject; all cases of a subject are in one part. Cases without one are subjects of their own.
 
     Returns:
-        The folds; none for a single case, which cannot be divided.
+        The folds; none for a single subject, which cannot be divided.
+
+    Raises:
+        AutosegError: fewer folds or subjects than there are kinds of parts.
+    """
+    ordered, needed = sorted(names), 3 if with_test else 2
+    groups = _by_subject(ordered, subjects or {})
+    if n_folds < needed or (with_test and len(groups) < needed):
+        raise AutosegError(
+            f"cases cannot be divided into {needed} kinds of parts",
+            found=f"{n_folds} folds of {len(groups)} cases or subjects",
+            expected=f"at least {needed} of each",
+            fix="ask for more folds, or for folds without a test part",
+        )
+    if len(groups) < 2:
+        return []
+    parts = _parts(groups, min(n_folds, len(groups)), seed)
+    folds = []
+    for i, part in enumerate(parts):
+        test, held = (part, parts[(i + 1) % len(parts)]) if with_test else ([], part)
+        train = sorted(set(ordered) - set(test) - set(held))
+        folds.append(Fold(tuple(train), tuple(sorted(held)), tuple(sorted(test))))
+    return folds
+
+
+def _by_subject(ordered: Sequence[str], subjects: Mapping[str, str]) -> list[list[str]]:
+    """The cases of each subject, in the order of their first cases."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for name in ordered:
+        groups.setdefault((name in subjects, subjects.get(name, name)), []).append(name)
+    return list(groups.values())
+
+
+def _parts(groups: Sequence[Sequence[str]], n_parts: int, seed: int) -> list[list[str]]:
+    """Groups put together to parts of about equal size.
+
+    Groups of one size are cut as scikit-learn's KFold does; of groups of many sizes the largest come first, in the
+    shuffled order, each into the part that has fewest cases so far.
     """
     from sklearn.model_selection import KFold
+    from sklearn.utils import check_random_state
 
-    ordered = sorted(names)
-    if len(ordered) < 2:
-        return []
-    division = KFold(min(n_folds, len(ordered)), shuffle=True, random_state=seed).split(ordered)
-    return [
-        Fold(tuple(ordered[i] for i in train), tuple(ordered[i] for i in held)) for train, held in division
-    ]
+    if len({len(group) for group in groups}) == 1:
+        division = KFold(n_parts, shuffle=True, random_state=seed).split(groups)
+        return [[name for i in held for name in groups[i]] for _, held in division]
+    shuffled = check_random_state(seed).permutation(len(groups)).tolist()
+    parts: list[list[str]] = [[] for _ in range(n_parts)]
+    for i in sorted(shuffled, key=lambda i: -len(groups[i])):
+        min(parts, key=len).extend(groups[i])
+    return parts
 
 
 def left_out(names: Iterable[str], part: tuple[int, int] | None) -> tuple[str, ...]:
@@ -48,49 +115,64 @@ def left_out(names: Iterable[str], part: tuple[int, int] | None) -> tuple[str, .
     return () if part is None else tuple(sorted(names)[part[0] :: part[1]])
 
 
-def load_or_make_folds(path: Path, names: Iterable[str]) -> list[Fold]:
+def load_or_make_folds(
+    path: Path, names: Iterable[str], subjects: Mapping[str, str] | None = None
+) -> list[Fold]:
     """The folds of a dataset, written once and then kept.
 
     Args:
-        path: ``splits.json``, a list of ``{"train": [...], "val": [...]}`` as nnU-Net's ``splits_final.json``.
+        path: ``splits.json``, a list of ``{"train": [...], "val": [...]}`` as nnU-Net's ``splits_final.json``; an entry
+            may have a third part, ``test``.
         names: of all cases of the dataset.
+        subjects: see :func:`make_folds`.
 
     Raises:
-        FaultsError: the file, perhaps written by hand, contradicts itself.
+        FaultsError: the file, perhaps written by hand, contradicts itself or tears a subject apart.
         StaleError: the dataset has other cases than the file.
     """
     names = sorted(names)
     if path.exists():
-        folds = _read(path)
-        _refuse_stale(path, folds, names)
-        return folds
-    folds = make_folds(names)
+        return read_folds(path, names, subjects)
+    folds = make_folds(names, subjects=subjects)
     if folds:
         write_folds(path, folds)
     return folds
 
 
+def read_folds(path: Path, names: Iterable[str], subjects: Mapping[str, str] | None = None) -> list[Fold]:
+    """The folds of a file.
+
+    Raises: as :func:`load_or_make_folds`.
+    """
+    folds = _read(path)
+    _refuse_stale(path, folds, sorted(names))
+    _refuse_torn(path, folds, subjects or {})
+    return folds
+
+
 def write_folds(path: Path, folds: Iterable[Fold]) -> None:
     """Write splits.json."""
-    write_json(path, [{"train": list(fold.train), "val": list(fold.validation)} for fold in folds])
+    write_json(path, [{part: list(names) for part, names in fold.parts.items()} for fold in folds])
 
 
-def take_given_folds(given: Path, path: Path, names: Iterable[str]) -> None:
+def take_given_folds(
+    given: Path, path: Path, names: Iterable[str], subjects: Mapping[str, str] | None = None
+) -> None:
     """Let a training use the folds that came with the raw dataset.
 
     Args:
         given: ``splits.json`` in the raw dataset; nothing happens without one.
         path: ``splits.json`` of the prepared dataset, which the training reads; written when it is not there.
         names: of all cases of the dataset.
+        subjects: see :func:`make_folds`.
 
     Raises:
-        FaultsError: the given file contradicts itself.
+        FaultsError: the given file contradicts itself or tears a subject apart.
         StaleError: it does not fit the cases, or other folds are in use already.
     """
     if not given.exists():
         return
-    folds = _read(given)
-    _refuse_stale(given, folds, sorted(names))
+    folds = read_folds(given, names, subjects)
     if not path.exists():
         write_folds(path, folds)
     elif _read(path) != folds:
@@ -116,29 +198,52 @@ def _read(path: Path) -> list[Fold]:
     faults = [fault for i, entry in enumerate(content) for fault in _faults(f"fold {i}", entry)]
     if faults:
         raise FaultsError(f"{path}: {len(faults)} faults", faults)
-    return [Fold(*(tuple(sorted(entry[key])) for key in ("train", "val"))) for entry in content]
+    return [Fold(*(tuple(sorted(entry.get(part, ()))) for part in PARTS)) for entry in content]
 
 
 def _faults(where: str, entry: Any) -> list[Fault]:
-    if not isinstance(entry, dict) or set(entry) != {"train", "val"}:
+    if not isinstance(entry, dict) or set(entry) not in ({"train", "val"}, set(PARTS)):
         keys = ", ".join(entry) if isinstance(entry, dict) else repr(entry)[:60]
-        return [Fault(where, "has other parts", keys, "train and val", "name the two lists train and val")]
+        fix = "name the lists train and val, and test if there is a third"
+        return [Fault(where, "has other parts", keys, "train and val, or train, val and test", fix)]
     faults = []
     for key, cases in entry.items():
         if not isinstance(cases, list) or not cases or not all(isinstance(name, str) for name in cases):
             expected = "a list of at least one case name"
-            faults.append(Fault(where, f"{key} names no cases", repr(cases)[:60], expected, "name the cases"))
+            fix = "name the cases" + (", or leave test out" if key == "test" else "")
+            faults.append(Fault(where, f"{key} names no cases", repr(cases)[:60], expected, fix))
         elif len(set(cases)) < len(cases):
             twice = _some(sorted({name for name in cases if cases.count(name) > 1}))
             faults.append(Fault(where, f"{key} names a case twice", twice, "every case once", "remove one"))
-    if not faults and (both := sorted(set(entry["train"]) & set(entry["val"]))):
-        fix = "take them out of train or val"
-        faults.append(Fault(where, "cases train and validate", _some(both), "one or the other", fix))
+    for a, b in combinations([part for part in PARTS if part in entry], 2) if not faults else ():
+        if both := sorted(set(entry[a]) & set(entry[b])):
+            problem = f"cases {PARTS[a]} and {PARTS[b]}"
+            faults.append(
+                Fault(where, problem, _some(both), "one or the other", f"take them out of {a} or {b}")
+            )
     return faults
 
 
+def _refuse_torn(path: Path, folds: Sequence[Fold], subjects: Mapping[str, str]) -> None:
+    """All cases of a subject do the same in a fold."""
+    faults = []
+    for i, fold in enumerate(folds):
+        parts: dict[str, dict[str, str]] = {}
+        for part, names in fold.parts.items():
+            for name in names:
+                if name in subjects:
+                    parts.setdefault(subjects[name], {}).setdefault(part, name)
+        for subject, of in sorted(parts.items()):
+            if len(of) > 1:
+                found = ", ".join(f"{name} in {part}" for part, name in of.items())
+                fix = "put them together, or rename the column subject of groups.csv"
+                faults.append(Fault(f"fold {i}", f"subject {subject} is torn apart", found, "one part", fix))
+    if faults:
+        raise FaultsError(f"{path}: {len(faults)} faults", faults)
+
+
 def _refuse_stale(path: Path, folds: Sequence[Fold], names: Sequence[str]) -> None:
-    divided = {name for fold in folds for name in (*fold.train, *fold.validation)}
+    divided = {name for fold in folds for part in fold.parts.values() for name in part}
     new, gone = sorted(set(names) - divided), sorted(divided - set(names))
     if not new and not gone:
         return

@@ -35,6 +35,7 @@ from autoseg.dataset.imageio import (
 )
 from autoseg.dataset.nifti import take_volume
 from autoseg.dataset.raw_layout import refuse_taken_number
+from autoseg.dataset.subjects import GROUPS
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
     csv_text,
@@ -50,7 +51,7 @@ from autoseg.files import (
 from autoseg.labels import LabelSet
 
 ENDING = ".nii.gz"
-GROUPS_FILE, SPLITS = "groups.csv", "splits.json"
+SPLITS = "splits.json"
 MADE_BY = "converted"
 """The entry of dataset.json that says how the dataset was made."""
 UNCOVERED_SHARE = 0.05
@@ -186,7 +187,8 @@ def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson
 
 def _refuse_bad_names(conversion: Conversion) -> None:
     """Names come from the folders of the source, so what is wrong with them is the user's to see."""
-    faults, seen = [], {}
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
     for case in conversion.cases:
         where = _shown(case.images[0], conversion.root)
         if not _NAME.fullmatch(case.name):
@@ -223,7 +225,7 @@ def _write_tables(conversion: Conversion, folder: Path) -> None:
     if columns:
         cases = sorted(conversion.cases, key=lambda case: case.name)
         rows = [[case.name, *(case.groups.get(column, "") for column in columns)] for case in cases]
-        write_text(folder / GROUPS_FILE, csv_text([["case", *columns], *rows]))
+        write_text(folder / GROUPS, csv_text([["case", *columns], *rows]))
     if conversion.folds:
         write_folds(folder / SPLITS, conversion.folds)
 

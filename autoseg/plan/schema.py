@@ -137,6 +137,10 @@ class Preprocessing(Strict):
     def _mask_is_there(self) -> Preprocessing:
         if self.mask is None and any(entry.inside_mask for entry in self.normalisation):
             raise ValueError("inside_mask needs preprocessing.mask")
+        if self.mask is not None and any(entry.inside_nonzero for entry in self.normalisation):
+            raise ValueError(
+                "with preprocessing.mask, channels are normalised inside_mask, not inside_nonzero"
+            )
         return self
 
 

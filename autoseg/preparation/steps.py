@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
-from autoseg.dataset.folds import take_given_folds
+from autoseg.dataset.folds import N_FOLDS, PARTS, Fold, make_folds, read_folds, take_given_folds, write_folds
 from autoseg.dataset.raw_layout import RawDataset, load_raw
+from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError, StaleError
-from autoseg.files import exclusive, read_model, write_json
+from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plugins.planner import Budget
@@ -25,7 +27,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
     """Check every file and measure the dataset; records of unchanged cases are kept.
 
     Raises:
-        FaultsError: with all faults of all cases.
+        FaultsError: with all faults of all cases, or of the folds that came with the raw dataset.
         StaleError: the raw dataset came with folds, and they do not fit its cases or the folds in use.
     """
     raw = load_raw(raw_folder)
@@ -39,10 +41,74 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
     fingerprint = extract_fingerprint(raw, processes, previous)
     if previous is not None and previous.content_hash != fingerprint.content_hash:
         messages.info(_what_changed(previous, fingerprint))
-    take_given_folds(raw_folder / "splits.json", folder / "splits.json", (c.name for c in fingerprint.cases))
+    names = [case.name for case in fingerprint.cases]
+    subjects = read_subjects(raw_folder / GROUPS, names)
+    take_given_folds(raw_folder / "splits.json", folder / "splits.json", names, subjects)
+    if subjects and (alone := sorted(set(names) - set(subjects))):
+        shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+        messages.warn(
+            f"{GROUPS} names no subject of {shown}: each counts as a subject of its own ({len(alone)})"
+        )
+    _keep_groups(raw_folder / GROUPS, folder / GROUPS)
     write_json(folder / "dataset.json", raw.info)
     write_json(path, fingerprint)
     return raw, fingerprint
+
+
+def _keep_groups(given: Path, kept: Path) -> None:
+    """The groups of the raw dataset beside what is made of it, so that whoever makes folds knows the subjects."""
+    if given.exists():
+        write_bytes(kept, given.read_bytes())
+    else:
+        kept.unlink(missing_ok=True)
+
+
+def divide(raw: RawDataset, folder: Path, n_folds: int | None, with_test: bool) -> list[Fold]:
+    """Write the folds that the user asks for, with the cases of a subject together.
+
+    Args:
+        raw: the dataset, of which a fingerprint was taken.
+        folder: of the prepared dataset; its ``splits.json`` is written, never replaced.
+        n_folds: how many; None for as many as a training would make.
+        with_test: with a third part.
+
+    Raises:
+        AutosegError: the raw dataset has folds of its own; the cases are too few.
+        StaleError: other folds are in use.
+    """
+    given, path = raw.folder / "splits.json", folder / "splits.json"
+    if given.exists():
+        raise AutosegError(
+            "the raw dataset has folds of its own",
+            where=str(given),
+            fix="leave --folds and --test_part out, or move this file away",
+        )
+    names = [case.name for case in raw.cases]
+    subjects = read_subjects(folder / GROUPS, names)
+    number = N_FOLDS if n_folds is None else n_folds
+    folds = make_folds(names, number, with_test=with_test, subjects=subjects)
+    if not folds:
+        raise AutosegError("one case, or the cases of one subject, cannot be divided", where=raw.name)
+    if not path.exists():
+        write_folds(path, folds)
+        messages.info(f"{path.name}: {_sizes(folds)}")
+    elif read_folds(path, names) != folds:
+        raise StaleError(
+            "other folds are in use",
+            where=str(path),
+            expected=f"{len(folds)} folds{' with a test part' if with_test else ''}",
+            fix="delete the file to have them; models that were trained on the folds in use can then not be continued",
+        )
+    return folds
+
+
+def _sizes(folds: Sequence[Fold]) -> str:
+    """How many folds, and how many cases do what in them."""
+    said = []
+    for part, does in PARTS.items():
+        sizes = sorted({len(fold.parts[part]) for fold in folds if part in fold.parts})
+        said += [f"{' or '.join(map(str, sizes))} cases {does}"] if sizes else []
+    return f"{len(folds)} folds; " + ", ".join(said)
 
 
 def _what_changed(before: Fingerprint, after: Fingerprint) -> str:

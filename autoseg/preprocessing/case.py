@@ -18,6 +18,7 @@ from autoseg.errors import AutosegError, Fault
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
 from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
+from autoseg.preprocessing.mask import mask_of
 from autoseg.preprocessing.normalise import mark_outside, normalise
 from autoseg.preprocessing.resample import (
     axis_orders,
@@ -66,11 +67,14 @@ class Preprocessed:
     Attributes:
         image: float32 ``[c, z, y, x]``; channels with the scheme ``fixed`` wait for
             :func:`autoseg.preprocessing.fixed.apply`.
-        label: int16 ``[z, y, x]``, None without a mask; -1 is background outside the non-zero mask, where a
-            channel is normalised inside it.
+        label: int16 ``[z, y, x]``, None without a mask; -1 is background outside the plan's mask, or outside the
+            non-zero mask, where a channel is normalised inside it.
         properties: the way back.
         foreground: int32 ``[n, 5]``, see :func:`autoseg.preprocessing.lesion_changes.foreground_voxels`.
         components: what resampling did to the lesions; empty when the grid did not change.
+        inside: bool, on the grid of the file: what counts, by the plan's mask; None without one. The way back
+            (:mod:`autoseg.preprocessing.restore`) takes it, so that outside there is background.
+        lesion_voxels_outside: voxels of the file with a lesion that lies outside the plan's mask.
     """
 
     image: np.ndarray
@@ -78,6 +82,8 @@ class Preprocessed:
     properties: CaseProperties
     foreground: np.ndarray = field(default_factory=lambda: np.zeros((0, 5), np.int32))
     components: list[ClassComponents] = field(default_factory=list)
+    inside: np.ndarray | None = None
+    lesion_voxels_outside: int = 0
 
 
 def preprocess_case(
@@ -87,6 +93,9 @@ def preprocess_case(
     plan: Preprocessing,
     label: np.ndarray | None = None,
     ignore: int | None = None,
+    *,
+    channel_names: Sequence[str] = (),
+    mask: np.ndarray | None = None,
 ) -> Preprocessed:
     """Bring a case to the working grid.
 
@@ -97,40 +106,84 @@ def preprocess_case(
         plan: what to do.
         label: integers ``[z, y, x]`` as in the file.
         ignore: the label value that is neither trained nor scored.
+        channel_names: of the image; needed when the plan's mask comes from a channel.
+        mask: ``[z, y, x]`` as in the file; needed when the plan's mask comes from a folder.
 
     Raises:
         AutosegError: the plan does not fit the channels or their intensities; a crop to the head that would cut
-            lesions off.
+            lesions off; a mask that is missing or empty.
     """
+    inside = mask_of(name, image, plan, channel_names, mask)
     inside_nonzero = any(scheme.inside_nonzero for scheme in plan.normalisation)
     nonzero = crop.any_nonzero(image) if plan.crop_to_nonzero or inside_nonzero else None
     box = _box(image, nonzero, plan)
-    filled = _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero else None
     if label is not None and plan.crop_to_object:
         _refuse_lesions_outside(name, label, box, ignore)
+    masks = _Masks(
+        _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero and nonzero is not None else None,
+        _to_working(inside, box, plan) if inside is not None else None,
+    )
     # the one copy of the image, which is then changed in place
     working = np.stack([_to_working(channel, box, plan) for channel in image]).astype(np.float32, copy=False)
     try:
-        normalise(working, plan.normalisation, filled)
+        normalise(working, plan.normalisation, masks.nonzero, masks.inside)
     except AutosegError as error:
         raise _of_case(name, error) from None
+    properties = _properties(name, geometry, plan, box, working.shape[1:])
+    before = None
+    if label is not None:
+        before = _to_working(label, box, plan).astype(np.int16)
+        if masks.nonzero is not None:
+            before[(before == 0) & ~masks.nonzero] = -1
+    made = _resample(working, before, properties, plan, ignore)
+    _mark_outside(made, plan, masks)
+    made.inside = inside
+    if inside is not None and label is not None:
+        made.lesion_voxels_outside = int(np.count_nonzero(_lesion(label, ignore) & ~inside))
+    return made
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Of a case, bool ``[z, y, x]`` in working axes, on the grid before resampling; None where nothing asks for it.
+
+    Attributes:
+        nonzero: where any channel is not 0, holes filled.
+        inside: what counts, by the plan's mask.
+    """
+
+    nonzero: np.ndarray | None
+    inside: np.ndarray | None
+
+    def on_grid(self, shape: Sequence[int]) -> _Masks:
+        """The nearest voxels of another grid over the same extent."""
+        return _Masks(
+            *(mask if mask is None else _nearest(mask, shape) for mask in (self.nonzero, self.inside))
+        )
+
+
+def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Masks) -> None:
+    """Say where the case does not count: in its label, and in channels that are still to be normalised."""
+    masks = masks.on_grid(made.properties.working_shape)
+    mark_outside(made.image, plan, masks.nonzero, masks.inside)
+    if masks.inside is not None and made.label is not None:
+        made.label[(made.label == 0) & ~masks.inside] = -1
+
+
+def _properties(
+    name: str, geometry: Geometry, plan: Preprocessing, box: crop.Box, shape: Sequence[int]
+) -> CaseProperties:
+    """The way back of a crop of this shape, in working axes."""
     before_mm = permuted(geometry.spacing_mm, plan.transpose)
-    after_mm = tuple(new or old for old, new in zip(before_mm, plan.spacing_mm, strict=True))
-    properties = CaseProperties(
+    z, y, x = (new or old for old, new in zip(before_mm, plan.spacing_mm, strict=True))
+    return CaseProperties(
         name=name,
         geometry=geometry.to_dict(),
         crop_box=box,
-        shape_before_resampling=working.shape[1:],
-        working_shape=new_shape(working.shape[1:], before_mm, after_mm),
-        working_spacing_mm=after_mm,
+        shape_before_resampling=permuted(shape, (0, 1, 2)),
+        working_shape=new_shape(shape, before_mm, (z, y, x)),
+        working_spacing_mm=(z, y, x),
     )
-    if label is not None:
-        label = _to_working(label, box, plan).astype(np.int16)
-        if filled is not None:
-            label[(label == 0) & ~filled] = -1
-    made = _resample(working, label, properties, plan, ignore)
-    mark_outside(made.image, plan, _nearest(filled, properties.working_shape), None)
-    return made
 
 
 def permuted(values: Sequence[T], order: Sequence[int]) -> tuple[T, T, T]:
@@ -143,14 +196,14 @@ def _box(image: np.ndarray, nonzero: np.ndarray | None, plan: Preprocessing) -> 
     """What the plan keeps of a case."""
     if plan.crop_to_object:
         return crop.object_box(image)
-    if plan.crop_to_nonzero:
+    if plan.crop_to_nonzero and nonzero is not None:
         return crop.bounding_box(nonzero) or crop.whole(image.shape[1:])
     return crop.whole(image.shape[1:])
 
 
 def _refuse_lesions_outside(name: str, label: np.ndarray, box: crop.Box, ignore: int | None) -> None:
     """What is found as the head must hold every lesion."""
-    lesion = (label > 0) & (label != ignore) if ignore is not None else label > 0
+    lesion = _lesion(label, ignore)
     n_all, n_inside = int(lesion.sum()), int(lesion[crop.slices(box)].sum())
     if n_inside < n_all:
         raise AutosegError(
@@ -160,6 +213,10 @@ def _refuse_lesions_outside(name: str, label: np.ndarray, box: crop.Box, ignore:
             expected="a head that stands out from the air in every part",
             fix="--set preprocessing.crop_to_object=false, with the planner ratlesnetv2 planner.crop=none",
         )
+
+
+def _lesion(label: np.ndarray, ignore: int | None) -> np.ndarray:
+    return (label > 0) & (label != ignore) if ignore is not None else label > 0
 
 
 def _to_working(volume: np.ndarray, box: crop.Box, plan: Preprocessing) -> np.ndarray:
@@ -190,9 +247,9 @@ def _resample(
     return Preprocessed(resampled, moved, properties, foreground_voxels(moved, ignore), changes)
 
 
-def _nearest(mask: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | None:
-    """A mask ``[z, y, x]`` on the working grid, as bool."""
-    return None if mask is None else resample_label(mask.astype(np.uint8), shape, order=0) > 0
+def _nearest(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A mask ``[z, y, x]`` on another grid, as bool."""
+    return resample_label(mask.astype(np.uint8), shape, order=0) > 0
 
 
 def _of_case(name: str, error: AutosegError) -> AutosegError:

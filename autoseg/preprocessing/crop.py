@@ -58,8 +58,8 @@ def object_box(image: np.ndarray) -> Box:
 
 def bounding_box(mask: np.ndarray) -> Box | None:
     """The smallest box around the True voxels of ``[z, y, x]``; None when there are none."""
-    plane = mask.any(0)
-    lines = (mask.any((1, 2)), plane.any(1), plane.any(0))
+    plane = np.any(mask, axis=0)
+    lines = (np.any(mask, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
     if not lines[1].any():
         return None
     z, y, x = ((int(line.argmax()), len(line) - int(line[::-1].argmax())) for line in lines)

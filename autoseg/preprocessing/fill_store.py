@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg import messages
 from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import hash_file
 from autoseg.fingerprint import Fingerprint
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
 from autoseg.preprocessing.lesion_changes import ClassComponents
+from autoseg.preprocessing.mask import mask_in_dataset, read_mask_file
 from autoseg.preprocessing.store import CaseKey, Store
 
 VALUES_PER_PROCESS = 12_000_000
@@ -33,6 +35,7 @@ class PreprocessReport:
         stale: why cases that had been made before were made again.
         extra: stored cases that the raw data no longer have; they are ignored.
         lost: for each case the components of which no voxel is left on the working grid.
+        outside: for each case the lesion voxels that lie outside the plan's mask.
         class_names: label value to name.
         seconds: it took.
     """
@@ -42,6 +45,7 @@ class PreprocessReport:
     stale: dict[str, str] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
     lost: dict[str, list[ClassComponents]] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
     class_names: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -73,6 +77,18 @@ class PreprocessReport:
             lines.append(f"    and {len(self.lost) - SHOWN} more cases; each is in its record in the store")
         return "\n".join(lines)
 
+    def lesions_outside(self) -> str:
+        """How much of the lesions no prediction can find; empty when they all lie inside the mask."""
+        if not self.outside:
+            return ""
+        n, cases = sum(self.outside.values()), len(self.outside)
+        worst = sorted(self.outside, key=lambda name: (-self.outside[name], name))
+        told = _listed([f"{name} ({self.outside[name]})" for name in worst])
+        return (
+            f"{n} lesion voxels of {cases} cases lie outside the plan's mask, where nothing is predicted: {told}; "
+            "a larger preprocessing.mask.dilation takes them in"
+        )
+
     def _counting(self) -> str:
         """Touching classes are one lesion in the plan's table; resampling may lose each by itself."""
         return ", counted class by class," if len(self.class_names) > 2 else ""
@@ -90,6 +106,8 @@ class _StoreTask:
     key: CaseKey
     plan: Preprocessing
     folder: Path
+    channel_names: tuple[str, ...] = ()
+    mask: Path | None = None
 
 
 def preprocess_dataset(
@@ -114,8 +132,9 @@ def preprocess_dataset(
     started = time.monotonic()
     store, names = Store(folder), [case.name for case in raw.cases]
     store.remove_leftovers()
-    reasons = stale_cases(store, fingerprint, plan, names)
-    keys = case_keys(fingerprint, plan)
+    masks = _mask_files(raw, plan.preprocessing)
+    keys = case_keys(fingerprint, plan, {name: _hash(path) for name, path in masks.items()})
+    reasons = _stale(store, keys, names)
     report = PreprocessReport(
         reused=[name for name in names if name not in reasons],
         stale={name: why for name, why in reasons.items() if why != "not preprocessed yet"},
@@ -123,13 +142,22 @@ def preprocess_dataset(
         class_names=_class_names(raw),
     )
     tasks = [
-        _StoreTask(case, keys[case.name], plan.preprocessing, Path(folder))
+        _StoreTask(
+            case,
+            keys[case.name],
+            plan.preprocessing,
+            Path(folder),
+            tuple(plan.channel_names),
+            masks.get(case.name),
+        )
         for case in raw.cases
         if case.name in reasons
     ]
     faults = _work_through(tasks, _useful(processes, tasks, fingerprint), report)
     report.seconds = time.monotonic() - started
     _find_lost(store, report)
+    if plan.preprocessing.mask is not None:
+        _find_outside(store, report)
     if faults:
         raise FaultsError(
             f"{len(faults)} of {len(tasks)} cases could not be preprocessed; all others are in the store",
@@ -147,7 +175,10 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
         plan: as it is now.
         names: the cases to look at.
     """
-    keys = case_keys(fingerprint, plan)
+    return _stale(store, case_keys(fingerprint, plan), names)
+
+
+def _stale(store: Store, keys: Mapping[str, CaseKey], names: Sequence[str]) -> dict[str, str]:
     found = {
         name: store.is_current(name, keys[name]) if name in keys else "not in the fingerprint"
         for name in names
@@ -155,15 +186,47 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
     return {name: why for name, why in found.items() if why}
 
 
-def case_keys(fingerprint: Fingerprint, plan: Plan) -> dict[str, CaseKey]:
-    """What each stored case depends on."""
+def case_keys(
+    fingerprint: Fingerprint, plan: Plan, mask_hashes: Mapping[str, str] | None = None
+) -> dict[str, CaseKey]:
+    """What each stored case depends on.
+
+    Args:
+        fingerprint: of the dataset.
+        plan: how to preprocess.
+        mask_hashes: case to hash of the file of its mask; without them a change of these files is not asked for.
+    """
     # the order for logits, which only matters on the way back, is left out by the key
     preprocessing = plan.preprocessing.model_dump(mode="json")
     ignore = plan.label_set.ignore
     return {
-        case.name: CaseKey(content_hash=case.content_hash, preprocessing=preprocessing, ignore=ignore)
+        case.name: CaseKey(
+            content_hash=case.content_hash,
+            preprocessing=preprocessing,
+            ignore=ignore,
+            mask_hash=(mask_hashes or {}).get(case.name),
+        )
         for case in fingerprint.cases
     }
+
+
+def _mask_files(raw: RawDataset, plan: Preprocessing) -> dict[str, Path]:
+    """Case to the file of its mask, which need not be there; empty where the plan's mask is no file."""
+    if plan.mask is None:
+        return {}
+    paths = {
+        case.name: mask_in_dataset(raw.folder, case.name, raw.info.file_ending, plan.mask)
+        for case in raw.cases
+    }
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _hash(path: Path) -> str:
+    """Of a file; empty when it cannot be read, which is said when the case is made."""
+    try:
+        return hash_file(path)
+    except OSError:
+        return ""
 
 
 def _work_through(tasks: Sequence[_StoreTask], processes: int, report: PreprocessReport) -> list[Fault]:
@@ -193,7 +256,17 @@ def _make(task: _StoreTask) -> list[Fault]:
         label = read_mask(case.mask)[0] if case.mask else None
         if label is None or label.shape != geometry.shape:
             raise AutosegError("the mask is missing or does not fit the image", where=name)
-        made = preprocess_case(name, image, geometry, task.plan, label, task.key.ignore)
+        mask = read_mask_file(task.mask, geometry, name) if task.mask is not None else None
+        made = preprocess_case(
+            name,
+            image,
+            geometry,
+            task.plan,
+            label,
+            task.key.ignore,
+            channel_names=task.channel_names,
+            mask=mask,
+        )
         del image, label
     except FaultsError as error:
         return list(error.faults)
@@ -223,6 +296,16 @@ def _find_lost(store: Store, report: PreprocessReport) -> None:
             report.lost[name] = lost
     if report.lost:
         messages.warn(report.lost_lesions())
+
+
+def _find_outside(store: Store, report: PreprocessReport) -> None:
+    """Note and warn of lesions outside the plan's mask, of cases made now or before."""
+    for name in sorted((*report.done, *report.reused)):
+        n = store.record(name).lesion_voxels_outside
+        if n:
+            report.outside[name] = n
+    if report.outside:
+        messages.warn(report.lesions_outside())
 
 
 def _class_names(raw: RawDataset) -> dict[int, str]:

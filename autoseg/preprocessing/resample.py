@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -137,21 +137,22 @@ class Resampler:
         """Compute the planes ``start`` to ``stop`` of the first axis into ``out`` ``[stop - start, Y, X]``."""
         first = self.matrices[0][start:stop]
         columns = slice(*needed(first, 0, len(first)))
-        matrices: list[np.ndarray | None] = [first[:, columns], *self.matrices[1:]]
-        part, ranges = self.volume[columns], []
+        steps = [first[:, columns], *self.matrices[1:]]
+        matrices: list[np.ndarray | None] = list(steps)
+        part, ranges, axis = self.volume[columns], [], self.separate
         if self.clips:
-            ranges = [r[columns] if self.separate == 0 else r for r in (self.low, self.high)]
-        across = None
-        if self.separate is not None:  # in the planes first, each clipped to its own range, then across them
-            across, matrices[self.separate] = matrices[self.separate], None
-            if _selects(across):
-                part, *ranges = (_select(values, across, self.separate) for values in (part, *ranges))
-                across = None
+            ranges = [r[columns] if axis == 0 else r for r in (self.low, self.high)]
+        if axis is not None:  # in the planes first, each clipped to its own range, then across them
+            matrices[axis] = None
+            if _selects(steps[axis]):
+                part, *ranges = (_select(values, steps[axis], axis) for values in (part, *ranges))
         result = apply_matrices(part, matrices)
         if self.clips:
-            result = np.clip(result, *ranges, out=out if result.shape == out.shape else None)
-        if across is not None:
-            result = _apply_along(result, across, self.separate)
+            low, high = ranges
+            fits = result.shape == out.shape
+            result = np.clip(result, low, high, out=out) if fits else np.clip(result, low, high)
+        if axis is not None and not _selects(steps[axis]):
+            result = _apply_along(result, steps[axis], axis)
         if result is not out:
             out[...] = result
 
@@ -166,11 +167,11 @@ def apply_matrices(volume: np.ndarray, matrices: Sequence[np.ndarray | None]) ->
     Returns:
         float32; ``volume`` itself when no axis changes.
     """
-    todo = [a for a, m in enumerate(matrices) if m is not None and not _is_identity(m)]
+    todo = {a: m for a, m in enumerate(matrices) if m is not None and not _is_identity(m)}
     shape = volume.shape
-    order = min(itertools.permutations(todo), key=lambda axes: _operations(shape, matrices, axes))
+    order = min(itertools.permutations(todo), key=lambda axes: _operations(shape, todo, axes))
     for axis in order:
-        volume = _apply_along(volume, matrices[axis], axis)
+        volume = _apply_along(volume, todo[axis], axis)
     return volume
 
 
@@ -179,7 +180,7 @@ def _is_identity(matrix: np.ndarray) -> bool:
     return n_out == n_in and bool((matrix.diagonal() == 1).all())
 
 
-def _operations(shape: Sequence[int], matrices: Sequence[np.ndarray | None], axes: Sequence[int]) -> int:
+def _operations(shape: Sequence[int], matrices: Mapping[int, np.ndarray], axes: Sequence[int]) -> int:
     shape, total = list(shape), 0
     for axis in axes:
         total += math.prod(shape) * len(matrices[axis])

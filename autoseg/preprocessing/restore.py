@@ -1,7 +1,8 @@
 """From the working grid back to the file's grid, block by block.
 
 Full-resolution scores of all classes are never held: for each slab of planes of the original grid every class is
-interpolated, the decision is taken and one byte per voxel is kept. Outside the crop box there is background.
+interpolated, the decision is taken and one byte per voxel is kept. Outside the crop box, and outside the plan's mask,
+there is background.
 
 Notation: ``k`` outputs; ``z, y, x`` the axes of the file; working axes are those transposed as the plan says.
 """
@@ -25,7 +26,11 @@ SLAB_BYTES = 8 << 20
 
 
 def logits_to_mask(
-    logits: np.ndarray, properties: CaseProperties, plan: Preprocessing, label_set: LabelSet
+    logits: np.ndarray,
+    properties: CaseProperties,
+    plan: Preprocessing,
+    label_set: LabelSet,
+    inside: np.ndarray | None = None,
 ) -> np.ndarray:
     """The mask on the file's grid.
 
@@ -34,6 +39,7 @@ def logits_to_mask(
         properties: of the case.
         plan: how it was preprocessed.
         label_set: what the outputs mean.
+        inside: bool ``[z, y, x]``, what counts of the file, as ``Preprocessed.inside`` has it; None for all.
 
     Returns:
         uint8 ``[z, y, x]``.
@@ -45,6 +51,8 @@ def logits_to_mask(
     crop = _crop_in_working_axes(mask, properties, plan)
     for rows, scores in _slabs(logits, properties, plan):
         crop[rows] = label_set.decide(scores)
+    if inside is not None:
+        mask[~inside] = 0
     return mask
 
 
@@ -54,13 +62,15 @@ def logits_to_probabilities(
     plan: Preprocessing,
     label_set: LabelSet,
     dtype: type = np.float32,
+    inside: np.ndarray | None = None,
 ) -> np.ndarray:
     """The probabilities on the file's grid: softmax, or one sigmoid for each region.
 
     Args: as of :func:`logits_to_mask`; ``dtype`` is np.float16 or np.float32.
 
     Returns:
-        ``[k, z, y, x]``; outside the crop box background has probability 1 and all else 0.
+        ``[k, z, y, x]``; outside the crop box, and where ``inside`` is False, background has probability 1 and all
+        else 0.
     """
     result = np.zeros((len(logits), *properties.geometry["shape"]), dtype)
     if not label_set.has_regions:
@@ -70,6 +80,9 @@ def logits_to_probabilities(
     for rows, scores in _slabs(logits, properties, plan):
         for crop, values in zip(crops, turn(scores), strict=True):
             crop[rows] = values
+    if inside is not None:
+        for number, channel in enumerate(result):
+            channel[~inside] = number == 0 and not label_set.has_regions
     return result
 
 

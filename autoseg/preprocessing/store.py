@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_bytes, write_error, write_json
@@ -45,6 +52,8 @@ class CaseKey(BaseModel):
         preprocessing: the plan's part, without what only matters on the way back and without fields at their
             defaults; of a record that holds these, as version 1 of plans had them, they are taken out.
         ignore: the label value that is not foreground.
+        mask_hash: of the file of the plan's mask, where it comes from a folder. None does not ask for it: only who has
+            the raw data can tell.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -53,6 +62,11 @@ class CaseKey(BaseModel):
     preprocessing: dict[str, Any]
     ignore: int | None = None
     store_version: int = STORE_VERSION
+    mask_hash: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_mask_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unused(handler(self), "mask_hash")
 
     @field_validator("preprocessing")
     @classmethod
@@ -75,7 +89,12 @@ class ArrayRecord(BaseModel):
 
 
 class StoreRecord(BaseModel):
-    """CASE.json."""
+    """CASE.json.
+
+    Attributes:
+        arrays: part to what its file holds.
+        lesion_voxels_outside: see :class:`autoseg.preprocessing.case.Preprocessed`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,13 +103,23 @@ class StoreRecord(BaseModel):
     properties: CaseProperties
     arrays: dict[str, ArrayRecord]
     components: list[ClassComponents] = []
+    lesion_voxels_outside: int = 0
+
+    @model_serializer(mode="wrap")
+    def _without_mask_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unused(handler(self), "lesion_voxels_outside")
+
+
+def _without_unused(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """A record without an entry that says nothing, so that records of plans without mask stay as they are."""
+    return {key: value for key, value in content.items() if key != name or value}
 
 
 @dataclass(frozen=True)
 class StoredCase:
     """One case of the store; nothing is read before it is asked for.
 
-    ``image`` (float32 ``[c, z, y, x]``) and ``label`` (int16 ``[z, y, x]``, -1 outside the non-zero mask) lie on disk:
+    ``image`` (float32 ``[c, z, y, x]``) and ``label`` (int16 ``[z, y, x]``, -1 outside the mask) lie on disk:
     slicing them reads and decompresses what the slice touches, ``case.image[...]`` gives the whole as numpy.
     """
 
@@ -216,6 +245,7 @@ class Store:
             properties=case.properties,
             arrays=written,
             components=case.components,
+            lesion_voxels_outside=case.lesion_voxels_outside,
         )
         write_json(self._record_path(name), record)
 
@@ -273,6 +303,8 @@ def _difference(found: CaseKey, wanted: CaseKey) -> str | None:
         return f"made by store version {found.store_version}, this is version {wanted.store_version}"
     if found.content_hash != wanted.content_hash:
         return "the raw file changed"
+    if wanted.mask_hash is not None and found.mask_hash != wanted.mask_hash:
+        return "the file of its mask changed"
     if found.ignore != wanted.ignore:
         return "the label 'ignore' changed in dataset.json"
     names = sorted(set(found.preprocessing) | set(wanted.preprocessing))

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from autoseg.dataset.folds import Fold, left_out, load_or_make_folds, make_folds
+from autoseg.dataset.folds import (
+    Fold,
+    left_out,
+    load_or_make_folds,
+    make_folds,
+    take_given_folds,
+    write_folds,
+)
 from autoseg.errors import AutosegError, FaultsError, StaleError
 
 NAMES = [f"case_{i:02d}" for i in range(12)]
@@ -77,6 +84,10 @@ def test_new_and_lost_cases_make_the_folds_stale(tmp_path: Path) -> None:
         ({"train": ["a"], "val": ["b"]}, "not a list of folds"),
         ([], "not a list of folds"),
         ([{"train": ["a"], "test": ["b"]}], r"fold 0 +has other parts +train, test +train and val"),
+        ([{"train": ["a"], "val": ["b"], "tune": ["c"]}], r"fold 0 +has other parts +train, val, tune"),
+        ([{"train": ["a"], "val": ["b"], "test": []}], r"fold 0 +test names no cases(.|\n)*leave test out"),
+        ([{"train": ["a"], "val": ["b"], "test": ["a"]}], r"fold 0 +cases train and test +a"),
+        ([{"train": ["a"], "val": ["b", "c"], "test": ["c"]}], r"fold 0 +cases validate and test +c"),
         ([{"train": ["a", "b"], "val": []}], r"fold 0 +val names no cases"),
         ([{"train": ["a", "b"], "val": ["b"]}], r"fold 0 +cases train and validate +b"),
         ([{"train": ["a", "a"], "val": ["b"]}], r"fold 0 +train names a case twice +a"),
@@ -98,3 +109,108 @@ def test_parts_that_are_left_out_share_the_cases_out() -> None:
     assert left_out(names, (0, 2)) == ("a", "c", "e") and left_out(names, (1, 2)) == ("b", "d")
     parts = [left_out(names, (k, 3)) for k in range(3)]
     assert sorted(name for part in parts for name in part) == sorted(names)
+
+
+# ------------------------------------------------------------------------------------------------ a third part
+
+
+def test_each_part_tests_once_validates_once_and_trains_in_the_other_folds() -> None:
+    """Parts of 3, 3, 2, 2, 2 cases: those of the folds without a test part."""
+    parts = [fold.validation for fold in make_folds(NAMES)]
+    folds = make_folds(NAMES, with_test=True)
+    assert [fold.test for fold in folds] == parts
+    assert [fold.validation for fold in folds] == parts[1:] + parts[:1]
+    assert all(sorted(fold.train + fold.validation + fold.test) == NAMES for fold in folds)
+    assert [len(fold.train) for fold in folds] == [6, 7, 8, 8, 7]
+
+
+def test_folds_are_written_with_a_test_part_only_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    write_folds(path, [Fold(("a", "b"), ("c",)), Fold(("a",), ("b",), ("c",))])
+    assert json.loads(path.read_text()) == [
+        {"train": ["a", "b"], "val": ["c"]},
+        {"train": ["a"], "val": ["b"], "test": ["c"]},
+    ]
+    assert load_or_make_folds(path, "abc") == [Fold(("a", "b"), ("c",)), Fold(("a",), ("b",), ("c",))]
+
+
+def test_a_test_part_that_came_with_the_dataset_is_taken_and_counts_as_in_the_file(tmp_path: Path) -> None:
+    given, path = tmp_path / "raw.json", tmp_path / "splits.json"
+    given.write_text(json.dumps([{"train": ["b"], "val": ["a"], "test": ["d", "c"]}]))
+    take_given_folds(given, path, "abcd")
+    take_given_folds(given, path, "abcd")  # again: the same are in use
+    assert load_or_make_folds(path, "abcd") == [Fold(("b",), ("a",), ("c", "d"))]
+    write_folds(path, [Fold(("b",), ("a",), ("c",)), Fold(("b",), ("a",), ("d",))])
+    with pytest.raises(StaleError, match="not those that came with the raw dataset"):
+        take_given_folds(given, path, "abcd")
+
+
+@pytest.mark.parametrize(("names", "n_folds"), [("ab", 5), ("abcde", 2)])
+def test_too_few_for_three_parts(names: str, n_folds: int) -> None:
+    with pytest.raises(AutosegError, match=r"(?s)3 kinds of parts.*at least 3 of each"):
+        make_folds(names, n_folds, with_test=True)
+
+
+# ---------------------------------------------------------------------------------------------------- subjects
+
+
+def test_cases_that_are_their_own_subjects_change_nothing() -> None:
+    """Whatever the subjects are called: they come in the order of their cases."""
+    alone = {name: f"rat {100 - i}" for i, name in enumerate(NAMES)}
+    assert make_folds(NAMES, subjects=alone) == make_folds(NAMES)
+    assert make_folds(NAMES, subjects=dict(list(alone.items())[:5])) == make_folds(NAMES)
+
+
+def test_pairs_stay_together_in_the_folds_of_their_subjects() -> None:
+    """Six rats, two scans each: the folds of six cases, twice."""
+    rats = [f"rat{i}" for i in range(6)]
+    scans = {f"{rat}_{day}": rat for rat in rats for day in ("d2", "d7")}
+    expected = [
+        tuple(f"{rat}_{day}" for rat in fold.validation for day in ("d2", "d7"))
+        for fold in make_folds(rats, 3)
+    ]
+    assert [fold.validation for fold in make_folds(scans, 3, subjects=scans)] == expected
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_subjects_of_many_sizes_stay_together_and_parts_are_balanced(with_test: bool) -> None:
+    """5, 4, 3, 3, 2, 2, 1, 1 scans into 3 parts, largest first into the smallest part: 7, 7, 7."""
+    sizes = (1, 4, 3, 2, 5, 3, 1, 2)
+    subjects = {f"{s}{i}": f"s{s}" for s, size in enumerate(sizes) for i in range(size)}
+    folds = make_folds(reversed(list(subjects)), 3, with_test=with_test, subjects=subjects)
+    assert folds == make_folds(subjects, 3, with_test=with_test, subjects=subjects)
+    assert folds != make_folds(subjects, 3, seed=1, with_test=with_test, subjects=subjects)
+    held = [fold.test if with_test else fold.validation for fold in folds]
+    assert sorted(name for part in held for name in part) == sorted(subjects)
+    assert [len(part) for part in held] == [7, 7, 7]
+    for fold in folds:
+        of = [{subjects[name] for name in part} for part in fold.parts.values()]
+        assert sum(map(len, of)) == len(set.union(*of)) == 8
+
+
+def test_one_large_subject_does_not_leave_a_part_empty() -> None:
+    subjects = {**{f"a{i}": "a" for i in range(10)}, "b0": "b", "c0": "c", "d0": "d", "e0": "e"}
+    folds = make_folds(subjects, subjects=subjects)
+    assert sorted(len(fold.validation) for fold in folds) == [1, 1, 1, 1, 10]
+
+
+def test_one_subject_cannot_be_divided_and_few_make_few_folds() -> None:
+    assert make_folds("abc", subjects=dict.fromkeys("abc", "s")) == []
+    assert len(make_folds("abc", subjects={"a": "s", "b": "s"})) == 2
+    with pytest.raises(AutosegError, match=r"(?s)3 kinds of parts.*5 folds of 2 cases or subjects"):
+        make_folds("abc", with_test=True, subjects={"a": "s", "b": "s"})
+
+
+def test_folds_that_tear_a_subject_apart_are_refused_whoever_made_them(tmp_path: Path) -> None:
+    given, path = tmp_path / "raw.json", tmp_path / "splits.json"
+    for file in (given, path):
+        write_folds(file, [Fold(("a", "c"), ("b",)), Fold(("a", "b"), ("c",))])
+    subjects = {"a": "rat 1", "c": "rat 1"}
+    for read in (
+        lambda: load_or_make_folds(path, "abc", subjects),
+        lambda: take_given_folds(given, tmp_path / "other.json", "abc", subjects),
+    ):
+        with pytest.raises(FaultsError, match=r"fold 1 +subject rat 1 is torn apart +a in train, c in val"):
+            read()
+    assert not (tmp_path / "other.json").exists()
+    assert load_or_make_folds(path, "abc", {"a": "rat 1"}) == load_or_make_folds(path, "abc")

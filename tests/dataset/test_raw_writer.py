@@ -350,6 +350,14 @@ def test_training_uses_the_folds_that_came_with_the_data(source, target, tmp_pat
     steps.take_fingerprint(target, folder, 1)  # once more: nothing has changed
 
 
+def test_the_third_part_of_published_folds_comes_with_the_data(source, target, tmp_path):
+    fold = Fold(("a",), ("b",), ("c",))
+    write(replace(source, folds=(fold,)), target)
+    folder = tmp_path / "preprocessed" / target.name
+    steps.take_fingerprint(target, folder, 1)
+    assert load_or_make_folds(folder / "splits.json", "abc") == [fold]
+
+
 def test_other_folds_in_use_are_not_replaced(source, target, tmp_path):
     write(source, target)
     folder = tmp_path / "preprocessed" / target.name

@@ -46,3 +46,46 @@ def test_a_plan_for_other_classes_is_not_kept(root, capfd):
 def test_without_a_plan_there_is_nothing_to_keep(root, capfd):
     assert plan_and_preprocess.main([*KEEP, "-p", "unett"]) == 1
     assert "did you mean unet" in capfd.readouterr().err
+
+
+def splits(root):
+    return root / "preprocessed" / small.NAME / "splits.json"
+
+
+def test_folds_with_a_test_part_and_subjects_together(root, capfd):
+    """Six cases of four rats in three folds: the two rats with two scans each, and two with one."""
+    small.dataset(root / "raw", n=6, n_test=0)
+    names = sorted(
+        path.name.removesuffix(".nii.gz") for path in (root / "raw" / small.NAME / "labelsTr").iterdir()
+    )
+    rats = dict(zip(names, ("x", "x", "y", "y", "z", ""), strict=True))
+    groups = root / "raw" / small.NAME / "groups.csv"
+    groups.write_text("case,subject\n" + "".join(f"{name},{rat}\n" for name, rat in rats.items()))
+    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--folds", "3", "--test_part"]
+    assert plan_and_preprocess.main(asked) == 0
+    said = capfd.readouterr()
+    assert "3 folds; 2 cases train, 2 cases validate, 2 cases test" in said.out + said.err
+    assert f"names no subject of {names[5]}" in said.out + said.err
+    assert (splits(root).parent / "groups.csv").read_bytes() == groups.read_bytes()
+    folds = json.loads(splits(root).read_text())
+    assert len(folds) == 3 and all(list(fold) == ["train", "val", "test"] for fold in folds)
+    assert sorted(name for fold in folds for name in fold["test"]) == names
+    parts = [sorted(fold["test"]) for fold in folds]
+    assert names[:2] in parts and names[2:4] in parts and names[4:] in parts
+    before = splits(root).read_bytes()
+    assert plan_and_preprocess.main(asked) == 0  # the same again
+    assert plan_and_preprocess.main([*asked[:-1]]) == 1
+    assert "other folds are in use" in capfd.readouterr().err
+    assert splits(root).read_bytes() == before
+
+
+def test_folds_that_are_asked_for_and_those_of_the_raw_dataset(root, capfd):
+    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--test_part"]
+    assert plan_and_preprocess.main(asked) == 0
+    assert len(json.loads(splits(root).read_text())) == 5
+    given = root / "raw" / small.NAME / "splits.json"
+    given.write_bytes(splits(root).read_bytes())
+    assert plan_and_preprocess.main(asked) == 1
+    assert "the raw dataset has folds of its own" in capfd.readouterr().err
+    assert plan_and_preprocess.main(asked[:-1]) == 0
+    assert plan_and_preprocess.main([*asked[:-1], "--folds", "0"]) == 1
