@@ -186,7 +186,7 @@ def test_every_case_weighs_the_same_in_the_pooled_foreground() -> None:
         _foreground_case(large, "b"),
         _case(np.zeros(SHAPE, np.uint8), name="c"),
     ]
-    (pooled,) = examine.summarise([examine.measure_case(case, _info()) for case in cases]).foreground
+    (pooled,) = examine.summarise_dataset([examine.measure_case(case, _info()) for case in cases]).foreground
     drawn = np.concatenate([np.repeat(small, 5001), np.repeat(large, 100)])
     assert pooled.n_voxels == 5101
     assert (pooled.min, pooled.max) == (0, 300)
@@ -204,7 +204,7 @@ def test_the_summary_of_hand_worked_cases() -> None:
         examine.measure_case(_case(mask, name=name), _info())
         for mask, name in ((one, "a"), (two, "b"), (none, "c"))
     ]
-    summary = examine.summarise(records)
+    summary = examine.summarise_dataset(records)
     assert (summary.n_cases, summary.empty_share) == (3, pytest.approx(1 / 3))
     assert (summary.lesions_per_case.min, summary.lesions_per_case.median, summary.lesions_per_case.max) == (
         0,
@@ -220,7 +220,7 @@ def test_the_summary_of_hand_worked_cases() -> None:
 
 
 def test_no_lesion_at_all_leaves_the_quantiles_empty() -> None:
-    summary = examine.summarise([examine.measure_case(_case(np.zeros(SHAPE, np.uint8)), _info())])
+    summary = examine.summarise_dataset([examine.measure_case(_case(np.zeros(SHAPE, np.uint8)), _info())])
     assert (
         summary.foreground == []
         and summary.lesion_volume_ml.n == 0

@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
 def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from autoseg.comparison.agreement_schema import JSON_NAME, folders_of, format_agreement
     from autoseg.comparison.raters import check_raters, parse_rater, rate_folders
-    from autoseg.comparison.raters_schema import JSON_NAME, folders_of, format_agreement
     from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.evaluation.case_files import find_dataset_json
     from autoseg.evaluation.output_folder import check_output

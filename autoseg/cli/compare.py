@@ -72,7 +72,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.comparison.compare_methods import compare_folders
     from autoseg.comparison.comparison_files import write_comparison
     from autoseg.comparison.comparison_schema import JSON_NAME, folders_of
-    from autoseg.comparison.comparison_table import format_comparison
+    from autoseg.comparison.comparison_text import format_comparison
     from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.evaluation.case_files import find_dataset_json
     from autoseg.evaluation.output_folder import check_output

@@ -61,7 +61,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.errors import AutosegError
     from autoseg.evaluation.output_folder import check_folder
     from autoseg.evaluation.score_masks import evaluate_folder, find_dataset_json
-    from autoseg.evaluation.score_table import format_table
+    from autoseg.evaluation.summary_text import format_table
 
     predictions, truths = Path(arguments.predictions), Path(arguments.truths)
     if arguments.images and not Path(arguments.images).is_dir():

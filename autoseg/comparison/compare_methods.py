@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import messages
-from autoseg.comparison import notes as compare_notes
-from autoseg.comparison import scores as compare_scores
 from autoseg.comparison.comparison_schema import Comparison, LevelComparison, StratumComparison, Test
 from autoseg.comparison.methods import CommonCases, common_cases, find_methods
+from autoseg.comparison.notes import TESTS, family, notes
+from autoseg.comparison.ranking import ALPHA, INTERVAL, MetricScores, compare_metric, corrected_levels
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.evaluation import statistics
@@ -21,7 +21,7 @@ from autoseg.evaluation.metrics.metric import GROUPS, Better, Metric
 from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.presets import PRESETS, Preset, find_preset
 from autoseg.evaluation.score_masks import Regions, evaluate_folder
-from autoseg.evaluation.summary import Stratification, Summary
+from autoseg.evaluation.summary import Stratum, Summary
 
 STRATIFIED_FROM = 12
 """Cases from which on the methods are also compared on quartiles of the size of the truth."""
@@ -33,22 +33,22 @@ DEFAULT_STRATA = ("voxels_truth=q4",)
 # ---------------------------------------------------------------------------------------------------------- metrics
 
 
-def choose_metrics(measures: MetricChoice, names: Sequence[str] = ()) -> dict[str, Metric]:
+def compared_metrics(choice: MetricChoice, names: Sequence[str] = ()) -> dict[str, Metric]:
     """The metrics to compare.
 
     Args:
-        measures: the preset, less what was left out, plus further tolerances of the surface Dice.
+        choice: the preset, less what was left out, plus further tolerances of the surface Dice.
         names: in the order in which they are shown; by default those of the preset's table of which some values are
             better than others, and the further surface Dice.
 
     Raises:
         AutosegError: a metric is unknown, is not in the preset, or no value of it is better than another.
     """
-    known = {metric.name: metric for metric in measures.metrics}
+    known = {metric.name: metric for metric in choice.metrics}
     directed = [name for name, metric in known.items() if metric.better is not None]
-    preset = measures.full_preset
+    preset = choice.full_preset
     if not names:
-        further = (nsd(tolerance).name for tolerance in measures.nsd_mm)
+        further = (nsd(tolerance).name for tolerance in choice.nsd_mm)
         names = [name for name in dict.fromkeys((*preset.table, *further)) if name in directed] or directed
     chosen: dict[str, Metric] = {}
     for name in names:
@@ -117,7 +117,7 @@ def compare_folders(
         truths: folder of the true masks.
         info: dataset.json; without it every value that is found in the masks is a class.
         preset: that all are scored by.
-        metrics: to compare, see :func:`choose_metrics`.
+        metrics: to compare, see :func:`compared_metrics`.
         names: of the methods; by default from the folders.
         test: whose p-values are corrected and decide.
         without, nsd_mm, groups, regions: as of :func:`autoseg.evaluation.score_masks.evaluate_folder`.
@@ -126,14 +126,14 @@ def compare_folders(
 
     Raises:
         AutosegError: folders, names, metrics or strata do not fit; see :func:`find_methods`, :func:`common_cases`,
-            :func:`choose_metrics` and :func:`compare`.
+            :func:`compared_metrics` and :func:`compare`.
         FaultsError: with all faults of all cases of a method.
     """
     truths, said = Path(truths), messages.warning_counts()
-    measures = MetricChoice(preset, tuple(without), tuple(nsd_mm))
-    chosen = choose_metrics(measures, metrics)
+    choice = MetricChoice(preset, tuple(without), tuple(nsd_mm))
+    chosen = compared_metrics(choice, metrics)
     cases = common_cases(find_methods(folders, truths, names), truths)
-    if not strata and not measures.full_preset.strata and len(cases.names) >= STRATIFIED_FROM:
+    if not strata and not choice.full_preset.strata and len(cases.names) >= STRATIFIED_FROM:
         strata = DEFAULT_STRATA
     summaries = {}
     for method in cases.methods:
@@ -180,7 +180,7 @@ def compare(
     better = {name: metric.better or "higher" for name, metric in chosen.items()}
     scores = {name: _scores(summaries, name) for name in chosen}
     preset = find_preset(one.preset.name)
-    results = {m: compare_scores.compare_metric(scores[m], better[m], test, preset) for m in chosen}
+    results = {m: compare_metric(scores[m], better[m], test, preset) for m in chosen}
     return Comparison(
         autoseg_version=version("autoseg"),
         truths=one.truths,
@@ -192,11 +192,11 @@ def compare(
         left_out=dict(cases.left_out),
         main=list(main),
         test=test,
-        alpha=compare_scores.ALPHA,
-        interval=statistics.describe_interval(compare_scores.INTERVAL),
-        correction=compare_notes.family(len(summaries), len(one.classes), test),
-        tests=compare_notes.TESTS,
-        notes=compare_notes.notes(results, better, len(one.cases), test),
+        alpha=ALPHA,
+        interval=statistics.describe_interval(INTERVAL),
+        correction=family(len(summaries), len(one.classes), test),
+        tests=TESTS,
+        notes=notes(results, better, len(one.cases), test),
         metrics={name: one.metrics[name] for name in chosen},
         classes={label: {m: results[m][label] for m in chosen} for label in one.classes},
         strata=[
@@ -237,9 +237,9 @@ def _listed(values: np.ndarray) -> list[float | None]:
 
 
 def _stratum(
-    of_methods: Sequence[Stratification],
+    of_methods: Sequence[Stratum],
     cases: Sequence[str],
-    scores: Mapping[str, compare_scores.MetricScores],
+    scores: Mapping[str, MetricScores],
     better: Mapping[str, Better],
     test: Test,
 ) -> StratumComparison:
@@ -258,7 +258,7 @@ def _stratum(
         label: [np.array([place[case] for case in members], int) for members in of_class.values()]
         for label, of_class in levels.items()
     }
-    results = {m: compare_scores.corrected_levels(scores[m], indices, better[m], test) for m in better}
+    results = {m: corrected_levels(scores[m], indices, better[m], test) for m in better}
     return StratumComparison(
         name=stratum.name,
         rule=stratum.rule,
@@ -272,7 +272,7 @@ def _stratum(
     )
 
 
-def _members(stratum: Stratification) -> dict[str, dict[str, list[str]]]:
+def _members(stratum: Stratum) -> dict[str, dict[str, list[str]]]:
     """Class to level to its cases."""
     return {
         label: {level.name: sorted(level.cases) for level in levels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoseg.comparison.comparison_schema import JSON_NAME, Comparison
-from autoseg.comparison.comparison_table import format_differences_csv, format_scores_csv
+from autoseg.comparison.comparison_text import format_differences_csv, format_scores_csv
 from autoseg.comparison.figure import draw_comparison
 from autoseg.files import write_json, write_text
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import MetricRow, PresetRow
-from autoseg.files import read_json, validate
+from autoseg.files import ExactModel, read_json, validate
 
 JSON_NAME = "comparison.json"
 VERSION = 1
@@ -21,11 +21,7 @@ VERSION = 1
 Test = Literal["permutation", "wilcoxon", "t"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Method(_Strict):
+class Method(ExactModel):
     """One folder of predictions.
 
     Attributes:
@@ -41,7 +37,7 @@ class Method(_Strict):
     ignored: list[str] = []
 
 
-class Ranked(_Strict):
+class Ranked(ExactModel):
     """The mean of one method, over the cases where the metric is defined for every method.
 
     Attributes:
@@ -58,7 +54,7 @@ class Ranked(_Strict):
     undefined: int
 
 
-class Difference(_Strict):
+class Difference(ExactModel):
     """Two methods, one metric: the first minus the second, over the cases where both are defined.
 
     Where the metric's ``better`` is ``zero``, everything is about absolute values.
@@ -96,7 +92,7 @@ class Difference(_Strict):
     better: str | None = None
 
 
-class MetricComparison(_Strict):
+class MetricComparison(ExactModel):
     """One metric of one class.
 
     Attributes:
@@ -110,7 +106,7 @@ class MetricComparison(_Strict):
     pairs: list[Difference]
 
 
-class LevelComparison(_Strict):
+class LevelComparison(ExactModel):
     """The cases of one level, for one class."""
 
     name: str
@@ -118,7 +114,7 @@ class LevelComparison(_Strict):
     metrics: dict[str, list[Difference]]
 
 
-class StratumComparison(_Strict):
+class StratumComparison(ExactModel):
     """Cases split by a column of the groups file or by a quantity of the truth. Exploratory.
 
     Attributes:
@@ -132,7 +128,7 @@ class StratumComparison(_Strict):
     classes: dict[str, list[LevelComparison]]
 
 
-class Comparison(_Strict):
+class Comparison(ExactModel):
     """comparison.json.
 
     Attributes:

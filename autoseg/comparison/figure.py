@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.comparison.comparison_schema import Comparison, Difference
-from autoseg.comparison.comparison_table import difference_text, p_text, spoken
+from autoseg.comparison.comparison_text import difference_text, p_text
 from autoseg.comparison.notes import SPOKEN
-from autoseg.comparison.scores import comparable
-from autoseg.evaluation.case_files import count_of
+from autoseg.comparison.ranking import comparable
+from autoseg.evaluation.text import count_of, spoken
 from autoseg.files import atomic_path
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoseg.comparison.comparison_schema import Difference, MetricComparison, Test
-from autoseg.comparison.scores import ALPHA, none_can_be_shown, smallest_p
-from autoseg.evaluation.case_files import count_of
+from autoseg.comparison.ranking import ALPHA, none_can_be_shown, smallest_p
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.statistics import FEW_CASES, PERMUTATIONS
+from autoseg.evaluation.text import count_of
 
 TESTS: dict[Test, str] = {
     "permutation": f"paired sign-flip permutation test of the mean difference, {PERMUTATIONS} random sign vectors, "

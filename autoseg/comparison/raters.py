@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import messages
+from autoseg.comparison.agreement_schema import Agreement, AgreementEntry, PairScores, RaterRow
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.rater_pairs import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
-from autoseg.comparison.raters_schema import AgreementEntry, AgreementTable, PairScores, RaterRow
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.evaluation import statistics
-from autoseg.evaluation.case_files import CaseFiles, count_of, masks_in, some_of
+from autoseg.evaluation.case_files import CaseFiles, masks_in
 from autoseg.evaluation.cohort import metric_row
 from autoseg.evaluation.metrics.catalogue import METRICS
 from autoseg.evaluation.metrics.metric import Metric
@@ -31,6 +31,7 @@ from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.score_case import all_cases, faults_of, score_labels, unknown_values
 from autoseg.evaluation.score_masks import found_labels
 from autoseg.evaluation.summary import defined
+from autoseg.evaluation.text import count_of, some_of
 from autoseg.labels import LabelSet
 
 SYMMETRIC = (
@@ -155,7 +156,7 @@ def _pairs(raters: Sequence[Rater]) -> list[RaterPair]:
     return [pair for pair in found if pair.kind == "intra" or not {pair.rater_a, pair.rater_b} <= methods]
 
 
-def choose_metrics(names: Iterable[str]) -> dict[str, Metric]:
+def symmetric_metrics(names: Iterable[str]) -> dict[str, Metric]:
     """The metrics by which agreement is measured, by the default definitions.
 
     Raises:
@@ -289,7 +290,7 @@ def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
     geometry = next(iter(read.values())).geometry
     box = union_box(*masks.values())
     masks = {run: mask[box] for run, mask in masks.items()}
-    metrics = list(choose_metrics(task.metrics).values())
+    metrics = list(symmetric_metrics(task.metrics).values())
     scores = {}
     for pair in task.pairs:
         a, b = masks[pair.rater_a, pair.run_a], masks[pair.rater_b, pair.run_b]
@@ -328,7 +329,7 @@ def rate_folders(
     *,
     metrics: Sequence[str] = ("dice",),
     processes: int = 1,
-) -> AgreementTable:
+) -> Agreement:
     """Measure the agreement of raters. Nothing is written.
 
     Args:
@@ -338,10 +339,10 @@ def rate_folders(
         processes: at most so many.
 
     Raises:
-        AutosegError: raters, folders or metrics do not fit; see :func:`check_raters` and :func:`choose_metrics`.
+        AutosegError: raters, folders or metrics do not fit; see :func:`check_raters` and :func:`symmetric_metrics`.
         FaultsError: with all faults of all masks.
     """
-    said, chosen, raters = messages.warning_counts(), choose_metrics(metrics), check_raters(raters)
+    said, chosen, raters = messages.warning_counts(), symmetric_metrics(metrics), check_raters(raters)
     pairs, files = _pairs(raters), find_masks(raters)
     cases, alone = _shared_cases(files, pairs)
     labels = _labels(files, cases, info, processes)
@@ -355,13 +356,13 @@ def rate_folders(
     scored = all_cases(score_case, tasks, processes, "compared", lambda task: task.name)
     scores = dict(zip(cases, scored, strict=True))
     rows = [
-        _row(row, label, metric)
+        _entry(row, label, metric)
         for label in label_set.names
         for metric in chosen
         for row in _rows(raters, {p: _values(scores, p, label, metric) for p in pairs})
     ]
     after = messages.warning_counts()
-    return AgreementTable(
+    return Agreement(
         autoseg_version=version("autoseg"),
         raters=[
             RaterRow(name=r.name, method=r.method, runs={run: str(path) for run, path in r.runs.items()})
@@ -396,21 +397,9 @@ def _rows(raters: Sequence[Rater], values: Mapping[RaterPair, Mapping[str, float
     return rows
 
 
-def _row(row: AgreementRow, label: str, metric: str) -> AgreementEntry:
-    return AgreementEntry(
-        label=label,
-        metric=metric,
-        kind=row.kind,
-        rater_a=row.rater_a,
-        rater_b=row.rater_b,
-        pairs=row.pairs,
-        n=row.n,
-        undefined=row.undefined,
-        mean=defined(row.mean),
-        sd=defined(row.sd),
-        low=defined(row.low),
-        high=defined(row.high),
-    )
+def _entry(row: AgreementRow, label: str, metric: str) -> AgreementEntry:
+    content = {name: defined(v) if isinstance(v, float) else v for name, v in asdict(row).items()}
+    return AgreementEntry(label=label, metric=metric, **content)
 
 
 def _pair_scores(

@@ -121,7 +121,7 @@ def _assemble(raw: RawDataset, records: list[CaseFingerprint]) -> Fingerprint:
         regions_class_order=info.regions_class_order,
         content_hash=hash_json({"cases": cases, "dataset.json": info.model_dump(mode="json")}),
         cases=records,
-        summary=summarise(records),
+        summary=summarise_dataset(records),
     )
 
 
@@ -308,7 +308,7 @@ def _short(value: float) -> float:
 # ----------------------------------------------------------------------------------------------- the summary
 
 
-def summarise(cases: Sequence[CaseFingerprint]) -> DatasetSummary:
+def summarise_dataset(cases: Sequence[CaseFingerprint]) -> DatasetSummary:
     """The summary that follows from the records of at least one case."""
     voxel_ml = [math.prod(case.spacing_mm) / 1000 for case in cases]
     components = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.evaluation.text import count_of, some_of
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,3 @@ def masks_in(folder: Path, what: str) -> dict[str, list[Path]]:
             fix="check the path; probabilities (.npz) are not scored",
         )
     return masks
-
-
-def count_of(n: int, thing: str) -> str:
-    """``1 case``, ``2 cases``."""
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
-
-
-def some_of(names: Sequence[str], limit: int = 5) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

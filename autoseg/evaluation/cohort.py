@@ -15,7 +15,6 @@ from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.metrics.overlap import micro_dice
 from autoseg.evaluation.strata import Groups, StrataRule
 from autoseg.evaluation.summary import (
-    Agreement,
     CaseScores,
     ClassSummary,
     CohortValue,
@@ -24,8 +23,9 @@ from autoseg.evaluation.summary import (
     MetricRow,
     PresetRow,
     Scores,
-    Stratification,
+    Stratum,
     Summary,
+    VolumeAgreement,
     defined,
 )
 from autoseg.evaluation.thresholds import Counts
@@ -58,7 +58,7 @@ class Averaging:
 def summarise(
     cases: Iterable[CaseScores],
     *,
-    measures: MetricChoice,
+    choice: MetricChoice,
     rules: Sequence[StrataRule] = (),
     groups: Groups | None = None,
     predictions: Path,
@@ -72,19 +72,19 @@ def summarise(
 
     Args:
         cases: their scores, with all metrics for each class.
-        measures: what was computed.
+        choice: what was computed.
         rules: by which the cases are split.
         groups: columns by which the cases are split.
         predictions, truths, labels, labels_from, ignored, unpredicted: as of :class:`Summary`.
     """
     cases = sorted(cases, key=lambda case: case.name)
-    preset, metrics = measures.full_preset, measures.metrics
+    preset, metrics = choice.full_preset, choice.metrics
     mean = Averaging(preset.interval, preset.resamples)
     return Summary(
         autoseg_version=version("autoseg"),
         predictions=str(predictions),
         truths=str(truths),
-        preset=preset_row(measures),
+        preset=preset_row(choice),
         labels=labels,
         labels_from=labels_from,
         ignored=list(ignored),
@@ -92,20 +92,20 @@ def summarise(
         interval=statistics.describe_interval(mean.method, resamples=mean.resamples),
         metrics={metric.name: metric_row(metric) for metric in metrics},
         classes={label: class_summary(cases, label, mean) for label in cases[0].classes},
-        strata=stratifications(cases, metrics, rules, groups, mean),
+        strata=stratify(cases, metrics, rules, groups, mean),
         cases=cases,
     )
 
 
-def preset_row(measures: MetricChoice) -> PresetRow:
+def preset_row(choice: MetricChoice) -> PresetRow:
     """The preset as it is written into files."""
-    preset = measures.full_preset
+    preset = choice.full_preset
     return PresetRow(
         name=preset.name,
         title=preset.title,
         source=preset.source,
         notes=list(preset.notes),
-        table=list(measures.table),
+        table=list(choice.table),
         in_words=list(preset.in_words),
     )
 
@@ -239,14 +239,14 @@ def _at_thresholds(counts: Sequence[Counts]) -> dict[str, CohortValue]:
     }
 
 
-def volume_agreement(scores: Sequence[Scores]) -> Agreement | None:
+def volume_agreement(scores: Sequence[Scores]) -> VolumeAgreement | None:
     """Bland-Altman of predicted and true volumes; None for fewer than two cases."""
     if len(scores) < 2:
         return None
     found = statistics.bland_altman(
         _values(scores, "volume_prediction_ml"), _values(scores, "volume_truth_ml")
     )
-    return Agreement(
+    return VolumeAgreement(
         mean_ml=found.mean,
         sd_ml=found.sd,
         low_limit_ml=found.low_limit,
@@ -258,13 +258,13 @@ def volume_agreement(scores: Sequence[Scores]) -> Agreement | None:
 # ----------------------------------------------------------------------------------------------- parts of the cases
 
 
-def stratifications(
+def stratify(
     cases: Sequence[CaseScores],
     metrics: Sequence[Metric],
     rules: Sequence[StrataRule],
     groups: Groups | None,
     mean: Averaging,
-) -> list[Stratification]:
+) -> list[Stratum]:
     """The cases split by quantities, class by class, and by the columns of a table.
 
     Args:
@@ -287,11 +287,11 @@ def stratifications(
             )
             for label in cases[0].classes
         }
-        found.append(_stratification(rule.metric, rule.words, by_class, cases, mean))
+        found.append(_stratum(rule.metric, rule.words, by_class, cases, mean))
     names = [case.name for case in cases]
     for column in groups.columns if groups else ():
         words, levels = strata.column_levels(groups, column, names)
-        found.append(_stratification(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
+        found.append(_stratum(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
     return found
 
 
@@ -299,10 +299,14 @@ def _without_truth(cases: Sequence[CaseScores], label: str) -> np.ndarray:
     return np.array([not case.classes[label]["voxels_truth"] for case in cases])
 
 
-def _stratification(
-    name: str, rule: str, levels: dict[str, list[strata.Level]], cases: Sequence[CaseScores], mean: Averaging
-) -> Stratification:
-    return Stratification(
+def _stratum(
+    name: str,
+    rule: str,
+    levels: dict[str, list[strata.LevelCases]],
+    cases: Sequence[CaseScores],
+    mean: Averaging,
+) -> Stratum:
+    return Stratum(
         name=name,
         rule=rule,
         classes={

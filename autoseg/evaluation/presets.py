@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.evaluation.metrics.catalogue import METRICS
 from autoseg.evaluation.metrics.lesions import LesionRule, lesion_metrics
 from autoseg.evaluation.metrics.metric import NAN, Empties, Metric
-
-Interval = Literal["percentile", "bca", "normal"]
+from autoseg.evaluation.statistics import IntervalMethod
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Preset:
     notes: tuple[str, ...] = ()
     regions: Mapping[str, tuple[int, ...]] | None = None
     strata: tuple[str, ...] = ()
-    interval: Interval = "percentile"
+    interval: IntervalMethod = "percentile"
     resamples: int = 2000
     in_words: tuple[str, ...] = ()
 
@@ -78,7 +76,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def choose_metrics(
+def metrics_named(
     names: str, *, lesions: LesionRule | None = None, empties: Mapping[str, Empties] | None = None
 ) -> tuple[Metric, ...]:
     """Metrics by their names.
@@ -109,7 +107,7 @@ def _words(text: str) -> tuple[str, ...]:
 AUTOSEG = Preset(
     name="autoseg",
     title="the main metrics, lesions 26-connected and matched by any shared voxel",
-    metrics=choose_metrics(
+    metrics=metrics_named(
         "dice hd95_mm hausdorff_mm volume_truth_ml volume_prediction_ml volume_difference_ml voxels_truth "
         "voxels_prediction tp fp fn tn lesions_truth lesions_prediction lesions_found lesions_missed lesions_false "
         "lesion_f1"
@@ -137,7 +135,7 @@ _CHALLENGE_COUNTS = (
 ISLES22 = Preset(
     name="isles22",
     title="ISLES'22, lesions 26-connected and matched by any shared voxel",
-    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, "any")),
+    metrics=metrics_named(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, "any")),
     table=_words(_CHALLENGE),
     source="utils/eval_utils.py of github.com/ezequieldlrosa/isles22",
 )
@@ -145,7 +143,7 @@ ISLES22 = Preset(
 ISLES24 = Preset(
     name="isles24",
     title="ISLES'24, lesions 26-connected and paired one to one by IoU >= 0.2",
-    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, 0.2)),
+    metrics=metrics_named(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 26, 0.2)),
     table=_words(_CHALLENGE),
     source="utils/eval_utils.py of github.com/ezequieldlrosa/isles24, which calls panoptica",
     notes=(
@@ -156,7 +154,7 @@ ISLES24 = Preset(
 ATLAS2 = Preset(
     name="atlas2",
     title="ATLAS R2.0, lesions 6-connected and matched by any shared voxel",
-    metrics=choose_metrics(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 6, "any")),
+    metrics=metrics_named(f"{_CHALLENGE} {_CHALLENGE_COUNTS}", lesions=LesionRule(3, 6, "any")),
     table=_words(_CHALLENGE),
     source="isles/scoring.py of github.com/npnl/atlas2_grand_challenge",
     notes=(
@@ -170,7 +168,7 @@ ATLAS2 = Preset(
 BRATS = Preset(
     name="brats",
     title="BRATS 2013 to 2016, regions whole, core and enhancing",
-    metrics=choose_metrics("dice tpr tnr ppv volume_truth_ml volume_prediction_ml"),
+    metrics=metrics_named("dice tpr tnr ppv volume_truth_ml volume_prediction_ml"),
     table=_words("dice tpr tnr ppv"),
     source="Hu et al. 2020 (Brain SegNet), metrics of BRATS 2015",
     notes=(
@@ -186,7 +184,7 @@ BRATS = Preset(
 RATLESNETV2 = Preset(
     name="ratlesnetv2",
     title="RatLesNetv2, rat brain lesions in thick slices",
-    metrics=choose_metrics(
+    metrics=metrics_named(
         "dice dice_ratlesnetv2 hausdorff_mm hausdorff_9slices_mm hausdorff_penalised_mm "
         "compactness_9slices_prediction compactness_9slices_truth compactness_mesh_prediction "
         "compactness_mesh_truth tpr ppv tnr lesions_truth lesions_prediction volume_truth_ml volume_prediction_ml"
@@ -206,7 +204,7 @@ RATLESNETV2 = Preset(
 EDD_MUSCLE = Preset(
     name="edd_muscle",
     title="EDD Net and MUSCLE Net, lesions 8-connected in each slice and matched by any shared pixel",
-    metrics=choose_metrics(
+    metrics=metrics_named(
         "dice detected lesions_false lesions_missed lesion_size_false lesion_size_missed lesions_truth "
         "lesions_prediction lesion_size_truth volume_truth_ml volume_prediction_ml",
         lesions=LesionRule(2, 8, "any"),
@@ -226,7 +224,7 @@ EDD_MUSCLE = Preset(
 BRAINSEGNET = Preset(
     name="brainsegnet",
     title="Brain SegNet on ISLES 2017",
-    metrics=choose_metrics("dice ppv tpr volume_truth_ml volume_prediction_ml"),
+    metrics=metrics_named("dice ppv tpr volume_truth_ml volume_prediction_ml"),
     table=_words("dice ppv tpr"),
     source="Hu et al. 2020 (Brain SegNet), metrics of ISLES 2017",
     notes=("The paper gives mean and SD; its BRATS metrics, by region, are the preset brats.",),
@@ -235,7 +233,7 @@ BRAINSEGNET = Preset(
 DEEPMEDIC = Preset(
     name="deepmedic",
     title="DeepMedic with enhanced learning techniques on ISLES 2017",
-    metrics=choose_metrics(
+    metrics=metrics_named(
         "dice hausdorff_voxels_mm hausdorff_voxels_penalised_mm mcc tpr tnr ppv accuracy volume_truth_ml "
         "volume_prediction_ml"
     ),
@@ -254,7 +252,7 @@ DEEPMEDIC = Preset(
 RESUNET = Preset(
     name="resunet",
     title="3D residual U-Net on ATLAS, with surface distances",
-    metrics=choose_metrics(
+    metrics=metrics_named(
         "dice surface_hausdorff_mm surface_hausdorff_penalised_mm assd_mm assd_mean_mm assd_penalised_mm tpr ppv "
         "volume_truth_ml volume_prediction_ml voxels_truth"
     ),

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from autoseg.dataset.imageio import as_labels, read_image
 from autoseg.errors import AutosegError
 from autoseg.evaluation.thresholds import THRESHOLDS, Counts, count
-from autoseg.files import read_model, write_json
+from autoseg.files import ExactModel, read_model, write_json
 from autoseg.inference.prediction_record import PredictionRecord
 from autoseg.labels import LabelSet
 
@@ -26,7 +25,7 @@ COUNTS_ENDING, PROBABILITIES_ENDING = ".thresholds.json", ".npz"
 Rows = list[tuple[int, int, int]]
 
 
-class CaseCounts(BaseModel):
+class CaseCounts(ExactModel):
     """CASE.thresholds.json.
 
     Attributes:
@@ -34,8 +33,6 @@ class CaseCounts(BaseModel):
         labels: class to the label values that belong to it.
         classes: class to (tp, fp, fn) at each of :data:`autoseg.evaluation.thresholds.THRESHOLDS`.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     version: Literal[1] = 1
     truth_sha256: str

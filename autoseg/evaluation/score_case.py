@@ -14,12 +14,13 @@ import numpy as np
 from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.evaluation import probabilities
-from autoseg.evaluation.case_files import CaseFiles, count_of
+from autoseg.evaluation.case_files import CaseFiles
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import score
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.metrics.pair import Pair, union_box
 from autoseg.evaluation.summary import CaseScores, defined
+from autoseg.evaluation.text import count_of
 from autoseg.labels import LabelSet
 from autoseg.parallel import each
 
@@ -131,14 +132,14 @@ class ScoreTask:
         files: of the case.
         labels: the classes that are scored.
         outputs: the classes of dataset.json, whose values are known and whose probabilities there may be.
-        measures: what is computed.
+        choice: what is computed.
         probabilities: see :func:`autoseg.evaluation.probabilities.find`.
     """
 
     files: CaseFiles
     labels: LabelSet
     outputs: LabelSet
-    measures: MetricChoice
+    choice: MetricChoice
     probabilities: Path | None = None
 
 
@@ -273,7 +274,7 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     faults = unknown_labels(prediction, truth, task.outputs, (str(files.prediction), str(files.truth)))
     if faults:
         return faults
-    spacing_mm, metrics = masks.truth_file.geometry.spacing_mm, task.measures.metrics
+    spacing_mm, metrics = masks.truth_file.geometry.spacing_mm, task.choice.metrics
     scores = score_labels(prediction, truth, spacing_mm, task.labels, metrics, masks.truth.shape)
     counts, problem = _counts(task, masks)
     case = CaseScores(

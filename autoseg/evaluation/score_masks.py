@@ -15,7 +15,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import as_labels
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation import probabilities
-from autoseg.evaluation.case_files import CaseFiles, count_of, find_cases, find_dataset_json, some_of
+from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json
 from autoseg.evaluation.cohort import summarise
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import METRICS, score
@@ -24,6 +24,7 @@ from autoseg.evaluation.presets import Preset
 from autoseg.evaluation.score_case import ScoreTask, find_values, score_cases, score_labels, unknown_labels
 from autoseg.evaluation.strata import StrataRule, parse_rule, read_groups
 from autoseg.evaluation.summary import CaseScores, Summary
+from autoseg.evaluation.text import count_of, some_of
 from autoseg.inference.prediction_record import read_record
 from autoseg.labels import LabelSet
 
@@ -82,7 +83,7 @@ def evaluate_arrays(
         AutosegError: shapes differ or are not 3D, a spacing is not positive, probabilities instead of masks,
             label values that ``labels`` does not name, an unknown preset.
     """
-    measures = MetricChoice(preset)
+    choice = MetricChoice(preset)
     prediction, truth = _checked(prediction, "prediction"), _checked(truth, "truth")
     if prediction.shape != truth.shape:
         raise AutosegError(
@@ -91,8 +92,8 @@ def evaluate_arrays(
             expected=f"{truth.shape}, as the truth",
             fix="resample the prediction to the grid of the truth",
         )
-    spacing, metrics = _spacing(spacing_mm), measures.full_preset.metrics
-    if labels is None and (regions := measures.full_preset.regions):
+    spacing, metrics = _spacing(spacing_mm), choice.full_preset.metrics
+    if labels is None and (regions := choice.full_preset.regions):
         labels = {name: list(values) for name, values in regions.items()}
     if labels is None:
         _refuse_several_classes(prediction, truth)
@@ -184,17 +185,17 @@ def evaluate_folder(
             damaged file.
     """
     predictions, truths, said = Path(predictions), Path(truths), messages.warning_counts()
-    measures, rules = _measures(preset, without, nsd_mm, strata)
+    choice, rules = _choice_and_rules(preset, without, nsd_mm, strata)
     files, ignored, unpredicted = find_cases(predictions, truths, cases, chill=chill)
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
-    processes = processes if measures.sendable else 1
-    classes = _classes(files, info, regions or measures.full_preset.regions, processes)
-    scored = _score(files, classes, measures, predictions, processes)
+    processes = processes if choice.sendable else 1
+    classes = _classes(files, info, regions or choice.full_preset.regions, processes)
+    scored = _score(files, classes, choice, predictions, processes)
     if table is not None:
         scored = [case.model_copy(update={"groups": table.of.get(case.name, {})}) for case in scored]
     summary = summarise(
         scored,
-        measures=measures,
+        choice=choice,
         rules=rules,
         groups=table,
         predictions=predictions,
@@ -210,15 +211,15 @@ def evaluate_folder(
     )
 
 
-def _measures(
+def _choice_and_rules(
     preset: str | Preset, without: Sequence[str], nsd_mm: Sequence[float], strata: Sequence[str]
 ) -> tuple[MetricChoice, list[StrataRule]]:
     """What is computed, with the quantities that the cases are split by, and how they are split."""
-    measures = MetricChoice(preset, tuple(without), tuple(nsd_mm))
-    names = [metric.name for metric in measures.metrics]
-    texts = dict.fromkeys((*measures.full_preset.strata, *strata))
+    choice = MetricChoice(preset, tuple(without), tuple(nsd_mm))
+    names = [metric.name for metric in choice.metrics]
+    texts = dict.fromkeys((*choice.full_preset.strata, *strata))
     rules = [parse_rule(text, dict.fromkeys((*names, *METRICS))) for text in texts]
-    return replace(measures, also=tuple(rule.metric for rule in rules)), rules
+    return replace(choice, also=tuple(rule.metric for rule in rules)), rules
 
 
 @dataclass(frozen=True)
@@ -301,12 +302,12 @@ def _refuse_unknown_values(regions: Regions, outputs: LabelSet) -> None:
 
 
 def _score(
-    files: Sequence[CaseFiles], classes: _Classes, measures: MetricChoice, predictions: Path, processes: int
+    files: Sequence[CaseFiles], classes: _Classes, choice: MetricChoice, predictions: Path, processes: int
 ) -> list[CaseScores]:
     """The scores of all cases; probabilities that do not fit are said and not used."""
     labels, found = classes.scored, _probabilities(predictions, files)
     tasks = [
-        ScoreTask(file, labels, classes.outputs, measures, path)
+        ScoreTask(file, labels, classes.outputs, choice, path)
         for file, path in zip(files, found, strict=True)
     ]
     scored = score_cases(tasks, processes)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from autoseg import messages
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 
-Level = tuple[str, np.ndarray]
+LevelCases = tuple[str, np.ndarray]
 """Name, and the indices of the cases, ascending."""
 
 NO_LESION, UNDEFINED, NOT_GIVEN = "no lesion", "undefined", "not given"
@@ -105,7 +105,7 @@ def _bad_rule(text: str, found: str) -> AutosegError:
 
 def levels(
     values: ArrayLike, rule: StrataRule, *, no_lesion: np.ndarray | None = None, unit: str | None = None
-) -> list[Level]:
+) -> list[LevelCases]:
     """Split cases by a quantity.
 
     Quantile groups are cut at the linear percentiles of numpy, [low, high) with the last one closed, so that 31
@@ -142,7 +142,7 @@ def unit_of(metric: str) -> str:
     return ending if ending in ("ml", "mm") else ""
 
 
-def _quantile_levels(values: np.ndarray, rule: StrataRule, unit: str) -> list[Level]:
+def _quantile_levels(values: np.ndarray, rule: StrataRule, unit: str) -> list[LevelCases]:
     if not len(values):
         return []
     cuts = np.percentile(values, np.arange(1, rule.quantiles) * 100 / rule.quantiles)
@@ -153,7 +153,7 @@ def _quantile_levels(values: np.ndarray, rule: StrataRule, unit: str) -> list[Le
     return list(zip(_range_names(ends, unit), groups, strict=True))
 
 
-def _threshold_levels(values: np.ndarray, rule: StrataRule, unit: str) -> list[Level]:
+def _threshold_levels(values: np.ndarray, rule: StrataRule, unit: str) -> list[LevelCases]:
     cuts = rule.thresholds
     places = np.searchsorted(cuts, values, side="right")
     names = [f"under {_quantity(f'{cuts[0]:g}', unit)}"]
@@ -247,7 +247,7 @@ def read_groups(path: Path | str, cases: Sequence[str]) -> Groups:
     return Groups(path.name, usable, of, missing, unknown)
 
 
-def column_levels(groups: Groups, column: str, cases: Sequence[str]) -> tuple[str, list[Level]]:
+def column_levels(groups: Groups, column: str, cases: Sequence[str]) -> tuple[str, list[LevelCases]]:
     """Split cases by a column; numbers with more than :data:`MOST_NUMBERS` different values by quartiles of it.
 
     Args:

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation import score_table, thresholds
-from autoseg.files import read_json, validate, write_json, write_text
+from autoseg.evaluation import thresholds
+from autoseg.evaluation.metrics.metric import Better
+from autoseg.evaluation.text import csv_cell
+from autoseg.files import ExactModel, csv_text, read_json, validate, write_json, write_text
 
 JSON_NAME, CSV_NAME, THRESHOLDS_NAME = "summary.json", "summary.csv", thresholds.FILE_NAME
 VERSION = 2
 Scores = dict[str, int | float | None]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PresetRow(_Strict):
+class PresetRow(ExactModel):
     """Which preset the numbers are of, see :class:`autoseg.evaluation.presets.Preset`.
 
     Attributes:
@@ -41,7 +39,7 @@ class PresetRow(_Strict):
     in_words: list[str] = []
 
 
-class MetricRow(_Strict):
+class MetricRow(ExactModel):
     """What a metric means: its unit, its definition and its value where a mask is empty.
 
     Attributes:
@@ -51,14 +49,14 @@ class MetricRow(_Strict):
     unit: str
     group: str
     definition: str
-    better: Literal["higher", "lower", "zero"] | None = None
+    better: Better | None = None
     source: str = ""
     empty_prediction: float | Literal["defined"] | None
     empty_truth: float | Literal["defined"] | None
     both_empty: float | Literal["defined"] | None
 
 
-class CaseScores(_Strict):
+class CaseScores(ExactModel):
     """One case.
 
     Attributes:
@@ -92,7 +90,7 @@ class CaseScores(_Strict):
         return not any(s["voxels_truth"] or s["voxels_prediction"] for s in self.classes.values())
 
 
-class Mean(_Strict):
+class Mean(ExactModel):
     """The mean of one metric over cases.
 
     Attributes:
@@ -112,7 +110,7 @@ class Mean(_Strict):
     undefined: int
 
 
-class CohortValue(_Strict):
+class CohortValue(ExactModel):
     """One number of all cases together, such as Dice of the pooled voxels.
 
     Attributes:
@@ -128,7 +126,7 @@ class CohortValue(_Strict):
     n: int
 
 
-class Agreement(_Strict):
+class VolumeAgreement(ExactModel):
     """Bland-Altman of volumes: prediction minus truth, ml, over all cases of the class."""
 
     mean_ml: float
@@ -138,7 +136,7 @@ class Agreement(_Strict):
     n: int
 
 
-class ClassSummary(_Strict):
+class ClassSummary(ExactModel):
     """One class.
 
     Attributes:
@@ -159,10 +157,10 @@ class ClassSummary(_Strict):
     all: dict[str, Mean]
     truth_present: dict[str, Mean]
     cohort: dict[str, CohortValue]
-    volume_agreement: Agreement | None
+    volume_agreement: VolumeAgreement | None
 
 
-class Level(_Strict):
+class Level(ExactModel):
     """The cases of one level of a stratum, for one class.
 
     Attributes:
@@ -174,7 +172,7 @@ class Level(_Strict):
     metrics: dict[str, Mean]
 
 
-class Stratification(_Strict):
+class Stratum(ExactModel):
     """Cases split by a column of the groups file or by a quantity of each case.
 
     Attributes:
@@ -188,7 +186,7 @@ class Stratification(_Strict):
     classes: dict[str, list[Level]]
 
 
-class Summary(_Strict):
+class Summary(ExactModel):
     """summary.json.
 
     Attributes:
@@ -221,7 +219,7 @@ class Summary(_Strict):
     interval: str
     metrics: dict[str, MetricRow]
     classes: dict[str, ClassSummary]
-    strata: list[Stratification] = []
+    strata: list[Stratum] = []
     cases: list[CaseScores]
 
     def means(self) -> dict[str, Scores]:
@@ -243,7 +241,7 @@ class Summary(_Strict):
         Raises:
             AutosegError: the folder cannot be written to.
         """
-        folder, table = Path(folder), score_table.format_csv(self)
+        folder, table = Path(folder), format_csv(self)
         written = [folder / JSON_NAME, folder / CSV_NAME]
         write_json(written[0], self)
         write_text(written[1], table)
@@ -254,6 +252,18 @@ class Summary(_Strict):
         else:
             (folder / THRESHOLDS_NAME).unlink(missing_ok=True)
         return written
+
+
+def format_csv(summary: Summary) -> str:
+    """One row for each case and class; columns: preset, groups, then one for each metric."""
+    groups = sorted({column for case in summary.cases for column in case.groups})
+    rows = [["case", "class", "preset", *groups, *summary.metrics]]
+    for case in summary.cases:
+        known = [case.groups.get(column, "") for column in groups]
+        for label, scores in case.classes.items():
+            cells = [csv_cell(scores[metric]) for metric in summary.metrics]
+            rows.append([case.name, label, summary.preset.name, *known, *cells])
+    return csv_text(rows)
 
 
 def read_summary(folder: Path | str) -> Summary:

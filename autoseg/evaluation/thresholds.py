@@ -7,7 +7,6 @@ cohort of any size is summed up without its probability maps.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.errors import AutosegError
-from autoseg.files import write_text
+from autoseg.files import csv_text, write_text
 
 THRESHOLDS = np.arange(100) / 100
 """0, 0.01, ..., 0.99."""
@@ -203,14 +202,13 @@ def write_thresholds(path: Path, counts: Mapping[str, Mapping[str, Counts]]) -> 
     Raises:
         AutosegError: it cannot be written.
     """
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(_HEADER)
-    for case, classes in counts.items():
-        for label, one in classes.items():
-            for values in zip(THRESHOLDS, one.tp, one.fp, one.fn, strict=True):
-                rows.writerow([case, label, f"{values[0]:.2f}", *(int(value) for value in values[1:])])
-    write_text(path, out.getvalue())
+    rows = [
+        (case, label, f"{threshold:.2f}", *map(int, values))
+        for case, classes in counts.items()
+        for label, one in classes.items()
+        for threshold, *values in zip(THRESHOLDS, one.tp, one.fp, one.fn, strict=True)
+    ]
+    write_text(path, csv_text([_HEADER, *rows]))
 
 
 def read_thresholds(path: Path) -> dict[str, dict[str, Counts]]:

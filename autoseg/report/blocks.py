@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from autoseg.evaluation.text import repeated
+from autoseg.files import csv_text
 from autoseg.report.case_cards import ShownCase
 from autoseg.report.drawing import Chart
 
@@ -149,11 +149,7 @@ class Records:
 
     def as_csv(self) -> str:
         """As text."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows([["" if cell is None else cell for cell in row] for row in self.rows])
-        return out.getvalue()
+        return csv_text([self.header, *self.rows])
 
 
 def heads(*texts: str) -> tuple[Cell, ...]:
@@ -168,15 +164,11 @@ def numbers(texts: Iterable[str]) -> tuple[Cell, ...]:
 
 def sparse(rows: Iterable[Sequence[Cell]], columns: int = 1) -> tuple[tuple[Cell, ...], ...]:
     """Rows whose leading cells, at most ``columns``, are empty where they repeat those of the row above."""
-    shown: list[tuple[Cell, ...]] = []
-    above: Sequence[Cell] = ()
-    for row in rows:
-        same = 0
-        while above and same < columns and row[same] == above[same]:
-            same += 1
-        shown.append((*(Cell("", head=cell.head) for cell in row[:same]), *row[same:]))
-        above = row
-    return tuple(shown)
+    given = list(rows)
+    return tuple(
+        (*(Cell("", head=cell.head) for cell in row[:same]), *row[same:])
+        for row, same in zip(given, repeated(given, columns), strict=True)
+    )
 
 
 def by_class(

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.comparison.comparison_schema import Comparison, Difference
-from autoseg.comparison.comparison_table import difference_text, spoken
+from autoseg.comparison.comparison_text import difference_text
 from autoseg.evaluation import statistics
-from autoseg.evaluation.score_table import number, table_metrics
-from autoseg.evaluation.summary import CaseScores, MetricRow, Stratification, Summary
+from autoseg.evaluation.summary import CaseScores, MetricRow, Stratum, Summary
+from autoseg.evaluation.summary_text import table_metrics
+from autoseg.evaluation.text import alike, number, spoken
 from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.report.collect import ScoredFolder, Training
 from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
-from autoseg.report.score_tables import alike, split
+from autoseg.report.score_tables import split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,15 +132,15 @@ def distributions(summary: Summary) -> Chart:
     )
 
 
-def stratum(stratification: Stratification, summary: Summary, index: int) -> Chart:
+def stratum(stratum: Stratum, summary: Summary, index: int) -> Chart:
     """The first metric of the preset's table, level by level; a panel for each class."""
     metric = table_metrics(summary)[0]
     cases = {case.name: case for case in summary.cases}
     panels = []
-    for i, (label, levels) in enumerate(stratification.classes.items()):
+    for i, (label, levels) in enumerate(stratum.classes.items()):
         groups = {lv.name: [(name, cases[name].classes[label][metric]) for name in lv.cases] for lv in levels}
         panels.append(_strips(label, metric, groups, summary, [i] * len(groups)))
-    caption = f"{spoken(metric)} by {split(stratification)}. Every point is a case."
+    caption = f"{spoken(metric)} by {split(stratum)}. Every point is a case."
     return Chart(f"stratum_{index}", caption, tuple(panels))
 
 

@@ -19,8 +19,8 @@ from autoseg.dataset.dataset_json import FILE_ENDINGS
 from autoseg.dataset.imageio import Geometry, as_labels, differences, read_image
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.pair import union_box
-from autoseg.evaluation.score_table import number
 from autoseg.evaluation.summary import CaseScores, Summary
+from autoseg.evaluation.text import number
 from autoseg.files import atomic_path
 from autoseg.labels import LabelSet
 

@@ -12,15 +12,16 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation import statistics
-from autoseg.evaluation.cohort import Averaging, class_summary, stratifications
+from autoseg.evaluation.cohort import Averaging, class_summary, stratify
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.presets import PRESETS
 from autoseg.evaluation.probabilities import as_rows
 from autoseg.evaluation.strata import Groups, StrataRule
-from autoseg.evaluation.summary import CaseScores, Mean, MetricRow, Stratification, Summary
+from autoseg.evaluation.summary import CaseScores, Mean, MetricRow, Stratum, Summary
 from autoseg.evaluation.thresholds import Counts
 
-CaseCounts = Mapping[str, Mapping[str, Counts]]
+FolderCounts = Mapping[str, Mapping[str, Counts]]
+"""Case to class to its counts at thresholds."""
 
 MOST_QUANTILES = 100
 
@@ -40,7 +41,7 @@ class Pool:
     left_out: tuple[str, ...] = ()
 
 
-def pool(summaries: Mapping[str, Summary], counts: Mapping[str, CaseCounts | None]) -> Pool:
+def pool(summaries: Mapping[str, Summary], counts: Mapping[str, FolderCounts | None]) -> Pool:
     """Put the cases of all folders together and sum them up anew; one folder stays as it is.
 
     A case that is in several folders (repeated cross-validation) counts once for each, under a name that says where.
@@ -127,7 +128,7 @@ def _refuse_differences(summaries: Mapping[str, Summary]) -> None:
                 )
 
 
-def _case(name: str, place: str, case: CaseScores, counts: Mapping[str, CaseCounts | None]) -> CaseScores:
+def _case(name: str, place: str, case: CaseScores, counts: Mapping[str, FolderCounts | None]) -> CaseScores:
     of_case = (counts.get(place) or {}).get(case.name, {})
     rows = {label: as_rows(one) for label, one in of_case.items()}
     return case.model_copy(update={"name": name, "thresholds": rows})
@@ -135,7 +136,7 @@ def _case(name: str, place: str, case: CaseScores, counts: Mapping[str, CaseCoun
 
 def _strata(
     summaries: Mapping[str, Summary], cases: Sequence[CaseScores], mean: Averaging
-) -> tuple[list[Stratification], tuple[str, ...]]:
+) -> tuple[list[Stratum], tuple[str, ...]]:
     """The strata that all folds have, made anew from all cases, because quantiles differ from fold to fold."""
     given = [{(one.name, one.rule): one for one in summary.strata} for summary in summaries.values()]
     common = [one for key, one in given[0].items() if all(key in other for other in given)]
@@ -146,24 +147,24 @@ def _strata(
         of = {case.name: case.groups for case in cases}
         groups = Groups(common[-1].rule.rpartition(" of ")[2], columns, of, missing=[], unknown=[])
     metrics = [_described(name, row) for name, row in next(iter(summaries.values())).metrics.items()]
-    made = stratifications(cases, metrics, rules, groups, mean)
+    made = stratify(cases, metrics, rules, groups, mean)
     names = {name for strata in given for name, _ in strata}
     return made, tuple(sorted(names - {one.name for one in made}))
 
 
-def _column_of(stratification: Stratification) -> str:
+def _column_of(stratum: Stratum) -> str:
     """How the rule of a column of the groups file ends."""
-    return f"column {stratification.name} of {stratification.rule.rpartition(' of ')[2]}"
+    return f"column {stratum.name} of {stratum.rule.rpartition(' of ')[2]}"
 
 
-def _rule(stratification: Stratification) -> StrataRule | None:
+def _rule(stratum: Stratum) -> StrataRule | None:
     """The rule from its words; None for a column of the groups file."""
-    name = stratification.name
-    cuts = re.fullmatch(rf"{re.escape(name)} cut at (.+)", stratification.rule)
+    name = stratum.name
+    cuts = re.fullmatch(rf"{re.escape(name)} cut at (.+)", stratum.rule)
     if cuts:
         return StrataRule(name, thresholds=tuple(float(cut) for cut in cuts[1].split(",")))
     rules = (StrataRule(name, quantiles=n) for n in range(2, MOST_QUANTILES + 1))
-    return next((rule for rule in rules if rule.words == stratification.rule), None)
+    return next((rule for rule in rules if rule.words == stratum.rule), None)
 
 
 def _described(name: str, row: MetricRow) -> Metric:

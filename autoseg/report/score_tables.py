@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from autoseg.comparison.comparison_table import spoken
 from autoseg.evaluation.metrics.metric import GROUPS
-from autoseg.evaluation.score_table import interval_text, mean_texts, number, table_metrics
-from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratification, Summary
+from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratum, Summary, defined
+from autoseg.evaluation.summary_text import interval_text, mean_texts, table_metrics
+from autoseg.evaluation.text import alike, number, spoken, with_interval
 from autoseg.evaluation.thresholds import precision_recall
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
@@ -22,18 +22,6 @@ COHORT_NAMES = {
 
 
 # ------------------------------------------------------------------------------------------------------- for reading
-
-
-def alike(unit: str, *values: float | None) -> list[str]:
-    """Numbers that are read together, with as many decimals as the largest of them has on its own."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    decimals = len(number(largest, unit).partition(".")[2])
-    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
-
-
-def _with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    middle, *ends = alike(unit, value, low, high)
-    return middle if low is None or high is None else f"{middle} [{', '.join(ends)}]"
 
 
 def metric_cell(name: str, row: MetricRow) -> Cell:
@@ -114,7 +102,7 @@ def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
         text = f"{entry.false_alarms} of {entry.empty_truth}"
         yield "false alarms", "prediction where there is no truth", text, entry.empty_truth
     for name, value in entry.cohort.items():
-        text = _with_interval(value.value, value.low, value.high, value.unit)
+        text = with_interval(value.value, value.low, value.high, value.unit)
         yield COHORT_NAMES.get(name) or spoken(name), f"{name}: {value.definition}", text, value.n
     if (found := entry.volume_agreement) is not None:
         middle, low, high = alike("ml", found.mean_ml, found.low_limit_ml, found.high_limit_ml)
@@ -147,7 +135,7 @@ def folds(material: Material) -> Table:
     return by_class("Means of the folds", header, rows)
 
 
-def strata(stratification: Stratification, summary: Summary) -> Table:
+def strata(stratum: Stratum, summary: Summary) -> Table:
     """The table's metrics, level by level."""
     metrics = table_metrics(summary)
     rows = [
@@ -157,7 +145,7 @@ def strata(stratification: Stratification, summary: Summary) -> Table:
             *numbers(interval_text(level.metrics[m], summary.metrics[m].unit) for m in metrics),
             *numbers([str(len(level.cases))]),
         )
-        for label, levels in stratification.classes.items()
+        for label, levels in stratum.classes.items()
         for level in levels
     ]
     header = (
@@ -165,14 +153,14 @@ def strata(stratification: Stratification, summary: Summary) -> Table:
         *(_number_head(metric_cell(m, summary.metrics[m])) for m in metrics),
         *heads("#cases"),
     )
-    return by_class(f"By {split(stratification)}", header, rows)
+    return by_class(f"By {split(stratum)}", header, rows)
 
 
-def split(stratification: Stratification) -> str:
+def split(stratum: Stratum) -> str:
     """By what the cases are split, in words."""
-    if stratification.name in stratification.rule:
-        return stratification.rule
-    return f"{stratification.name}: {stratification.rule}"
+    if stratum.name in stratum.rule:
+        return stratum.rule
+    return f"{stratum.name}: {stratum.rule}"
 
 
 def _number_head(cell: Cell) -> Cell:
@@ -372,9 +360,9 @@ def _curve_records(material: Material) -> Records:
                 name,
                 label,
                 f"{t:.2f}",
-                _defined(precision),
-                _defined(recall),
-                _defined(curve.average_precision),
+                defined(precision),
+                defined(recall),
+                defined(curve.average_precision),
             )
 
     rows = [
@@ -385,7 +373,3 @@ def _curve_records(material: Material) -> Records:
         for row in of(name, label, [c[label] for c in one.counts.values() if label in c])
     ]
     return Records(("fold", "class", "threshold", "precision", "recall", "average_precision"), tuple(rows))
-
-
-def _defined(value: float) -> float | None:
-    return None if value != value else float(value)

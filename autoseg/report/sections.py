@@ -8,10 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoseg import messages
-from autoseg.comparison import comparison_table as compare_tables
+from autoseg.comparison import comparison_text
 from autoseg.comparison.comparison_schema import Comparison, Difference, StratumComparison
-from autoseg.evaluation.score_table import interval_text, table_metrics
+from autoseg.evaluation.statistics import FEW_CASES
 from autoseg.evaluation.summary import ClassSummary, Summary
+from autoseg.evaluation.summary_text import interval_text, table_metrics
+from autoseg.evaluation.text import alike, count_of, some_of, spoken
 from autoseg.fingerprint import Quantiles
 from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
@@ -37,8 +39,6 @@ from autoseg.report.collect import LOG, Material, Training
 
 MOST_TILES = 3
 """Of a single class."""
-FEW_CASES = 10
-"""Bootstrap intervals from fewer cases are too narrow."""
 PACKAGES = ("numpy", "scipy", "SimpleITK", "connected-components-3d", "matplotlib", "nilearn")
 EVALUATE = "autoseg_evaluate"
 
@@ -66,26 +66,26 @@ def tiles(summary: Summary) -> tuple[Tile, ...]:
 def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, counts: bool) -> Tile:
     """One metric of one class; ``counts``: with the cases that were missed or falsely found."""
     unit, mean = summary.metrics[metric].unit, entry.all[metric]
-    middle, low, high = score_tables.alike(unit, mean.mean, mean.low, mean.high)
+    middle, low, high = alike(unit, mean.mean, mean.low, mean.high)
     interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
     lines = [f"{interval}n = {mean.n}" + (f" ({mean.undefined} undefined)" if mean.undefined else "")]
     present = entry.truth_present[metric]
     if entry.empty_truth and present.n < mean.n:
         lines.append(f"{interval_text(present, unit)} in the {present.n} cases with truth")
     if counts:
-        lines.append(f"missed: {entry.missed} of {_cases(entry.cases - entry.empty_truth)} with truth")
+        lines.append(
+            f"missed: {entry.missed} of {count_of(entry.cases - entry.empty_truth, 'case')} with truth"
+        )
     if counts and entry.empty_truth:
-        lines.append(f"false alarms: {entry.false_alarms} of {_cases(entry.empty_truth)} without truth")
+        lines.append(
+            f"false alarms: {entry.false_alarms} of {count_of(entry.empty_truth, 'case')} without truth"
+        )
     return Tile(
         label,
         middle,
-        f"mean {compare_tables.spoken(metric)}" + ("" if unit == "1" else f", {unit}"),
+        f"mean {spoken(metric)}" + ("" if unit == "1" else f", {unit}"),
         tuple(lines),
     )
-
-
-def _cases(n: int) -> str:
-    return f"{n} case" if n == 1 else f"{n} cases"
 
 
 # ---------------------------------------------------------------------------------------------------- data and plan
@@ -137,7 +137,10 @@ def _data_facts(material: Material) -> list[tuple[str, str]]:
             ("cases", f"{of.n_cases}, {round(of.empty_share * of.n_cases)} of them without foreground"),
             ("size (z, y, x)", " x ".join(_range(q, "voxels") for q in of.shape)),
             ("spacing (z, y, x), mm", " x ".join(_range(q, "mm") for q in of.spacing_mm)),
-            ("orientation", ", ".join(f"{name} ({_cases(n)})" for name, n in of.orientations.items())),
+            (
+                "orientation",
+                ", ".join(f"{name} ({count_of(n, 'case')})" for name, n in of.orientations.items()),
+            ),
             ("lesions per case", _quantiles(of.lesions_per_case)),
             ("volume of a lesion, ml", _quantiles(of.lesion_volume_ml, "ml")),
             ("lesion volume per case, ml", _quantiles(of.load_per_case_ml, "ml")),
@@ -157,7 +160,7 @@ def _quantiles(q: Quantiles, unit: str = "") -> str:
     if q.median is None:
         return "-"
     values = (q.median, q.q25, q.q75, q.min, q.max)
-    median, q25, q75, low, high = score_tables.alike(unit, *values) if unit else [f"{v:.4g}" for v in values]
+    median, q25, q75, low, high = alike(unit, *values) if unit else [f"{v:.4g}" for v in values]
     return f"median {median}, quartiles {q25} to {q75}, range {low} to {high}"
 
 
@@ -325,7 +328,7 @@ def comparison(material: Material) -> Made:
     preset = found.preset
     source = f" ({preset.source})" if preset.source else ""
     blocks: list[Block] = [
-        Points(tuple(compare_tables.sentences(found))),
+        Points(tuple(comparison_text.sentences(found))),
         *([Points(tuple(found.notes), warning=True)] if found.notes else []),
         Figure(charts.differences(found)),
         _ranking(found),
@@ -349,7 +352,7 @@ def _ranking(found: Comparison) -> Table:
         for metric in found.main:
             unit = found.metrics[metric].unit
             for one in results[metric].ranking:
-                middle, low, high, sd = score_tables.alike(unit, one.mean, one.low, one.high, one.sd)
+                middle, low, high, sd = alike(unit, one.mean, one.low, one.high, one.sd)
                 interval = "" if one.low is None else f" [{low}, {high}]"
                 texts = [middle + interval, sd, str(results[metric].n)]
                 row = found.metrics[metric]
@@ -389,8 +392,8 @@ DIFFERENCE_COLUMNS = (
 
 def _difference_cells(pair: Difference, unit: str) -> tuple[Cell, ...]:
     texts = [
-        compare_tables.difference_text(pair, unit),
-        compare_tables.p_text(pair.p_holm),
+        comparison_text.difference_text(pair, unit),
+        comparison_text.p_text(pair.p_holm),
         f"{pair.wins} / {pair.ties} / {pair.losses}",
         str(pair.n),
     ]
@@ -410,7 +413,7 @@ def _stratum_differences(stratum: StratumComparison, found: Comparison) -> Table
         for level in levels
         for pair in level.metrics[metric]
     ]
-    caption = f"{compare_tables.spoken(metric)} by {stratum.rule}, exploratory"
+    caption = f"{spoken(metric)} by {stratum.rule}, exploratory"
     return by_class(caption, heads("class", "level", *DIFFERENCE_COLUMNS), rows, names=2, folded=True)
 
 
@@ -444,8 +447,7 @@ def warnings(material: Material, problems: Sequence[str]) -> Section | Absent:
 def _named(names: Sequence[str], what: str, most: int = 8) -> list[str]:
     if not names:
         return []
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what}: {', '.join(names[:most])}{more}."]
+    return [f"{len(names)} {what}: {some_of(names, most)}."]
 
 
 def _unfinished(material: Material) -> list[str]:

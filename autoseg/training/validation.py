@@ -16,7 +16,7 @@ from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.evaluation.metrics.catalogue import dice
 from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
 from autoseg.evaluation.score_masks import evaluate_folder
-from autoseg.evaluation.score_table import format_table
+from autoseg.evaluation.summary_text import format_table
 from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits

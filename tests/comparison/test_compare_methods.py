@@ -13,15 +13,16 @@ from scipy import stats
 from autoseg import messages
 from autoseg.cli import compare as command
 from autoseg.cli import scoring_options
-from autoseg.comparison import scores as cs
-from autoseg.comparison.compare_methods import choose_metrics, compare_folders
+from autoseg.comparison import ranking
+from autoseg.comparison.compare_methods import compare_folders, compared_metrics
 from autoseg.comparison.comparison_schema import Comparison, read_comparison
-from autoseg.comparison.comparison_table import p_text, sentence, sentences, spoken
+from autoseg.comparison.comparison_text import p_text, sentence, sentences
 from autoseg.comparison.figure import FIRST, SAME, SECOND, make_figure
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.notes import SPOKEN, family, notes
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metric_choice import MetricChoice
+from autoseg.evaluation.text import spoken
 from autoseg.files import read_model
 
 SHAPE, SPACING = (6, 16, 16), (4.0, 1.0, 0.5)
@@ -36,7 +37,7 @@ D = np.array([0.05, 0.02, -0.01, 0.03, 0.04, 0.0, 0.06, -0.02])
 def one(a, b, better="higher", test="permutation"):
     """The only pair of two methods in one class."""
     scores = {"lesion": {"a": np.array(a, float), "b": np.array(b, float)}}
-    return cs.compare_metric(scores, better, test)["lesion"].pairs[0]
+    return ranking.compare_metric(scores, better, test)["lesion"].pairs[0]
 
 
 def test_a_published_case():
@@ -50,8 +51,8 @@ def test_a_published_case():
 
 def test_rank_biserial_by_hand():
     # ranks of .01 .02 .02 .03 .04 .05 .06: 1 2.5 2.5 4 5 6 7; positive 24.5, negative 3.5 of 28
-    assert cs.rank_biserial(np.array([0.05, 0.02, -0.01, 0.03, 0.04, 0, 0.06, -0.02, np.nan])) == 21 / 28
-    assert np.isnan(cs.rank_biserial(np.array([0.0, np.nan])))
+    assert ranking.rank_biserial(np.array([0.05, 0.02, -0.01, 0.03, 0.04, 0, 0.06, -0.02, np.nan])) == 21 / 28
+    assert np.isnan(ranking.rank_biserial(np.array([0.0, np.nan])))
 
 
 @pytest.mark.parametrize("better, winner", [("higher", "b"), ("lower", "a")])
@@ -67,15 +68,15 @@ def test_nearer_to_zero_is_better():
     pair = one(a, b, "zero")
     assert pair.mean_first == 1 and pair.difference == pytest.approx(1 - b[::1].__abs__().mean())
     assert pair.better == "a" and pair.wins == 6
-    ranking = cs.rank({"b": b, "a": a}, "zero")
-    assert [row.method for row in ranking] == ["a", "b"] and ranking[0].sd == 0
+    ranked = ranking.rank({"b": b, "a": a}, "zero")
+    assert [row.method for row in ranked] == ["a", "b"] and ranked[0].sd == 0
 
 
 def test_undefined_pairs_are_dropped_and_counted():
     nan = np.nan
     a, b, c = [1, nan, 3, 4, 5.0], [2, 2, nan, 6, 7.0], [0, 0, 0, 0, nan]
     scores = {"lesion": {name: np.array(v, float) for name, v in (("a", a), ("b", b), ("c", c))}}
-    result = cs.compare_metric(scores, "lower", "t")["lesion"]
+    result = ranking.compare_metric(scores, "lower", "t")["lesion"]
     ab, ac, bc = result.pairs
     assert [(p.first, p.second) for p in result.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert (ab.n, ab.undefined, ab.difference) == (3, 2, pytest.approx(-5 / 3))
@@ -99,7 +100,7 @@ def test_holm_is_over_pairs_and_classes():
         label: {m: random.normal(shift * k, 1, 9) for m, shift in zip("abc", (0, 0.3, 1.5), strict=True)}
         for k, label in enumerate(("core", "whole"))
     }
-    found = cs.corrected(scores, "higher", "wilcoxon")
+    found = ranking.corrected(scores, "higher", "wilcoxon")
     pairs = [pair for label in scores for pair in found[label]]
     raw = []
     for label in scores:
@@ -115,7 +116,7 @@ def test_holm_is_over_pairs_and_classes():
 def test_holm_is_over_all_levels_of_a_stratum():
     a, b = np.arange(16.0), np.arange(16.0) + 1
     levels = {"lesion": [np.arange(8), np.arange(8, 16)]}
-    small, large = cs.corrected_levels({"lesion": {"a": a, "b": b}}, levels, "higher", "permutation")[
+    small, large = ranking.corrected_levels({"lesion": {"a": a, "b": b}}, levels, "higher", "permutation")[
         "lesion"
     ]
     assert small[0].n == large[0].n == 8
@@ -129,7 +130,7 @@ def test_wilcoxon_and_the_mean_may_contradict_each_other():
     pair = one(a, b, test="wilcoxon")
     assert pair.difference < 0 < pair.rank_biserial and pair.p_holm < 0.05
     assert pair.better is None
-    results = {"dice": cs.compare_metric({"lesion": {"a": a, "b": b}}, "higher", "wilcoxon")}
+    results = {"dice": ranking.compare_metric({"lesion": {"a": a, "b": b}}, "higher", "wilcoxon")}
     assert "neither is called better" in " ".join(notes(results, {"dice": "higher"}, 33, "wilcoxon"))
     assert one(a, b).better is None  # the permutation test is about the mean and finds nothing
 
@@ -137,7 +138,7 @@ def test_wilcoxon_and_the_mean_may_contradict_each_other():
 def test_too_few_cases_are_said():
     def said(n, n_methods=2, test="permutation"):
         scores = {"lesion": {f"m{i}": np.arange(n) + float(i) for i in range(n_methods)}}
-        return notes({"dice": cs.compare_metric(scores, "higher", test)}, {"dice": "higher"}, n, test)
+        return notes({"dice": ranking.compare_metric(scores, "higher", test)}, {"dice": "higher"}, n, test)
 
     assert said(1) == ["one case: there are no intervals and no tests"]
     assert "the smallest two-sided p-value is 2/2^5 = 0.062" in said(5)[0]
@@ -566,7 +567,7 @@ def test_a_comparison_of_another_version(folders):
 
 @pytest.mark.parametrize("preset", scoring_options.PRESETS)
 def test_every_preset_can_be_compared(preset):
-    chosen = choose_metrics(MetricChoice(preset))
+    chosen = compared_metrics(MetricChoice(preset))
     assert chosen and all(metric.better is not None for metric in chosen.values())
 
 

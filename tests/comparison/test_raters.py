@@ -10,9 +10,9 @@ import SimpleITK as sitk
 
 from autoseg import messages
 from autoseg.cli import agreement as command
+from autoseg.comparison.agreement_schema import Agreement, format_agreement
 from autoseg.comparison.rater_pairs import ALL
-from autoseg.comparison.raters import SYMMETRIC, Rater, choose_metrics, parse_rater, rate_folders
-from autoseg.comparison.raters_schema import AgreementTable, format_agreement
+from autoseg.comparison.raters import SYMMETRIC, Rater, parse_rater, rate_folders, symmetric_metrics
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation.metrics.catalogue import METRICS
 from autoseg.evaluation.metrics.pair import Pair
@@ -178,7 +178,7 @@ def info(**labels):
 
 @pytest.mark.parametrize("name", SYMMETRIC)
 def test_metrics_do_not_ask_who_is_right(name):
-    metric, random = choose_metrics([name])[name], np.random.default_rng(3)
+    metric, random = symmetric_metrics([name])[name], np.random.default_rng(3)
     masks = [random.random((4, 6, 7)) < share for share in (0.3, 0.6, 0.02)] + [np.zeros((4, 6, 7), bool)]
     for a in masks:
         for b in masks:
@@ -187,7 +187,7 @@ def test_metrics_do_not_ask_who_is_right(name):
 
 
 def test_a_tolerance_of_choice():
-    assert list(choose_metrics(["nsd_2.5mm"])) == ["nsd_2.5mm"] and "nsd_2.5mm" not in METRICS
+    assert list(symmetric_metrics(["nsd_2.5mm"])) == ["nsd_2.5mm"] and "nsd_2.5mm" not in METRICS
 
 
 def test_processes_do_not_change_the_result(study, monkeypatch):
@@ -214,7 +214,7 @@ def test_the_command(study, capsys):
     assert "anna - ben" in printed.out and "mean ± SD" in printed.out
     assert "almost perfect" in printed.out and "Landis and Koch" in printed.out
     assert "0.900 ± 0.141" in printed.out and "percentile bootstrap over cases" in printed.out
-    table = read_model(study / "out/agreement.json", AgreementTable)
+    table = read_model(study / "out/agreement.json", Agreement)
     assert table.command.startswith("autoseg_agreement ") and format_agreement(table) in printed.out
     assert [rater.method for rater in table.raters] == [False, False, True]
     assert list(table.raters[0].runs) == ["run1", "run2"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.evaluation.cohort import Averaging, metric_row, stratifications, summarise
+from autoseg.evaluation.cohort import Averaging, metric_row, stratify, summarise
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.presets import find_preset
 from autoseg.evaluation.statistics import mean_interval
@@ -11,14 +11,14 @@ from autoseg.evaluation.strata import Groups, parse_rule
 from autoseg.evaluation.summary import CaseScores
 from autoseg.evaluation.thresholds import THRESHOLDS
 
-MEASURES = MetricChoice("brainsegnet")  # few metrics
+CHOICE = MetricChoice("brainsegnet")  # few metrics
 PERCENTILE = Averaging("percentile", 500)
 
 
 def case(name, tp, fp, fn, *, thresholds=None, voxel_ml=0.5):
     """A case of one class ``lesion``, with the metrics that its counts give."""
     total = 2 * tp + fp + fn
-    scores = dict.fromkeys((metric.name for metric in MEASURES.metrics), None) | {
+    scores = dict.fromkeys((metric.name for metric in CHOICE.metrics), None) | {
         "dice": 2 * tp / total if total else 1.0,
         "tp": tp,
         "fp": fp,
@@ -50,7 +50,7 @@ CASES = [
 def summary_of(cases, **more):
     return summarise(
         cases,
-        measures=MEASURES,
+        choice=CHOICE,
         predictions="p",
         truths="t",
         labels={"background": 0, "lesion": 1},
@@ -90,10 +90,10 @@ def test_intervals_are_of_the_presets_kind():
 
 
 def summarise_with(preset):
-    measures = MetricChoice(preset)
-    scores = {"lesion": dict.fromkeys((metric.name for metric in measures.metrics), 1)}
+    choice = MetricChoice(preset)
+    scores = {"lesion": dict.fromkeys((metric.name for metric in choice.metrics), 1)}
     one = CaseScores(name="a", prediction_sha256="", truth_sha256="", classes=scores)
-    return summarise([one], measures=measures, predictions="", truths="", labels={}, labels_from="")
+    return summarise([one], choice=choice, predictions="", truths="", labels={}, labels_from="")
 
 
 def test_numbers_of_all_cases_together():
@@ -148,9 +148,9 @@ def test_thresholds_of_the_cases_that_have_them():
 def test_size_strata_keep_cases_without_lesion_apart():
     cases = sorted(CASES, key=lambda one: one.name)
     groups = Groups("patients.csv", ["stage"], {"a": {"stage": "late"}, "b": {"stage": "early"}}, [], [])
-    size, ppv, stage = stratifications(
+    size, ppv, stage = stratify(
         cases,
-        MEASURES.metrics,
+        CHOICE.metrics,
         [parse_rule("voxels_truth=20"), parse_rule("ppv=0.5")],
         groups,
         PERCENTILE,

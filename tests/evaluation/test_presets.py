@@ -12,7 +12,7 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import METRICS
 from autoseg.evaluation.metrics.metric import NAN, Metric
 from autoseg.evaluation.metrics.pair import Pair
-from autoseg.evaluation.presets import PRESETS, Preset, choose_metrics, find_preset
+from autoseg.evaluation.presets import PRESETS, Preset, find_preset, metrics_named
 from autoseg.evaluation.strata import parse_rule
 
 SIZE = (3, 3, 3)
@@ -95,7 +95,7 @@ def test_presets_that_do_not_fit():
     with pytest.raises(AutosegError, match="shows metrics that it does not compute\n  found:    mcc"):
         Preset("mine", "", (dice,), ("dice",), in_words=("mcc",))
     with pytest.raises(AutosegError, match="there is no metric 'dise'\n.*did you mean dice"):
-        choose_metrics("dise")
+        metrics_named("dise")
 
 
 # --------------------------------------------------------------------------------------------------- challenges

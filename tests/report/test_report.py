@@ -11,10 +11,11 @@ from reports import EVIL_CASE, EVIL_CLASS, Read, write_raw, write_scores
 
 from autoseg.cli import report as command
 from autoseg.comparison.compare_methods import compare_folders
-from autoseg.comparison.comparison_table import sentences
+from autoseg.comparison.comparison_text import sentences
 from autoseg.errors import AutosegError
-from autoseg.evaluation.score_table import mean_texts, number
 from autoseg.evaluation.summary import read_summary
+from autoseg.evaluation.summary_text import mean_texts
+from autoseg.evaluation.text import number
 from autoseg.report import charts
 from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 from autoseg.comparison.comparison_schema import Comparison, Difference, Test
 from autoseg.comparison.notes import SPOKEN, TOO_MANY
-from autoseg.comparison.scores import none_can_be_shown
-from autoseg.evaluation.case_files import count_of
-from autoseg.evaluation.score_table import csv_cell, csv_text, grid, number
-
-SPOKEN_WHOLE = {"volume_truth_ml": "true volume", "volume_prediction_ml": "predicted volume"}
-ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
-    word: word.upper() for word in ("tpr", "tnr", "ppv", "mcc", "assd", "nsd", "tp", "fp", "fn", "tn")
-}
-
+from autoseg.comparison.ranking import none_can_be_shown
+from autoseg.evaluation.text import count_of, csv_cell, grid, number, repeated, spoken
+from autoseg.files import csv_text
 
 # ------------------------------------------------------------------------------------------------------- sentences
-
-
-def spoken(metric: str) -> str:
-    """A metric in a sentence: ``hd95_mm`` is HD95; its unit stands with the number."""
-    if metric in SPOKEN_WHOLE:
-        return SPOKEN_WHOLE[metric]
-    words = re.sub(r"_(mm|ml|voxels|px)$", "", metric).split("_")
-    return " ".join(ABBREVIATIONS.get(word, word) for word in words)
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -52,7 +37,7 @@ def sentence(pair: Difference, metric: str, comparison: Comparison) -> str:
         return f"{text}: {difference_text(pair, unit)}, {evidence}"
     better, worse = (pair.first, pair.second) if pair.better == pair.first else (pair.second, pair.first)
     gain = magnitude(pair)
-    return f"{better} is better than {worse} in {name} by {_with_interval(*gain, unit)}, {evidence}"
+    return f"{better} is better than {worse} in {name} by {_with_unit(*gain, unit)}, {evidence}"
 
 
 def magnitude(pair: Difference) -> tuple[float | None, float | None, float | None]:
@@ -88,11 +73,11 @@ def p_text(p: float | None, before: str = "") -> str:
 
 def difference_text(pair: Difference, unit: str) -> str:
     """``+0.031 [0.012, 0.050]``, with the unit."""
-    text = _with_interval(pair.difference, pair.low, pair.high, unit)
+    text = _with_unit(pair.difference, pair.low, pair.high, unit)
     return f"+{text}" if (pair.difference or 0) > 0 and not text.startswith("0.000") else text
 
 
-def _with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+def _with_unit(value: float | None, low: float | None, high: float | None, unit: str) -> str:
     """The numbers share their decimals: as many as the largest of them needs for three digits."""
     largest = max((abs(v) for v in (value, low, high) if v is not None), default=0.0)
     if unit == "1" or value is None:
@@ -207,13 +192,7 @@ def _stratum(comparison: Comparison, index: int) -> str:
 
 def _sparse(rows: Sequence[Sequence[str]], columns: int) -> list[list[str]]:
     """The rows without the leading cells that only repeat those of the row above."""
-    found: list[list[str]] = []
-    for i, row in enumerate(rows):
-        same = 0
-        while i and same < columns and row[same] == rows[i - 1][same]:
-            same += 1
-        found.append([""] * same + list(row[same:]))
-    return found
+    return [[""] * same + list(row[same:]) for row, same in zip(rows, repeated(rows, columns), strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------------- CSV

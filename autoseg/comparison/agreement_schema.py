@@ -6,24 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from autoseg.comparison.rater_pairs import ALL
-from autoseg.evaluation.score_table import csv_cell, csv_text, grid, number
 from autoseg.evaluation.statistics import landis_koch
 from autoseg.evaluation.summary import MetricRow
-from autoseg.files import write_json, write_text
+from autoseg.evaluation.text import csv_cell, grid, number
+from autoseg.files import ExactModel, csv_text, write_json, write_text
 
 JSON_NAME, CSV_NAME, SCORES_NAME = "agreement.json", "agreement.csv", "agreement_cases.csv"
 IN_WORDS = ("dice", "mcc")
 """Metrics whose means are also put in the words of Landis and Koch."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RaterRow(_Strict):
+class RaterRow(ExactModel):
     """One rater.
 
     Attributes:
@@ -36,7 +30,7 @@ class RaterRow(_Strict):
     runs: dict[str, str]
 
 
-class AgreementEntry(_Strict):
+class AgreementEntry(ExactModel):
     """One row of the table; see :class:`autoseg.comparison.rater_pairs.AgreementRow`.
 
     Attributes:
@@ -57,7 +51,7 @@ class AgreementEntry(_Strict):
     high: float | None
 
 
-class PairScores(_Strict):
+class PairScores(ExactModel):
     """Two runs.
 
     Attributes:
@@ -72,7 +66,7 @@ class PairScores(_Strict):
     scores: dict[str, dict[str, dict[str, float | None]]]
 
 
-class AgreementTable(_Strict):
+class Agreement(ExactModel):
     """agreement.json.
 
     Attributes:
@@ -83,7 +77,7 @@ class AgreementTable(_Strict):
         interval: how the intervals were made.
         warnings: what was said about the folders.
         metrics: what each metric means.
-        rows: the table.
+        rows: the agreement.
         pairs: the scores that it was made from.
     """
 
@@ -122,11 +116,11 @@ def folders_of(content: dict[str, Any]) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- for reading
 
 
-def format_agreement(table: AgreementTable) -> str:
+def format_agreement(agreement: Agreement) -> str:
     """What is printed."""
     rows = []
-    for row in table.rows:
-        unit = table.metrics[row.metric].unit
+    for row in agreement.rows:
+        unit = agreement.metrics[row.metric].unit
         spread = "" if row.sd is None else f" \N{PLUS-MINUS SIGN} {number(row.sd, unit)}"
         interval = "" if row.low is None else f"[{number(row.low, unit)}, {number(row.high, unit)}]"
         cells = [row.kind, who(row), str(row.pairs), number(row.mean, unit) + spread, interval, str(row.n)]
@@ -143,10 +137,10 @@ def format_agreement(table: AgreementTable) -> str:
         "n",
         "undefined",
     ]
-    in_words = any(row.metric in IN_WORDS for row in table.rows)
+    in_words = any(row.metric in IN_WORDS for row in agreement.rows)
     lines = [grid([*header, "in words"] if in_words else header, rows), ""]
     lines.append(
-        f"mean and SD over cases, of each case's mean over its pairs; interval of the mean: {table.interval}"
+        f"mean and SD over cases, of each case's mean over its pairs; interval of the mean: {agreement.interval}"
     )
     if in_words:
         lines.append("words for the means: Landis and Koch 1977")
@@ -159,8 +153,8 @@ def who(row: AgreementEntry) -> str:
     return first if first == second else f"{first} - {second}"
 
 
-def format_rows_csv(table: AgreementTable) -> str:
-    """agreement.csv: the table."""
+def format_rows_csv(agreement: Agreement) -> str:
+    """agreement.csv: the agreement."""
     header = [
         "class",
         "metric",
@@ -176,11 +170,11 @@ def format_rows_csv(table: AgreementTable) -> str:
         "low",
     ]
     rows: list[Sequence[object]] = [[*header, "high"]]
-    for row in table.rows:
+    for row in agreement.rows:
         who_and_what = [
             row.label,
             row.metric,
-            table.metrics[row.metric].unit,
+            agreement.metrics[row.metric].unit,
             row.kind,
             row.rater_a,
             row.rater_b,
@@ -190,16 +184,16 @@ def format_rows_csv(table: AgreementTable) -> str:
     return csv_text(rows)
 
 
-def format_cases_csv(table: AgreementTable) -> str:
+def format_cases_csv(agreement: Agreement) -> str:
     """agreement_cases.csv: one row for each class, metric, pair of runs and case."""
     rows: list[Sequence[object]] = [
         ["class", "metric", "unit", "kind", "rater_a", "run_a", "rater_b", "run_b", "case", "value"]
     ]
-    for pair in table.pairs:
+    for pair in agreement.pairs:
         runs = [pair.kind, pair.rater_a, pair.run_a, pair.rater_b, pair.run_b]
         for label, of_metrics in pair.scores.items():
             for metric, of_cases in of_metrics.items():
-                unit = table.metrics[metric].unit
+                unit = agreement.metrics[metric].unit
                 rows += [
                     [label, metric, unit, *runs, case, csv_cell(value)] for case, value in of_cases.items()
                 ]

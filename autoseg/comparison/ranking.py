@@ -17,6 +17,7 @@ from autoseg.comparison.comparison_schema import Difference, MetricComparison, R
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.presets import PRESETS, Preset
 from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm, mean_interval
+from autoseg.evaluation.summary import defined
 
 ALPHA = 0.05
 """A difference is shown when its corrected p-value is at most this."""
@@ -102,19 +103,19 @@ def _difference(first: str, second: str, a: np.ndarray, b: np.ndarray, better: B
         second=second,
         n=found.n,
         undefined=len(a) - found.n,
-        mean_first=_known(found.mean_a),
-        mean_second=_known(found.mean_b),
-        difference=_known(found.difference),
-        low=_known(found.low),
-        high=_known(found.high),
+        mean_first=defined(found.mean_a),
+        mean_second=defined(found.mean_b),
+        difference=defined(found.difference),
+        low=defined(found.low),
+        high=defined(found.high),
         wins=found.wins_a,
         losses=found.wins_b,
         ties=found.ties,
-        rank_biserial=_known(rank_biserial(a - b)),
+        rank_biserial=defined(rank_biserial(a - b)),
         p={
-            "permutation": _known(found.p_permutation),
-            "wilcoxon": _known(found.p_wilcoxon),
-            "t": _known(found.p_t),
+            "permutation": defined(found.p_permutation),
+            "wilcoxon": defined(found.p_wilcoxon),
+            "t": defined(found.p_t),
         },
     )
 
@@ -135,7 +136,7 @@ def _decided(pair: Difference, p_holm: float, better: Better, test: Test) -> Dif
     winner = None
     if p_holm <= ALPHA and difference and not against_ranks:
         winner = pair.first if (difference > 0) == (better == "higher") else pair.second
-    return pair.model_copy(update={"p_holm": _known(p_holm), "better": winner})
+    return pair.model_copy(update={"p_holm": defined(p_holm), "better": winner})
 
 
 def rank_biserial(differences: np.ndarray) -> float:
@@ -173,8 +174,8 @@ def rank(
                 method=method,
                 mean=float(known.mean()) if len(known) else None,
                 sd=float(known.std(ddof=1)) if len(known) > 1 else None,
-                low=_known(low),
-                high=_known(high),
+                low=defined(low),
+                high=defined(high),
                 undefined=int(np.isnan(values).sum()),
             )
         )
@@ -201,10 +202,6 @@ def none_can_be_shown(pairs: Iterable[Difference], test: Test) -> bool:
     """Whether no comparison of a family could have been shown, whatever its scores: too few cases for so many."""
     tested = [pair.n for pair in pairs if pair.p[test] is not None]
     return bool(tested) and len(tested) * smallest_p(max(tested), test) > ALPHA
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _nan(value: float | None) -> float:

@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from autoseg.evaluation import score_table
+from autoseg.evaluation import summary_text
 from autoseg.evaluation.summary import (
-    Agreement,
     CaseScores,
     ClassSummary,
     CohortValue,
@@ -16,9 +15,12 @@ from autoseg.evaluation.summary import (
     Mean,
     MetricRow,
     PresetRow,
-    Stratification,
+    Stratum,
     Summary,
+    VolumeAgreement,
+    format_csv,
 )
+from autoseg.evaluation.text import number
 
 NOTE = (
     "What the public script does differently, and why this is not done here, in a sentence of some length. "
@@ -47,7 +49,7 @@ def entry(empty_truth=0):
         all=means,
         truth_present=means,
         cohort={"micro_dice": CohortValue(value=0.7, low=0.6, high=0.8, unit="1", definition="", n=12)},
-        volume_agreement=Agreement(mean_ml=-0.5, sd_ml=1, low_limit_ml=-2.46, high_limit_ml=1.46, n=12),
+        volume_agreement=VolumeAgreement(mean_ml=-0.5, sd_ml=1, low_limit_ml=-2.46, high_limit_ml=1.46, n=12),
     )
 
 
@@ -68,14 +70,14 @@ def summary(classes, strata=(), cases=(), **preset):
 
 
 def lines(*arguments, **more):
-    return score_table.format_table(summary(*arguments, **more)).splitlines()
+    return summary_text.format_table(summary(*arguments, **more)).splitlines()
 
 
 def test_the_preset_stands_above_the_numbers():
     found = lines({"lesion": entry()}, source="a script", notes=["Short.", NOTE])
     assert found[:3] == ["preset mine: of my own", "  source: a script", "  Short."]
     assert found[3].startswith("  What the public") and found[4].startswith("    ")
-    assert max(map(len, found)) <= score_table.WIDTH
+    assert max(map(len, found)) <= summary_text.WIDTH
 
 
 def test_a_row_for_each_metric_of_the_presets_table():
@@ -97,7 +99,7 @@ def test_means_in_words():
 
 
 def test_metrics_that_were_left_out_make_room_for_others():
-    assert score_table.table_metrics(summary({"lesion": entry()}, table=["gone"])) == [
+    assert summary_text.table_metrics(summary({"lesion": entry()}, table=["gone"])) == [
         "dice",
         "hd95_mm",
         "tp",
@@ -109,7 +111,7 @@ def test_strata_and_cohort():
         Level(name="1 to 8 voxels", cases=["a"], metrics={"dice": mean(0.25, n=1)}),
         Level(name="9 voxels", cases=["b", "c"], metrics={"dice": mean(0.5, 0.25, n=2)}),
     ]
-    stratum = Stratification(name="voxels_truth", rule="halves of voxels_truth", classes={"lesion": levels})
+    stratum = Stratum(name="voxels_truth", rule="halves of voxels_truth", classes={"lesion": levels})
     text = "\n".join(lines({"lesion": entry()}, [stratum]))
     assert "dice by halves of voxels_truth" in text
     assert "lesion  1 to 8 voxels  0.250 " in text and "        9 voxels       0.500 [0.250, 0.750]" in text
@@ -130,7 +132,7 @@ def test_strata_and_cohort():
     ],
 )
 def test_numbers(value, unit, expected):
-    assert score_table.number(value, unit) == expected
+    assert number(value, unit) == expected
 
 
 def test_csv():
@@ -139,7 +141,7 @@ def test_csv():
         CaseScores(name=name, prediction_sha256="", truth_sha256="", classes={"core": scores}, groups=groups)
         for name, groups in (("a", {"stage": "late, or so"}), ("b", {}))
     ]
-    text = score_table.format_csv(summary({"core": entry()}, cases=cases))
+    text = format_csv(summary({"core": entry()}, cases=cases))
     assert list(csv.reader(io.StringIO(text))) == [
         ["case", "class", "preset", "stage", "dice", "hd95_mm", "tp"],
         ["a", "core", "mine", "late, or so", "0.3", "", "7"],

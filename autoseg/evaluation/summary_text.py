@@ -1,52 +1,15 @@
-"""Scores for reading: the table in the terminal and the text of summary.csv and thresholds.csv."""
+"""A summary for reading: what autoseg_evaluate prints."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from autoseg.evaluation.statistics import landis_koch
+from autoseg.evaluation.summary import ClassSummary, Mean, Stratum, Summary
+from autoseg.evaluation.text import alike, decimals, fixed, grid, with_interval
 
-if TYPE_CHECKING:
-    from autoseg.evaluation.summary import ClassSummary, Mean, Stratification, Summary
 WIDTH = 110
 """Columns that text is wrapped to."""
-
-
-# ---------------------------------------------------------------------------------------------------------- CSV
-
-
-def format_csv(summary: Summary) -> str:
-    """One row for each case and class; columns: preset, groups, then one for each metric."""
-    groups = sorted({column for case in summary.cases for column in case.groups})
-    rows = [["case", "class", "preset", *groups, *summary.metrics]]
-    for case in summary.cases:
-        known = [case.groups.get(column, "") for column in groups]
-        for label, scores in case.classes.items():
-            cells = [csv_cell(scores[metric]) for metric in summary.metrics]
-            rows.append([case.name, label, summary.preset.name, *known, *cells])
-    return csv_text(rows)
-
-
-def csv_cell(value: float | int | None) -> str:
-    """A number with ten significant digits, whole ones in full; empty for None."""
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.10g}"
-
-
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """The text of a CSV file."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
-
-
-# ------------------------------------------------------------------------------------------------- the terminal
 
 
 def format_table(summary: Summary) -> str:
@@ -101,7 +64,7 @@ def _misses(entry: ClassSummary) -> list[list[str]]:
     return rows
 
 
-def _stratum(stratum: Stratification, summary: Summary) -> str:
+def _stratum(stratum: Stratum, summary: Summary) -> str:
     """The first metric of the table, level by level."""
     metric = table_metrics(summary)[0]
     unit = summary.metrics[metric].unit
@@ -116,14 +79,12 @@ def _cohort(summary: Summary) -> str:
     rows = []
     for label, entry in summary.classes.items():
         own = [
-            [name, _with_interval(found.value, found.low, found.high, found.unit), str(found.n)]
+            [name, with_interval(found.value, found.low, found.high, found.unit), str(found.n)]
             for name, found in entry.cohort.items()
         ]
         if (volumes := entry.volume_agreement) is not None:
-            mean, *limits = (volumes.mean_ml, volumes.low_limit_ml, volumes.high_limit_ml)
-            decimals = _decimals("ml", mean, *limits)
-            low, high = (_fixed(limit, decimals) for limit in limits)
-            text = f"{_fixed(mean, decimals)}, limits of agreement {low} to {high}"
+            mean, low, high = alike("ml", volumes.mean_ml, volumes.low_limit_ml, volumes.high_limit_ml)
+            text = f"{mean}, limits of agreement {low} to {high}"
             own.append(["volume difference, ml", text, str(volumes.n)])
         rows += _named(label, own)
     return grid(["class", "all cases together", "value [95 % interval]", "n"], rows) if rows else ""
@@ -131,42 +92,15 @@ def _cohort(summary: Summary) -> str:
 
 def interval_text(mean: Mean, unit: str) -> str:
     """``0.658 [0.536, 0.786]``."""
-    return _with_interval(mean.mean, mean.low, mean.high, unit)
+    return with_interval(mean.mean, mean.low, mean.high, unit)
 
 
 def mean_texts(mean: Mean, unit: str) -> list[str]:
     """Mean with interval, sd, median and n, with the same number of decimals."""
-    decimals = _decimals(unit, mean.mean, mean.low, mean.high)
-    return [interval_text(mean, unit), _fixed(mean.sd, decimals), _fixed(mean.median, decimals), str(mean.n)]
-
-
-def _with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
-    decimals = _decimals(unit, value, low, high)
-    known = low is not None and high is not None
-    return _fixed(value, decimals) + (
-        f" [{_fixed(low, decimals)}, {_fixed(high, decimals)}]" if known else ""
-    )
-
-
-def _decimals(unit: str, *values: float | None) -> int:
-    """Three decimals for ratios; for the rest so many that the largest value has four significant digits."""
-    if unit == "1":
-        return 3
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    return 0 if largest == 0 else min(6, max(0, 3 - math.floor(math.log10(largest))))
-
-
-def _fixed(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def number(value: float | None, unit: str) -> str:
-    """A score for reading: three decimals for ratios, four significant digits for the rest, ``-`` if undefined."""
-    return _fixed(value, _decimals(unit, value))
-
-
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text under a line of titles; rows may be shorter."""
-    widths = [max(len(row[i]) for row in [header, *rows] if i < len(row)) for i in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    n_decimals = decimals(unit, mean.mean, mean.low, mean.high)
+    return [
+        interval_text(mean, unit),
+        fixed(mean.sd, n_decimals),
+        fixed(mean.median, n_decimals),
+        str(mean.n),
+    ]

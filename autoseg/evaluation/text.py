@@ -1,0 +1,96 @@
+"""Numbers, names and tables as text, for all that people read of scores; a leaf that knows no summary."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+SPOKEN_WHOLE = {"volume_truth_ml": "true volume", "volume_prediction_ml": "predicted volume"}
+ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
+    word: word.upper() for word in ("tpr", "tnr", "ppv", "mcc", "assd", "nsd", "tp", "fp", "fn", "tn")
+}
+
+
+# --------------------------------------------------------------------------------------------------------- numbers
+
+
+def decimals(unit: str, *values: float | None) -> int:
+    """Three decimals for ratios; for the rest so many that the largest value has four significant digits."""
+    if unit == "1":
+        return 3
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    return 0 if largest == 0 else min(6, max(0, 3 - math.floor(math.log10(largest))))
+
+
+def fixed(value: float | None, n_decimals: int) -> str:
+    """A number with so many decimals, ``-`` if undefined."""
+    return "-" if value is None else f"{value:.{n_decimals}f}"
+
+
+def number(value: float | None, unit: str) -> str:
+    """A score for reading: three decimals for ratios, four significant digits for the rest, ``-`` if undefined."""
+    return fixed(value, decimals(unit, value))
+
+
+def alike(unit: str, *values: float | None) -> list[str]:
+    """Numbers that are read together, with as many decimals as the largest of them has on its own."""
+    n_decimals = decimals(unit, *values)
+    return [fixed(value, n_decimals) for value in values]
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+    """``0.658 [0.536, 0.786]``."""
+    middle, *ends = alike(unit, value, low, high)
+    return middle if low is None or high is None else f"{middle} [{', '.join(ends)}]"
+
+
+def csv_cell(value: float | int | None) -> str:
+    """A number with ten significant digits, whole ones in full; empty for None."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.10g}"
+
+
+# ----------------------------------------------------------------------------------------------------------- names
+
+
+def spoken(metric: str) -> str:
+    """A metric in a sentence: ``hd95_mm`` is HD95; its unit stands with the number."""
+    if metric in SPOKEN_WHOLE:
+        return SPOKEN_WHOLE[metric]
+    words = re.sub(r"_(mm|ml|voxels|px)$", "", metric).split("_")
+    return " ".join(ABBREVIATIONS.get(word, word) for word in words)
+
+
+def count_of(n: int, thing: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def some_of(names: Sequence[str], limit: int = 5) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text under a line of titles; rows may be shorter."""
+    widths = [max(len(row[i]) for row in [header, *rows] if i < len(row)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def repeated(rows: Sequence[Sequence[Any]], columns: int) -> Iterator[int]:
+    """For each row, how many of its leading cells, at most ``columns``, only repeat those of the row above."""
+    above: Sequence[Any] = ()
+    for row in rows:
+        same = 0
+        while above and same < columns and row[same] == above[same]:
+            same += 1
+        yield same
+        above = row
