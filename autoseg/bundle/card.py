@@ -32,6 +32,7 @@ ALLOWED = tuple(
         rf"{_FOLD}/weights/{PLAIN_NAME}\.safetensors",
         rf"{_FOLD}/validation/summary\.json",
         rf"{_FOLD}/fitted\.json",
+        rf"{_FOLD}/normalisation\.json",
     )
 )
 """The only files that a bundle may hold."""
@@ -178,7 +179,7 @@ def _fold_card(folder: Path, fold: str) -> FoldCard:
     path = folder / f"fold_{fold}" / "fold.json"
     if path.is_file():
         content = read_json(path)
-        cases = content.get("validation_cases") or []
+        cases = content.get("test_cases") or content.get("validation_cases") or []
         scores = content.get("validation")
         return FoldCard(fold=fold, n_validation_cases=len(cases) if scores else None, validation=scores)
     if (folder / CARD).is_file():

@@ -15,6 +15,8 @@ WeightsKind = Literal["final", "best"]
 """Which weights of each stage: its last, or those of the best validation."""
 
 CARD = "model_card.json"
+NORMALISATION = "normalisation.json"
+"""Of a fold: the constants of channels with the scheme ``fixed``, measured in its training cases."""
 BUNDLE_VERSION = 1
 
 PREDICTING_NETWORK = "main"

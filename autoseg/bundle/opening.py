@@ -13,6 +13,7 @@ from autoseg.bundle.fitted import FittedStep, read_fitted
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
+    NORMALISATION,
     PREDICTING_NETWORK,
     MemberFiles,
     WeightsKind,
@@ -97,10 +98,11 @@ def refuse_other_version(
 
 @dataclass(frozen=True)
 class Member:
-    """:class:`MemberFiles` of one fold, as paths."""
+    """:class:`autoseg.bundle.layout.MemberFiles` of one fold, as paths."""
 
     main: Path
     companions: Mapping[str, Path]
+    fold: str
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,10 @@ class Model:
         """SHA-256 over the plan, the bytes of all weight files, and what was learned after them."""
         files = {path.relative_to(self.folder).as_posix(): hash_file(path) for path in self.weights}
         learned = [{name: step.learned for name, step in fold.items()} for fold in self.fitted]
-        extra = {"fitted": learned} if any(learned) else {}
+        extra: dict[str, Any] = {"fitted": learned} if any(learned) else {}
+        constants = [self.folder / f"fold_{fold}" / NORMALISATION for fold in self.folds]
+        if there := [hash_file(path) for path in constants if path.is_file()]:
+            extra["normalisation"] = there
         return hash_json({"plan": self.plan_hash, "weights": files, **extra})
 
 
@@ -182,9 +187,7 @@ def open_model(
         )
     names = [name for files in expected for name in (files.main, *files.companions.values())]
     chosen = _given_folds(folder, folds) if folds else _finished_folds(folder, names, checkpoint)
-    members = tuple(
-        _in_fold(folder / f"fold_{fold}" / "weights", files) for fold in chosen for files in expected
-    )
+    members = tuple(_in_fold(folder, fold, files) for fold in chosen for files in expected)
     model = Model(folder, plan, plan_hash, info, checkpoint, tuple(chosen), members, overrides)
     missing = [path for path in model.weights if not path.is_file()]
     if missing:
@@ -195,8 +198,9 @@ def open_model(
     return replace(model, fitted=tuple(read_fitted(folder / f"fold_{fold}", changed) for fold in chosen))
 
 
-def _in_fold(weights: Path, files: MemberFiles) -> Member:
-    return Member(weights / files.main, {key: weights / name for key, name in files.companions.items()})
+def _in_fold(folder: Path, fold: str, files: MemberFiles) -> Member:
+    weights = folder / f"fold_{fold}" / "weights"
+    return Member(weights / files.main, {key: weights / name for key, name in files.companions.items()}, fold)
 
 
 def _folds_there(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from autoseg import messages
-from autoseg.dataset.imageio import Geometry, read_channels, write_mask
+from autoseg.dataset.imageio import Geometry, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
@@ -167,7 +167,7 @@ class _FolderRun:
             return list(cases)
         todo = []
         for case in cases:
-            why = records.why_not_current(self.output, self.record, case, self._file_names(case))
+            why = self._why_not_current(case)
             if why is None:
                 self.report.kept.append(case.name)
                 continue
@@ -180,6 +180,14 @@ class _FolderRun:
             )
         return todo
 
+    def _why_not_current(self, case: Case) -> str | None:
+        """See :mod:`autoseg.inference.prediction_record`; a case that cannot be read is not current."""
+        try:
+            mask = self.predictor.mask_path(case)
+        except AutosegError:
+            return ""
+        return records.why_not_current(self.output, self.record, case, self._file_names(case), mask)
+
     def _file_names(self, case: Case) -> list[str]:
         """Of all files of a case, the mask first."""
         endings = [self.predictor.model.info.file_ending]
@@ -191,19 +199,20 @@ class _FolderRun:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
         started = time.perf_counter()
         try:
-            digest = records.input_hash(case)
-            image, geometry = read_channels(case.images)
+            raw = self.predictor.read(case)
+            digest = records.input_hash(case, raw.mask_path)
             with _explained_memory(case.name):
-                preprocessed = self.predictor.preprocess(case.name, image, geometry)
+                preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except (AutosegError, OSError) as error:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
             return _Loaded(case, started, error=fault)
-        raw = image if self.predictor.needs("image") else None
-        return _Loaded(case, started, digest, preprocessed, raw)
+        return _Loaded(
+            case, started, digest, preprocessed, raw.image if self.predictor.needs("image") else None
+        )
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
-        fused = self.predictor.fusion(loaded.preprocessed.properties)
+        fused = self.predictor.fusion(loaded.preprocessed)
         estimate.start_case()
         for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
             behind.submit(fused.add, logits)

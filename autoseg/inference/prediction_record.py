@@ -20,7 +20,7 @@ class PredictedCase(BaseModel):
     Attributes:
         status: ``failed`` cases have no files, ``problem`` says why.
         made_by: hash of the model and options, see :attr:`PredictionRecord.identity`.
-        input_sha256: over the bytes of the images, in the order of the channels.
+        input_sha256: over the bytes of the images, in the order of the channels, and of the plan's mask.
         files: name to SHA-256 of the files that belong to the case.
     """
 
@@ -50,9 +50,9 @@ class PredictionRecord(BaseModel):
         return hash_json(self.identity)
 
 
-def input_hash(case: Case) -> str:
-    """Of the bytes of a case's images."""
-    return hash_json([hash_file(path) for path in case.images])
+def input_hash(case: Case, mask: Path | None = None) -> str:
+    """Of the bytes of a case's images, and of the file that says what of it counts."""
+    return hash_json([hash_file(path) for path in (*case.images, *((mask,) if mask is not None else ()))])
 
 
 def read_record(folder: Path) -> PredictionRecord | None:
@@ -70,7 +70,9 @@ def write_record(folder: Path, record: PredictionRecord) -> None:
     write_json(folder / FILE_NAME, record)
 
 
-def why_not_current(folder: Path, record: PredictionRecord, case: Case, needed: Sequence[str]) -> str | None:
+def why_not_current(
+    folder: Path, record: PredictionRecord, case: Case, needed: Sequence[str], mask: Path | None = None
+) -> str | None:
     """Why the prediction of a case cannot be trusted; None when it can, an empty text when there is none.
 
     Args:
@@ -78,6 +80,7 @@ def why_not_current(folder: Path, record: PredictionRecord, case: Case, needed: 
         record: of the folder, with this run's identity.
         case: with its images.
         needed: names of the files that it must have.
+        mask: the file that says what of the case counts.
     """
     entry = record.cases.get(case.name)
     there = [name for name in needed if (folder / name).exists()]
@@ -93,4 +96,4 @@ def why_not_current(folder: Path, record: PredictionRecord, case: Case, needed: 
     damaged = [name for name in needed if hash_file(folder / name) != entry.files[name]]
     if damaged:
         return f"{damaged[0]} is damaged or was changed"
-    return None if input_hash(case) == entry.input_sha256 else "its image has changed"
+    return None if input_hash(case, mask) == entry.input_sha256 else "its image has changed"

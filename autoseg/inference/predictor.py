@@ -17,18 +17,24 @@ import torch
 from autoseg import messages, plugins, postprocessing
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import with_learned
-from autoseg.bundle.layout import PREDICTING_NETWORK, WeightsKind
+from autoseg.bundle.layout import NORMALISATION, PREDICTING_NETWORK, WeightsKind
 from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
-from autoseg.dataset.imageio import Geometry
+from autoseg.dataset.imageio import Geometry, read_channels
+from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
 from autoseg.errors import AutosegError
+from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
 from autoseg.plan import PostStep, is_hash_of
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
-from autoseg.preprocessing.case import CaseProperties, Preprocessed, preprocess_case
+from autoseg.preprocessing.case import Preprocessed, preprocess_case
+from autoseg.preprocessing.fixed import FixedConstants
+from autoseg.preprocessing.fixed import apply as apply_constants
+from autoseg.preprocessing.mask import mask_beside_images, read_mask_file
+from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
 
 
@@ -46,6 +52,23 @@ class PredictionOptions:
     checkpoint: WeightsKind
     mirror: bool
     step: float
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """A case as its files have it.
+
+    Attributes:
+        image: ``[c, z, y, x]``.
+        geometry: of the images.
+        mask: ``[z, y, x]`` where the plan's mask comes from a folder.
+        mask_path: its file.
+    """
+
+    image: np.ndarray
+    geometry: Geometry
+    mask: np.ndarray | None = None
+    mask_path: Path | None = None
 
 
 class Predictor:
@@ -98,6 +121,7 @@ class Predictor:
         self._on_logits = [(step, row) for step, row in rows if row.on == "logits"]
         self._on_mask = [(step, row) for step, row in rows if row.on == "mask"]
         self.steps = with_learned(self._on_mask, model.fitted)
+        self._constants = self._read_constants()
         self._load_members()
 
     @property
@@ -123,11 +147,38 @@ class Predictor:
 
     # ------------------------------------------------------------------------------------- the parts, in order
 
-    def preprocess(self, name: str, image: np.ndarray, geometry: Geometry) -> Preprocessed:
-        """From raw arrays ``[c, z, y, x]`` to the working grid.
+    def read(self, case: Case) -> RawCase:
+        """A case from its files.
 
         Raises:
-            AutosegError: another number of channels, NaN or Inf.
+            AutosegError: a file is missing, damaged or does not fit the others.
+        """
+        image, geometry = read_channels(case.images)
+        path = self.mask_path(case)
+        return RawCase(image, geometry, read_mask_file(path, geometry, case.name) if path else None, path)
+
+    def mask_path(self, case: Case) -> Path | None:
+        """The file of the plan's mask for a case; None where the plan has none or takes it from a channel.
+
+        Raises:
+            AutosegError: there is no such file.
+        """
+        role = self.plan.preprocessing.mask
+        return mask_beside_images(case, role) if role is not None else None
+
+    def preprocess(
+        self, name: str, image: np.ndarray, geometry: Geometry, mask: np.ndarray | None = None
+    ) -> Preprocessed:
+        """From raw arrays ``[c, z, y, x]`` to the working grid.
+
+        Args:
+            name: of the case.
+            image: raw intensities.
+            geometry: of the file.
+            mask: ``[z, y, x]``, for a plan whose mask comes from a folder.
+
+        Raises:
+            AutosegError: another number of channels, NaN or Inf; a mask that is missing.
         """
         expected = self.plan.channel_names
         if image.ndim != 4 or image.shape[0] != len(expected):
@@ -147,7 +198,9 @@ class Predictor:
                     expected="finite intensities",
                     fix="export the image again, or replace these voxels, for example by 0",
                 )
-        return preprocess_case(name, image, geometry, self.plan.preprocessing)
+        return preprocess_case(
+            name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
+        )
 
     def logits(
         self, case: Preprocessed, progress: Callable[[float], None] | None = None
@@ -158,8 +211,11 @@ class Predictor:
             case: preprocessed.
             progress: told the share of the case that is done, 0 to 1.
         """
-        image = torch.from_numpy(np.ascontiguousarray(case.image))
-        for index in range(self.n_members):
+        images: dict[str, torch.Tensor] = {}
+        for index, member in enumerate(self.model.members):
+            if member.fold not in images:
+                images = {member.fold: self._normalised(case, member.fold)}
+            image = images[member.fold]
             self._use(index)
             logits = predict_logits(
                 self._network.module,
@@ -175,20 +231,27 @@ class Predictor:
             )
             yield self._refined(index, logits, image)
 
+    def _normalised(self, case: Preprocessed, fold: str) -> torch.Tensor:
+        """The image ``[c, z, y, x]`` as the members of a fold were trained to see it."""
+        constants = self._constants.get(fold)
+        image = np.ascontiguousarray(case.image)
+        if constants is not None:
+            image = image.copy()
+            apply_constants(image, constants)
+        return torch.from_numpy(image)
+
     def _refined(self, index: int, logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """A member's logits after the steps that look at them."""
         for step, row in self._on_logits:
             logits = row.run(logits, image, self._companions[index], **step.arguments)
         return logits
 
-    def fusion(self, properties: CaseProperties) -> Fusion:
+    def fusion(self, case: Preprocessed) -> Fusion:
         """The plan's fusion for one case."""
-        preprocessing = self.plan.preprocessing
+        way = (case.properties, self.plan.preprocessing, self.labels)
         restore = Restore(
-            mask=lambda logits: logits_to_mask(logits, properties, preprocessing, self.labels),
-            probabilities=lambda logits: logits_to_probabilities(
-                logits, properties, preprocessing, self.labels
-            ),
+            mask=lambda logits: logits_to_mask(logits, *way, inside=case.inside),
+            probabilities=lambda logits: logits_to_probabilities(logits, *way, inside=case.inside),
         )
         return fusion.build(self.plan.recipe.fusion, self.labels, restore, self.trainer)
 
@@ -220,12 +283,14 @@ class Predictor:
         image: np.ndarray,
         geometry: Geometry,
         *,
+        mask: np.ndarray | None = None,
         probabilities: bool = False,
         steps: Sequence[PostStep] | None = None,
     ) -> Segmentation:
-        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid; see :meth:`finish`."""
-        case = self.preprocess(name, image, geometry)
-        fused = self.fusion(case.properties)
+        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid; see :meth:`preprocess` and
+        :meth:`finish`."""
+        case = self.preprocess(name, image, geometry, mask)
+        fused = self.fusion(case)
         for logits in self.logits(case):
             fused.add(logits)
         raw = image if self.needs("image") else None
@@ -243,6 +308,15 @@ class Predictor:
                 expected=f"channels {', '.join(ours)} as in plan.json",
                 fix="import or train the model again",
             )
+
+    def _read_constants(self) -> dict[str, FixedConstants]:
+        """Of each fold, where the plan normalises by numbers of the data set."""
+        if not fixed_channels(self.plan.preprocessing):
+            return {}
+        paths = {fold: self.model.folder / f"fold_{fold}" / NORMALISATION for fold in self.model.folds}
+        return {
+            fold: read_model(path, FixedConstants, made_by="autoseg_train") for fold, path in paths.items()
+        }
 
     def _load_members(self) -> None:
         """Read all weights and try each in the network, before any work is done."""
@@ -316,6 +390,7 @@ def predict(
     mirror: bool | None = None,
     step: float | None = None,
     overrides: Mapping[str, Any] | None = None,
+    mask: np.ndarray | None = None,
     return_probabilities: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segment one case that lies in memory.
@@ -326,6 +401,7 @@ def predict(
         image: ``[c, z, y, x]`` raw intensities with the model's channels, or ``[z, y, x]`` for one channel.
         spacing_mm: z, y, x.
         folds, checkpoint, device, mirror, step, overrides: see :class:`Predictor`.
+        mask: ``[z, y, x]``, what counts, for a model whose plan takes a mask from a folder.
         return_probabilities: also return ``[k, z, y, x]`` float32: background and classes, or regions.
 
     Returns:
@@ -355,7 +431,7 @@ def predict(
     geometry = Geometry(tuple(image.shape[1:]), spacing, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     # the raw array goes in as float32, as image files do
     result = predictor.predict(
-        "image", image.astype(np.float32, copy=False), geometry, probabilities=return_probabilities
+        "image", image.astype(np.float32, copy=False), geometry, mask=mask, probabilities=return_probabilities
     )
     return (result.mask, result.probabilities) if return_probabilities else result.mask
 

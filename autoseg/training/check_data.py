@@ -49,9 +49,10 @@ def refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
 
 def refuse_missing_truth(job: FoldJob, fold: Fold) -> None:
     """The final validation predicts the raw images of these cases and scores them on the raw masks."""
-    if not fold.validation:
+    needed = {*fold.validation, *fold.test}
+    if not needed:
         return
-    missing = sorted(set(fold.validation) - {case.name for case in load_raw(job.raw).cases})
+    missing = sorted(needed - {case.name for case in load_raw(job.raw).cases})
     if missing:
         raise AutosegError(
             "raw data of validation cases are missing",

@@ -34,7 +34,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     """
     refuse_to_overwrite(job)
     refuse_other_preparation(job)
-    refuse_stale(job, [*fold.train, *fold.validation])
+    refuse_stale(job, [*fold.train, *fold.validation, *fold.test])
     refuse_missing_truth(job, fold)
     if job.resume:
         load_checkpoint(job, fold)

@@ -13,11 +13,11 @@ from autoseg import messages, postprocessing
 from autoseg.bundle.fitted import FITTED, FittedStep, FittedSteps, learning_steps
 from autoseg.bundle.opening import open_model
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.imageio import read_channels, read_mask
+from autoseg.dataset.imageio import read_mask
 from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path, read_model, write_json
-from autoseg.inference.predictor import Predictor
+from autoseg.inference.predictor import Predictor, RawCase
 from autoseg.plan import Plan, PostStep
 from autoseg.plugins.parts import FitCase, Segmentation, StepPart
 from autoseg.training.job import FoldJob
@@ -110,18 +110,20 @@ class _FitCases:
 
     def __iter__(self) -> Iterator[FitCase]:
         for case in self.cases:
-            image, geometry = read_channels(case.images)
-            mask, probabilities = self._predicted(case, image, geometry)
+            raw = self.predictor.read(case)
+            mask, probabilities = self._predicted(case, raw)
             truth, _ = read_mask(case.mask)
-            found = Segmentation(mask, geometry.spacing_mm, probabilities, image)
+            found = Segmentation(mask, raw.geometry.spacing_mm, probabilities, raw.image)
             found = postprocessing.apply(found, self.before, self.predictor.trainer)
             yield FitCase(case.name, found, truth)
 
-    def _predicted(self, case: Case, image: np.ndarray, geometry: object) -> tuple[np.ndarray, np.ndarray]:
+    def _predicted(self, case: Case, raw: RawCase) -> tuple[np.ndarray, np.ndarray]:
         """Mask and probabilities before any step on the mask."""
         path = self.folder / f"{case.name}.npz"
         if not path.exists():
-            found = self.predictor.predict(case.name, image, geometry, probabilities=True, steps=())
+            found = self.predictor.predict(
+                case.name, raw.image, raw.geometry, mask=raw.mask, probabilities=True, steps=()
+            )
             with atomic_path(path) as temporary:
                 np.savez(temporary, mask=found.mask, probabilities=found.probabilities)
         with np.load(path) as arrays:

@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 
-from autoseg.bundle.layout import weight_file_name
+from autoseg.bundle.layout import NORMALISATION, weight_file_name
 from autoseg.bundle.networks import ReadyNetwork, build_network, load, make_ready
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.files import hash_json
+from autoseg.files import hash_json, read_model
 from autoseg.plan import Plan, Stage, hash_plan
 from autoseg.plugins.parts import CaseStore
 from autoseg.plugins.trainer import Trainer
+from autoseg.preprocessing.fixed import FixedConstants
+from autoseg.preprocessing.normalise import fixed_channels
+from autoseg.preprocessing.normalised_store import NormalisedStore
 from autoseg.training.distributed import World
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
@@ -73,10 +76,10 @@ class StageRun:
         left = set(left_out(self.fold.train, self.stage.leave_out))
         return tuple(name for name in self.fold.train if name not in left)
 
-    @property
+    @cached_property
     def store(self) -> CaseStore:
-        """The preprocessed cases."""
-        return self.job.prepared.store
+        """The preprocessed cases, normalised as the fold's own cases say."""
+        return fold_store(self.job)
 
     @property
     def folder(self) -> Path:
@@ -135,6 +138,14 @@ class StageRun:
     def check_stop(self) -> None:
         """Raises Interrupted when the user wants to stop."""
         self.stop.check()
+
+
+def fold_store(job: FoldJob) -> CaseStore:
+    """The preprocessed cases as a fold sees them."""
+    path = job.folder / NORMALISATION
+    if not fixed_channels(job.plan.preprocessing):
+        return job.prepared.store
+    return NormalisedStore(job.prepared.store, read_model(path, FixedConstants))
 
 
 def hash_cases(fold: Fold) -> str:

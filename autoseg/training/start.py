@@ -208,7 +208,7 @@ def _warn_of_seen_cases(other: Path, fold: Fold, stage: Stage) -> None:
     """Weights that were trained on cases which this fold is scored on make its scores too good."""
     record = other / "fold.json"
     trained = set(read_json(record).get("train_cases", ())) if record.is_file() else set()
-    seen = sorted(trained & set(fold.validation))
+    seen = sorted(trained & {*fold.validation, *fold.test})
     if seen:
         messages.warn(
             f"stage {stage.name} starts from weights that were trained on {len(seen)} of the cases that this fold is "

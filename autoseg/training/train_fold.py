@@ -14,12 +14,15 @@ import torch
 from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
-from autoseg.bundle.layout import weight_file_name
+from autoseg.bundle.layout import NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, load_or_make_folds
+from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, write_json
 from autoseg.plan import hash_plan
 from autoseg.plugins.trainer import Trainer
+from autoseg.preprocessing import fixed
+from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.training.check_fold_folder import (
     earlier_stages,
     last_weights,
@@ -36,7 +39,7 @@ from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun
-from autoseg.training.validation import Validator, validate_fold
+from autoseg.training.validation import Validator, scored_cases, validate_fold
 
 
 def train_fold(job: FoldJob) -> dict[str, Any]:
@@ -74,9 +77,20 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
         _remove_result(job.folder)
     if job.redo_from is not None:
         _remove_from_stage(job)
+    _measure_constants(job, fold)
     write_json(job.model / "plan.json", job.plan)
     write_json(job.model / "dataset.json", job.prepared.info)
     write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
+
+
+def _measure_constants(job: FoldJob, fold: Fold) -> None:
+    """What the fold's training cases say about channels that are normalised by numbers of the data set."""
+    path = job.folder / NORMALISATION
+    if fixed_channels(job.plan.preprocessing) and not (path.exists() and (job.resume or job.redo_from)):
+        messages.info(f"measuring the normalisation in {len(fold.train)} training cases")
+        constants = fixed.measure(job.prepared.store, fold.train, job.plan.preprocessing)
+        if constants is not None:
+            write_json(path, constants)
 
 
 def split(job: FoldJob) -> Fold:
@@ -88,7 +102,8 @@ def split(job: FoldJob) -> Fold:
     names = [case.name for case in job.prepared.fingerprint.cases]
     if job.fold == "all":
         return Fold(tuple(names), ())
-    folds = load_or_make_folds(job.prepared.splits_path, names)
+    subjects = read_subjects(job.prepared.folder / GROUPS, names)
+    folds = load_or_make_folds(job.prepared.splits_path, names, subjects)
     if not folds or not 0 <= int(job.fold) < len(folds):
         raise AutosegError(
             f"there is no fold {job.fold}",
@@ -104,7 +119,7 @@ def split(job: FoldJob) -> Fold:
 
 def _remove_result(folder: Path) -> None:
     """Forget a fold's result; the log of messages stays. fold.json goes first: without it a fold is not finished."""
-    for name in ("fold.json", FITTED, "log.jsonl", "curves.png"):
+    for name in ("fold.json", FITTED, NORMALISATION, "log.jsonl", "curves.png"):
         (folder / name).unlink(missing_ok=True)
     for name in ("weights", "optimiser", "checkpoint", "validation", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -173,8 +188,9 @@ def _what_begins(job: FoldJob, fold: Fold) -> str:
     if job.redo_from is not None:
         stages, again = stages[stage_index(job.plan, job.redo_from) :], f"again from stage {job.redo_from}, "
     length = " + ".join(str(stage.epochs) for stage in stages)
+    tested = f", {len(fold.test)} to test" if fold.test else ""
     return (
-        f"fold {job.fold}: {again}{len(fold.train)} cases to train on, {len(fold.validation)} to validate; "
+        f"fold {job.fold}: {again}{len(fold.train)} cases to train on, {len(fold.validation)} to validate{tested}; "
         f"plan {job.prepared.plan_name}, {length} epochs, on {_device_name(job.device)}"
     )
 
@@ -223,11 +239,12 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "fingerprint_hash": job.prepared.fingerprint.content_hash,
         "train_cases": list(fold.train),
         "validation_cases": list(fold.validation),
+        **({"test_cases": list(fold.test)} if fold.test else {}),
     }
     if job.device.type == "cuda":
         record["peak_device_memory_gb"] = torch.cuda.max_memory_allocated(job.device) / 1e9
     fit_steps(job, fold)
-    record["validation"] = validate_fold(job, fold) if fold.validation else None
+    record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None
     record["seconds"] = time.time() - started
     write_json(job.folder / "fold.json", record)
     card.write_model_card(job.model)

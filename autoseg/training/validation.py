@@ -23,6 +23,7 @@ from autoseg.inference.tiling import predict_logits
 from autoseg.plan import Stage
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
+from autoseg.training.stage_run import fold_store
 
 
 class Validator:
@@ -34,7 +35,7 @@ class Validator:
     """
 
     def __init__(self, job: FoldJob, fold: Fold, stage: Stage, stop: StopRequest) -> None:
-        self.job, self.stop = job, stop
+        self.job, self.stop, self.store = job, stop, fold_store(job)
         names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
         self.cases = spread(job, names, job.plan.recipe.validation.cases)
 
@@ -47,7 +48,7 @@ class Validator:
         labels = self.job.plan.label_set
         scores: dict[str, list[float]] = {name: [] for name in labels.names}
         for name in self.cases:
-            case = self.job.prepared.store.read(name)
+            case = self.store.read(name)
             logits = predict_logits(
                 network.module,
                 torch.from_numpy(case.image[...]),
@@ -80,15 +81,23 @@ def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:
     return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
 
 
+def scored_cases(fold: Fold) -> tuple[str, ...]:
+    """The cases of the final scores: the test part, or the validation cases where the fold has none."""
+    return fold.test or fold.validation
+
+
 def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
-    """Predict the fold's validation cases as a user would and score them on their original grids.
+    """Predict the cases that the fold is scored on as a user would, and score them on their original grids.
 
     Of the probabilities only what the precision-recall curve needs is kept, ``CASE.thresholds.json``.
     """
     raw = load_raw(job.raw)
-    cases = [case for case in raw.cases if case.name in set(fold.validation)]
+    names = scored_cases(fold)
+    cases = [case for case in raw.cases if case.name in set(names)]
     folder = job.folder / "validation"
-    messages.info(f"predicting the {len(cases)} validation cases of fold {job.fold}")
+    messages.info(
+        f"predicting the {len(cases)} {'test' if fold.test else 'validation'} cases of fold {job.fold}"
+    )
     predictor = Predictor(job.model, folds=[job.fold], device=job.device)
 
     def write(path: Path, case: Case, probabilities: np.ndarray) -> None:
@@ -96,7 +105,7 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
 
     counts = ExtraFile(COUNTS_ENDING, write)
     predict_cases(predictor, cases, folder, continue_prediction=True, extra=counts)
-    summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=fold.validation)
+    summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=names)
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")
     return summary.means()
