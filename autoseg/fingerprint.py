@@ -139,6 +139,20 @@ class DatasetSummary(Record):
     load_per_case_ml: Quantiles
     foreground: list[Intensities]
 
+    @property
+    def slices_first(self) -> tuple[int, int, int]:
+        """The file axes z, y, x with the one across the slices first; the others keep their order.
+
+        It is the one with the largest spacing; that of single slices is the one along which no image has a second
+        voxel.
+        """
+        single = [axis for axis, n in enumerate(self.shape) if n.max == 1]
+        spacing = [entry.median or 1.0 for entry in self.spacing_mm]
+        thick = spacing.index(max(spacing)) if max(spacing) > 1.01 * sorted(spacing)[1] else 0
+        across = single[0] if len(single) == 1 else thick
+        first, second = (axis for axis in range(3) if axis != across)
+        return across, first, second
+
 
 class Fingerprint(Record):
     """fingerprint.json.

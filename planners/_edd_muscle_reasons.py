@@ -8,12 +8,11 @@ from __future__ import annotations
 from autoseg import messages
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Reason
-from autoseg.planners.edd_muscle import (
+from autoseg.planners._edd_muscle_settings import (
     CANDIDATES_PER_CASE,
     COMPARATORS,
     EPOCHS,
     FEWEST_CASES,
-    FITS,
     ITERATIONS,
     MUSCLE_EPOCHS,
     MUSCLE_ITERATIONS,
@@ -25,9 +24,8 @@ from autoseg.planners.edd_muscle import (
     WIDTHS,
     EDDMuscleChoice,
     EDDMuscleOptions,
-    match,
-    slices_first,
 )
+from autoseg.plugins.planner import Match, Verdict
 
 AXES = "zyx"
 
@@ -35,7 +33,9 @@ Row = tuple[str, str, str]
 """What was decided, its value, and why."""
 
 
-def reasons(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Reason]:
+def reasons(
+    fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice, fit: Match
+) -> list[Reason]:
     """One reason for each decision, then notes on how the data differ from the paper's."""
     rows = [
         _configuration(options, choice),
@@ -45,7 +45,7 @@ def reasons(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMusc
         _memory(options, choice),
         *(_second_network(fingerprint, options, choice) if choice.muscle else []),
         *_prediction(fingerprint, options, choice),
-        *_notes(fingerprint, options, choice),
+        *_notes(fingerprint, options, choice, fit),
     ]
     return [Reason(what=what, value=value, why=why) for what, value, why in rows]
 
@@ -71,7 +71,7 @@ def _title(options: EDDMuscleOptions) -> str:
 
 
 def _preprocessing(fingerprint: Fingerprint, options: EDDMuscleOptions) -> list[Row]:
-    axes, published = slices_first(fingerprint), options.spacing_mm == 1.6
+    axes, published = fingerprint.summary.slices_first, options.spacing_mm == 1.6
     return [
         (
             "preprocessing.transpose",
@@ -300,14 +300,16 @@ def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDD
 def _slice_px(fingerprint: Fingerprint, options: EDDMuscleOptions) -> tuple[int, int]:
     """Rows and columns of the median slice on the working grid."""
     extents = [entry.median or 0.0 for entry in fingerprint.summary.extent_mm]
-    rows, columns = (extents[axis] / options.spacing_mm for axis in slices_first(fingerprint)[1:])
+    rows, columns = (extents[axis] / options.spacing_mm for axis in fingerprint.summary.slices_first[1:])
     return max(1, round(rows)), max(1, round(columns))
 
 
-def _notes(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
+def _notes(
+    fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice, fit: Match
+) -> list[Row]:
     notes, sizes = [], choice.lesions_px
-    if (fit := match(fingerprint)).score < FITS:
-        notes.append(("note: data", "not the published kind", fit.reason))
+    if fit.verdict is not Verdict.MADE_FOR_IT:
+        notes.append(("note: data", "not the published kind", fit.words))
     rows, columns = _slice_px(fingerprint, options)
     if min(rows, columns) < (edge := options.patch_size):
         value = f"larger than the slices of {rows} x {columns} pixels"

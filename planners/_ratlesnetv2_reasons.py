@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Named, Reason
-from autoseg.planners.ratlesnetv2 import (
+from autoseg.planners._ratlesnetv2_settings import (
     AUGMENTED_LEARNING_RATE,
     CE,
     FEW_CASES,
@@ -14,14 +14,15 @@ from autoseg.planners.ratlesnetv2 import (
     Variant,
     find_loss,
     is_t2,
-    match,
-    slices_first,
 )
+from autoseg.plugins.planner import Match, Verdict
 
 
-def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: RatLesNetV2Choice) -> list[Reason]:
+def reasons(
+    fingerprint: Fingerprint, options: RatLesNetV2Options, choice: RatLesNetV2Choice, fit: Match
+) -> list[Reason]:
     """One reason for each decision."""
-    variant, axes = VARIANTS[options.network], slices_first(fingerprint)
+    variant, axes = VARIANTS[options.network], fingerprint.summary.slices_first
     uncropped = ", for the image before it is cropped" * (options.crop == "head")
     return [
         Reason(
@@ -47,7 +48,7 @@ def reasons(fingerprint: Fingerprint, options: RatLesNetV2Options, choice: RatLe
             "there is",
         ),
         *_recipe_reasons(options),
-        *_notes(fingerprint, options),
+        *_notes(fingerprint, options, fit),
     ]
 
 
@@ -176,12 +177,11 @@ def _augmented_reasons() -> list[Reason]:
     ]
 
 
-def _notes(fingerprint: Fingerprint, options: RatLesNetV2Options) -> list[Reason]:
+def _notes(fingerprint: Fingerprint, options: RatLesNetV2Options, fit: Match) -> list[Reason]:
     """What differs from the published data."""
     notes = []
-    fit = match(fingerprint)
-    if not fit.score:
-        notes.append(Reason(what="note: data", value="not the published kind", why=fit.reason))
+    if fit.verdict is Verdict.CANNOT:
+        notes.append(Reason(what="note: data", value="not the published kind", why=fit.words))
     channels = fingerprint.channel_names
     if len(channels) > 1 or not is_t2(channels[0]):
         why = (

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from autoseg import messages
 from autoseg.plan import Reason
-
-if TYPE_CHECKING:
-    from autoseg.planners.unet import Configuration, Decisions
+from autoseg.planners._unet_settings import Configuration, Decisions
 
 AXES = "zyx"
 SMALL_HALF_SHARE = 0.1
@@ -76,7 +74,7 @@ def _configuration(d: Decisions) -> Reason:
 
 
 def _preset(d: Decisions) -> Reason:
-    from autoseg.planners.unet import PRESETS
+    from autoseg.planners._unet_settings import PRESETS
 
     preset = PRESETS[d.options.preset]
     kind = f"ResEnc {d.options.preset}" if preset.residual else "plain U-Net"

@@ -12,10 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
+from typing import Any
 
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
@@ -31,127 +28,31 @@ from autoseg.plan import (
     Stage,
     Validation,
 )
-from autoseg.planners.ratlesnetv2 import slices_first
-from autoseg.plugins.planner import Budget, Match, Planner
-
-FITS, MISFIT = 0.9, 0.15
-"""The scores for the published kind of data, and for data that differ from it in one way (below that of ``unet``)."""
-HEAD_MM = (150, 300)
-THICK = 2.5
-"""Slices are thick when they are at least so many times as far apart as the pixels; 3.3 to 4.6 times in the paper."""
-
-DEFAULT_MEMORY_GB = 8.0
-BYTES = 4  # float32
-WEIGHT_COPIES = 3  # the weights, their gradients and the momentum of SGD
-WIDTHS = (32, 24, 16, 8)
-"""Feature maps of the finest resolution: the published number, then what is tried while the memory is too small."""
-
-SMALL_PX = 60
-"""MUSCLE Net judges components of at most so many pixels: 99 % of EDD Net's false ones in the paper's validation."""
-TRAINED_SHARE = 0.8
-"""Of the cases, in one of five folds; only the length of the training is estimated from it."""
-ITERATIONS, EPOCHS = 20_000, (10, 1000)
-PATIENCE, HELD_BACK, FEWEST_CASES = 10, (0, 5), 12
-"""Epochs without a better Dice in the cases that are held back for it, one in five; not with fewer cases than these."""
-MUSCLE_ITERATIONS, MUSCLE_EPOCHS = 1000, (50, 300)
-CANDIDATES_PER_CASE = 10
-"""A guess: 3.78 false components in a training scan of the paper (Table 4), and some more small real ones."""
-MUSCLE_BATCH = 128
-MUSCLE_NET: dict[str, Any] = {
-    "patch_size": 16,
-    "width": 32,
-    "dropout": 0.5,
-    "image_windows_px": [16, 32, 64],
-    "probability_windows_px": [16],
-}
-CANDIDATES = {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
-"""Which components are candidates: the same in training and prediction."""
-
-TABLE_3 = {
-    32: {18: 0.36, 32: 0.36},
-    64: {32: 0.55, 44: 0.55, 64: 0.58},
-    96: {44: 0.54, 64: 0.52, 96: 0.51},
-    128: {64: 0.47, 96: 0.48, 128: 0.47},
-}
-"""Edge of the patch and receptive field, in pixels, to the Dice of a DeconvNet in the test set (paper, Table 3)."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a network at width 32 needs.
-
-    Attributes:
-        elements_per_pixel: float32 elements that training one pixel of a batch needs at the peak, the loss included;
-            in proportion to the width within 2 %.
-        parameters: weights; in proportion to the width's square.
-    """
-
-    elements_per_pixel: int
-    parameters: int
-
-
-@dataclass(frozen=True)
-class DeconvVariant:
-    """A DeconvNet of Table 3: convolutions at each resolution, alone and as EDD Net's two branches."""
-
-    stacks: tuple[int, ...]
-    single: Size
-    edd: Size
-
-
-DECONVNETS = {
-    18: DeconvVariant((1, 1, 1), Size(349, 195_106), Size(771, 400_710)),
-    32: DeconvVariant((2, 2, 2), Size(573, 583_074), Size(1219, 1_176_646)),
-    44: DeconvVariant((2, 3, 3), Size(669, 952_482), Size(1411, 1_915_462)),
-    64: DeconvVariant((2, 4, 5), Size(797, 1_617_314), Size(1667, 3_245_126)),
-    96: DeconvVariant((2, 3, 3, 3), Size(727, 3_904_418), Size(1527, 7_819_334)),
-    128: DeconvVariant((4, 4, 4, 4), Size(1095, 5_491_618), Size(2263, 10_993_734)),
-}
-"""By receptive field. Elements were counted in the networks, operation by operation (benchmarks/live_memory.py)."""
-
-
-@dataclass(frozen=True)
-class Comparator:
-    """A network of the paper's Table 2, as registered, with the receptive field that it has."""
-
-    registered: str
-    title: str
-    receptive_field: int
-    size: Size
-
-
-COMPARATORS = {
-    "unet": Comparator("edd_unet", "U-Net", 46, Size(869, 712_418)),
-    "fcn": Comparator("edd_fcn", "FCN", 52, Size(307, 583_206)),
-    "deeplab": Comparator("edd_deeplab", "DeepLab without random field", 44, Size(667, 730_790)),
-}
-
-
-class EDDMuscleOptions(BaseModel, extra="forbid"):
-    """Set by ``--set planner.NAME=VALUE``; ``--set network=unet`` is short for the first.
-
-    Attributes:
-        network: EDD Net, or a single network of the paper's comparison: DeconvNet, or U-Net, FCN, DeepLab with about
-            its receptive field.
-        patch_size: edge of the training patches in pixels.
-        receptive_field: of ``edd`` and ``deconvnet``, in pixels, as in Table 3 for the patch; the one with the highest
-            Dice there when left out.
-        width: feature maps of the finest resolution; 32 or as many as fit the memory when left out.
-        batch_size: patches in a batch.
-        muscle: whether MUSCLE Net follows EDD Net; the other networks are always alone.
-        cross_fitting: MUSCLE Net learns from what EDD Nets find in cases that they have not seen.
-        spacing_mm: pixels of the working grid; slices stay.
-    """
-
-    network: Literal["edd", "deconvnet", "unet", "fcn", "deeplab"] = "edd"
-    patch_size: Literal[32, 64, 96, 128] = 64
-    receptive_field: int | None = None
-    width: int | None = Field(None, ge=1)
-    batch_size: int = Field(128, ge=1)
-    muscle: bool = True
-    cross_fitting: bool = False
-    spacing_mm: float = Field(1.6, ge=0.2, le=5)
-
+from autoseg.planners._edd_muscle_reasons import reasons
+from autoseg.planners._edd_muscle_settings import (
+    CANDIDATES,
+    CANDIDATES_PER_CASE,
+    COMPARATORS,
+    DECONVNETS,
+    EPOCHS,
+    FEWEST_CASES,
+    HEAD_MM,
+    HELD_BACK,
+    ITERATIONS,
+    MUSCLE_BATCH,
+    MUSCLE_EPOCHS,
+    MUSCLE_ITERATIONS,
+    MUSCLE_NET,
+    PATIENCE,
+    TABLE_3,
+    THICK,
+    TRAINED_SHARE,
+    WIDTHS,
+    EDDMuscleChoice,
+    EDDMuscleOptions,
+)
+from autoseg.planners._memory import DEFAULT_MEMORY_GB, Cost
+from autoseg.plugins.planner import Budget, Match, Planner, Verdict
 
 # ------------------------------------------------------------------------------------------------ whether it fits
 
@@ -159,17 +60,17 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
 def match(fingerprint: Fingerprint) -> Match:
     """Made for one DWI channel of human heads in thick slices, with one kind of lesion."""
     if problem := find_problem(fingerprint):
-        return Match(0.0, problem)
+        return Match(Verdict.CANNOT, against=(problem,))
     extent, (apart, thick), (low, high) = slice_extent_mm(fingerprint), _slice_distance(fingerprint), HEAD_MM
-    misfits = [
+    found = [
         _other_channels(fingerprint.channel_names),
         "" if thick else f"{apart} (under {THICK:g})",
         "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)",
     ]
-    if misfits := [text for text in misfits if text]:
-        why = f"made for one DWI channel of human heads in thick slices; here {', '.join(misfits)}"
-        return Match(round(MISFIT / len(misfits), 2), why)
-    return Match(FITS, f"one DWI channel of human heads ({extent:.0f} mm), {apart}")
+    if misfits := tuple(text for text in found if text):
+        made_for = "made for one DWI channel of human heads in thick slices"
+        return Match(Verdict.POSSIBLE, (made_for,), misfits)
+    return Match(Verdict.MADE_FOR_IT, (f"one DWI channel of human heads ({extent:.0f} mm)", apart))
 
 
 def find_problem(fingerprint: Fingerprint) -> str:
@@ -207,7 +108,7 @@ def _other_channels(names: Sequence[str]) -> str:
 
 def _slice_distance(fingerprint: Fingerprint) -> tuple[str, bool]:
     """How far slices are apart in the median case, in words, and whether they are thick; single ones are."""
-    across, *plane = slices_first(fingerprint)
+    across, *plane = fingerprint.summary.slices_first
     if fingerprint.summary.shape[across].max == 1:
         return "single slices", True
     spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
@@ -218,7 +119,7 @@ def _slice_distance(fingerprint: Fingerprint) -> tuple[str, bool]:
 def slice_extent_mm(fingerprint: Fingerprint) -> float:
     """The longer edge of the median slice."""
     extents = fingerprint.summary.extent_mm
-    return max(extents[axis].median or 0.0 for axis in slices_first(fingerprint)[1:])
+    return max(extents[axis].median or 0.0 for axis in fingerprint.summary.slices_first[1:])
 
 
 # ------------------------------------------------------------------------------------------------ the plan
@@ -231,8 +132,6 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
         AutosegError: regions, several labels or no lesion; options that contradict each other; memory that is too
             small.
     """
-    from autoseg.planners._edd_muscle_reasons import reasons
-
     choice = decide(fingerprint, budget, options)
     networks = {"main": choice.network}
     if choice.muscle:
@@ -246,7 +145,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
         channel_names=fingerprint.channel_names,
         labels=fingerprint.labels,
         preprocessing=Preprocessing(
-            transpose=slices_first(fingerprint),
+            transpose=fingerprint.summary.slices_first,
             crop_to_nonzero=False,
             spacing_mm=(None, options.spacing_mm, options.spacing_mm),
             normalisation=[Normalisation(scheme="zscore") for _ in fingerprint.channel_names],
@@ -256,7 +155,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
         ),
         networks=networks,
         recipe=_recipe(options, choice),
-        reasons=reasons(fingerprint, options, choice),
+        reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )
 
 
@@ -345,40 +244,13 @@ def lesion_sizes(fingerprint: Fingerprint, spacing_mm: float) -> tuple[float, ..
     A lesion is a component of the volume, its size that of all its slices together; the fingerprint does not know the
     sizes in each slice, which are smaller.
     """
-    _, *plane = slices_first(fingerprint)
+    _, *plane = fingerprint.summary.slices_first
     sizes = [
         voxels * math.prod(case.spacing_mm[axis] for axis in plane) / spacing_mm**2
         for case in fingerprint.cases
         for voxels in case.lesions.component_voxels
     ]
     return tuple(sorted(sizes))
-
-
-@dataclass(frozen=True)
-class EDDMuscleChoice:
-    """What was chosen.
-
-    Attributes:
-        network: the one that predicts, with its arguments.
-        receptive_field: its receptive field in pixels.
-        muscle: whether MUSCLE Net follows.
-        memory_gb, budget_gb: estimated, and there.
-        lesions_px: see :func:`lesion_sizes`.
-        iterations, epochs: of the first stage; batches in an epoch are estimated.
-        muscle_epochs: of MUSCLE Net.
-        stops_early: whether some training cases are held back to say when the first stage ends.
-    """
-
-    network: Named
-    receptive_field: int
-    muscle: bool
-    memory_gb: float
-    budget_gb: float
-    lesions_px: tuple[float, ...]
-    iterations: int
-    epochs: int
-    muscle_epochs: int
-    stops_early: bool
 
 
 def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) -> EDDMuscleChoice:
@@ -461,13 +333,13 @@ def _receptive_field(options: EDDMuscleOptions) -> int:
     return wanted
 
 
-def _size(options: EDDMuscleOptions, field: int) -> Size:
+def _size(options: EDDMuscleOptions, field: int) -> Cost:
     if options.network in COMPARATORS:
         return COMPARATORS[options.network].size
     return DECONVNETS[field].edd if options.network == "edd" else DECONVNETS[field].single
 
 
-def _choose_width(options: EDDMuscleOptions, size: Size, budget_gb: float) -> int:
+def _choose_width(options: EDDMuscleOptions, size: Cost, budget_gb: float) -> int:
     """The width that was set, or the largest of :data:`WIDTHS` that fits."""
     widths = WIDTHS if options.width is None else (options.width,)
     for width in widths:
@@ -484,11 +356,9 @@ def _choose_width(options: EDDMuscleOptions, size: Size, budget_gb: float) -> in
     )
 
 
-def memory_gb(options: EDDMuscleOptions, size: Size, width: int) -> float:
-    """Memory of a training step in float32: activations in proportion to the batch's pixels, and the weights."""
-    wider = width / WIDTHS[0]
-    activations = size.elements_per_pixel * wider * options.batch_size * options.patch_size**2
-    return (activations + WEIGHT_COPIES * size.parameters * wider**2) * BYTES / 1e9
+def memory_gb(options: EDDMuscleOptions, size: Cost, width: int) -> float:
+    """Memory of a training step in float32."""
+    return size.gb(options.batch_size * options.patch_size**2, width)
 
 
 def _network(options: EDDMuscleOptions, field: int, width: int) -> Named:

@@ -116,7 +116,8 @@ def _facts(state: Mapping[str, torch.Tensor]) -> dict[str, int | str]:
 
 def plan(network: Named, members: int) -> Plan:
     """The published way from scan to mask around imported weights."""
-    from autoseg.planners.ratlesnetv2 import RatLesNetV2Options, build_plan
+    from autoseg.planners._ratlesnetv2_settings import RatLesNetV2Options
+    from autoseg.planners.ratlesnetv2 import build_plan
 
     options = RatLesNetV2Options(network=_variant(network), width=network.arguments["width"], members=members)
     return build_plan(
@@ -127,7 +128,7 @@ def plan(network: Named, members: int) -> Plan:
         network=network,
         options=options,
         transpose=AUTHORS_AXES,
-        reasons=_reasons(members),
+        why=_reasons(members),
     )
 
 

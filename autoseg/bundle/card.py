@@ -13,12 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from autoseg.bundle.layout import BUNDLE_VERSION, CARD
 from autoseg.bundle.opening import read_plan
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.files import (
-    hash_file,
-    read_json,
-    read_model,
-    write_json,
-)
+from autoseg.files import hash_file, read_json, read_model, write_json
 from autoseg.plan import hash_plan
 
 PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"

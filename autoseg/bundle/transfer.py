@@ -24,15 +24,7 @@ from autoseg.bundle.layout import BUNDLE_VERSION, CARD, WeightsKind
 from autoseg.bundle.opening import open_model, read_plan, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import (
-    atomic_path,
-    hash_file,
-    read_json,
-    read_model,
-    replace_folder,
-    validate,
-    write_error,
-)
+from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
 from autoseg.plan import Plan, hash_plan, is_hash_of
 
 LARGEST_JSON_BYTES = 64 << 20

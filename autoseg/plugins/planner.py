@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,12 +13,54 @@ from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan
 
 
+class Verdict(IntEnum):
+    """How well a family fits a dataset, from worst to best.
+
+    CANNOT: it would not run. POSSIBLE: it runs, and was not published for such data. FITS: such data are close to those
+    that it was published for. MADE_FOR_IT: they are of the kind that it was published for.
+    """
+
+    CANNOT = 0
+    POSSIBLE = 1
+    FITS = 2
+    MADE_FOR_IT = 3
+
+    def __str__(self) -> str:
+        return self.name.casefold().replace("_", " ")
+
+
 @dataclass(frozen=True)
 class Match:
-    """How well a family fits a dataset: 0 (cannot run) to 1 (made for it), and why."""
+    """A family's verdict on a dataset, with its evidence::
 
-    score: float
-    reason: str
+        Match(Verdict.POSSIBLE, ("rats",), against=("three channels instead of one",))
+
+    The better verdict goes first; of the same verdict the one with fewer reasons against it, then the name. So a family
+    that fits no data in particular, ``unet``, goes before one that was made for others, and after any that fits.
+
+    Attributes:
+        verdict: see there.
+        reasons: what speaks for it, in words.
+        against: how the data differ from those that the family was made for.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Sorts the best first."""
+        return -self.verdict, len(self.against)
+
+    @property
+    def words(self) -> str:
+        """All that is known, in one line without the verdict."""
+        but = "but " if self.reasons and self.against else ""
+        return ", ".join((*self.reasons, *(f"{but * (i == 0)}{text}" for i, text in enumerate(self.against))))
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.words}" if self.words else str(self.verdict)
 
 
 @dataclass(frozen=True)
@@ -33,7 +76,9 @@ class NoOptions(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True)
 class Planner:
-    """A planner plug-in.
+    """A planner plug-in::
+
+        PLANNER = Planner("tiny", "a tiny method", match, plan, TinyOptions)
 
     Attributes:
         name: as of the entry point.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoseg import plugins
+from autoseg import messages, plugins
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 from autoseg.fingerprint import Fingerprint
-from autoseg.plan import Plan, Recipe, apply_overrides
-from autoseg.plugins.planner import Budget, Planner
+from autoseg.plan import Plan, Reason, Recipe, apply_overrides
+from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+
+AUTO = "auto"
+"""Stands for the planner that fits a dataset best."""
 
 
 def make_plan(
@@ -19,36 +22,88 @@ def make_plan(
 
     Args:
         fingerprint: of the dataset.
-        planner_name: an installed planner; ``auto`` takes the one that fits best.
+        planner_name: an installed planner; ``auto`` takes the one that fits best, and says what all others said.
         budget: memory of the training device.
         overrides: dotted path to value; paths that start with ``planner.`` go to the planner before it plans,
-            all others change its plan. An option of the planner that is no field of a plan may leave ``planner.`` out.
+            all others change its plan. An option of the planner that is no field of a plan may leave ``planner.`` out,
+            where the planner was named.
 
     Raises:
-        AutosegError: unknown planner or path; a value that does not fit.
+        AutosegError: unknown planner or path; a value that does not fit; no planner can run on this dataset.
     """
+    if planner_name == AUTO:
+        return _make_best_plan(fingerprint, budget, overrides or {})
     planner: Planner = plugins.load(plugins.PLANNERS, planner_name)
-    prefix = "planner."
     short = set(planner.options.model_fields) - set(Plan.model_fields) - set(Recipe.model_fields)
-    options, changes = {}, {}
-    for path, value in (overrides or {}).items():
+    options, changes = _parted(overrides or {}, short)
+    return _planned(planner, fingerprint, budget, options, changes)
+
+
+def _make_best_plan(fingerprint: Fingerprint, budget: Budget, overrides: dict[str, Any]) -> Plan:
+    """The plan of the planner that fits best; the verdicts of all come first among its reasons."""
+    matches = ask_all(fingerprint)
+    best = next(iter(matches), None)
+    if best is None or matches[best].verdict is Verdict.CANNOT:
+        raise AutosegError(
+            "no installed planner fits this dataset",
+            where=fingerprint.dataset,
+            found="; ".join(f"{name}: {found.words}" for name, found in matches.items()) or "no planner",
+            expected="at least the planner 'unet', which comes with autoseg and fits any dataset",
+            fix="install autoseg again, or name a planner with -pl",
+        )
+    options, changes = _parted(overrides, set())
+    plan = _planned(plugins.load(plugins.PLANNERS, best), fingerprint, budget, options, {})
+    plan = plan.model_copy(update={"reasons": [_reason(best, matches), *plan.reasons]})
+    return apply_overrides(plan, changes) if changes else plan
+
+
+def ask_all(fingerprint: Fingerprint) -> dict[str, Match]:
+    """What every installed planner says, best first; a planner that does not load is left out with a warning."""
+    found: dict[str, Match] = {}
+    for name in plugins.names(plugins.PLANNERS):
+        try:
+            found[name] = plugins.load(plugins.PLANNERS, name).match(fingerprint)
+        except AutosegError as error:
+            messages.warn(
+                f"auto leaves out the planner '{name}': {error.fault.problem} ({error.fault.found})"
+            )
+        except Exception as error:  # a third party's fault must not cost the user the other methods
+            messages.warn(f"auto leaves out the planner '{name}': {type(error).__name__}: {error}")
+    return dict(sorted(found.items(), key=lambda item: (*item[1].rank, item[0])))
+
+
+def _reason(best: str, matches: dict[str, Match]) -> Reason:
+    if len(matches) == 1:
+        return Reason(what="method", value=best, why=f"the only installed planner: {matches[best].words}")
+    others = [f"{name} {found.verdict} ({found.words})" for name, found in matches.items() if name != best]
+    why = f"it fits best of {len(matches)}, {matches[best]}"
+    return Reason(what="method", value=best, why="; ".join([why, *others]))
+
+
+def _parted(overrides: dict[str, Any], short: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the planner, and changes of its plan."""
+    prefix, options, changes = "planner.", {}, {}
+    for path, value in overrides.items():
         if path.startswith(prefix) or path in short:
             options[path.removeprefix(prefix)] = value
         else:
             changes[path] = value
-    if planner_name != "auto":
-        _refuse_unknown_options(planner, options)
-    plan = planner.plan(
-        fingerprint, budget, validate(options, planner.options, where=f"options of {planner.name}")
-    )
-    return apply_overrides(plan, changes) if changes else plan
+    return options, changes
 
 
-def _refuse_unknown_options(planner: Planner, options: dict[str, Any]) -> None:
-    known = planner.options.model_fields
+def _planned(
+    planner: Planner,
+    fingerprint: Fingerprint,
+    budget: Budget,
+    options: dict[str, Any],
+    changes: dict[str, Any],
+) -> Plan:
     for name in options:
-        if name not in known:
+        if name not in planner.options.model_fields:
             raise AutosegError(
                 f"--set planner.{name}: the planner '{planner.name}' has no such option",
-                fix=nearest_names(name, known),
+                fix=nearest_names(name, planner.options.model_fields),
             )
+    typed = validate(options, planner.options, where=f"options of {planner.name}")
+    plan = planner.plan(fingerprint, budget, typed)
+    return apply_overrides(plan, changes) if changes else plan

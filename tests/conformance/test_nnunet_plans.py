@@ -7,7 +7,8 @@ import json
 import pytest
 
 from autoseg.planners._topology import Blocks, Topology, count_feature_map_elements, find_topology
-from autoseg.planners.unet import UNetOptions, decide, network_of, plan
+from autoseg.planners._unet_settings import UNetOptions
+from autoseg.planners.unet import decide, network_of, plan
 from autoseg.plugins.planner import Budget
 
 PRESETS = {

@@ -11,20 +11,10 @@ from autoseg import messages
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.plan import Plan
 from autoseg.planners import ratlesnetv2, unet
-from autoseg.planners.edd_muscle import (
-    COMPARATORS,
-    DECONVNETS,
-    PLANNER,
-    TABLE_3,
-    EDDMuscleOptions,
-    Size,
-    is_dwi,
-    lesion_sizes,
-    match,
-    memory_gb,
-    plan,
-)
-from autoseg.plugins.planner import Budget
+from autoseg.planners._edd_muscle_settings import COMPARATORS, DECONVNETS, TABLE_3, EDDMuscleOptions
+from autoseg.planners._memory import Cost
+from autoseg.planners.edd_muscle import PLANNER, is_dwi, lesion_sizes, match, memory_gb, plan
+from autoseg.plugins.planner import Budget, Match, Verdict
 from autoseg.preparation.choice import make_plan
 
 DWI = {
@@ -75,9 +65,9 @@ def reason(found: Plan, what: str) -> str:
 
 def test_it_is_made_for_dwi_in_thick_slices(dwi):
     found = match(dwi)
-    assert found.score == 0.9
+    assert found.verdict is Verdict.MADE_FOR_IT and not found.against
     assert (
-        found.reason == "one DWI channel of human heads (230 mm), slices 3.6 times as far apart as the pixels"
+        found.words == "one DWI channel of human heads (230 mm), slices 3.6 times as far apart as the pixels"
     )
     assert make_plan(dwi, "auto", Budget()).planner == "edd_muscle"
 
@@ -111,8 +101,8 @@ def test_dwi_is_known_by_its_name(name, expected):
 def test_other_data_can_be_planned_but_are_left_to_the_general_method(make_fingerprint, changes, why):
     fingerprint = make_fingerprint(**DWI | changes)
     found = match(fingerprint)
-    assert 0 < found.score < unet.match(fingerprint).score
-    assert why in found.reason
+    assert found.verdict is Verdict.POSSIBLE and unet.match(fingerprint).rank < found.rank
+    assert why in found.words
     assert make_plan(fingerprint, "auto", Budget()).planner == "unet"
     assert why in reason(planned(fingerprint), "note: data")
 
@@ -120,8 +110,8 @@ def test_other_data_can_be_planned_but_are_left_to_the_general_method(make_finge
 def test_two_differences_are_worse_than_one(make_fingerprint):
     thin = {"spacings": [(2, 1.8, 1.8)]}
     one, two = (make_fingerprint(**DWI | thin | changes) for changes in ({}, {"channels": ("T1",)}))
-    assert match(two).score < match(one).score
-    assert "T1 instead of DWI, slices 1.1 times" in match(two).reason
+    assert match(one).rank < match(two).rank
+    assert "but T1 instead of DWI, slices 1.1 times" in match(two).words
 
 
 REGIONS = {
@@ -141,7 +131,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("changes", "why"), IMPOSSIBLE)
 def test_what_it_cannot_do_is_said_and_refused(make_fingerprint, changes, why):
     fingerprint = make_fingerprint(**DWI | changes)
-    assert (match(fingerprint).score, match(fingerprint).reason) == (0, why)
+    assert match(fingerprint) == Match(Verdict.CANNOT, against=(why,))
     with pytest.raises(
         AutosegError, match=rf"(?s)Dataset999_Test: edd_muscle cannot be used here: {why}.*planner unet"
     ):
@@ -150,8 +140,8 @@ def test_what_it_cannot_do_is_said_and_refused(make_fingerprint, changes, why):
 
 def test_it_is_not_made_for_rodents(make_fingerprint):
     fingerprint = make_fingerprint(**DWI | {"spacings": [(1, 0.12, 0.12)]})
-    assert "slices of 15 mm (a human head: 150 to 300 mm)" in match(fingerprint).reason
-    assert match(fingerprint).score < unet.match(fingerprint).score
+    assert "slices of 15 mm (a human head: 150 to 300 mm)" in match(fingerprint).words
+    assert unet.match(fingerprint).rank < match(fingerprint).rank
 
 
 @pytest.mark.parametrize("spacing", [(1, 1.8, 1.8), (1, 1.8, 1.6), (6, 1.8, 1.8)])
@@ -160,7 +150,8 @@ def test_single_slices_are_slices_whatever_their_thickness(make_fingerprint, spa
     fingerprint = make_fingerprint(**DWI | {"spacings": [spacing], "shapes": [(1, 128, 144)] * 10})
     found = planned(fingerprint)
     assert found.preprocessing.transpose == (0, 1, 2)
-    assert match(fingerprint).score == 0.9 and match(fingerprint).reason.endswith("mm), single slices")
+    assert match(fingerprint).verdict is Verdict.MADE_FOR_IT
+    assert match(fingerprint).words.endswith("mm), single slices")
     assert [entry for entry in found.reasons if entry.what in ("note: data", "note: patch")] == []
 
 
@@ -171,27 +162,29 @@ def test_single_slices_may_lie_along_any_axis(make_fingerprint):
 
 def test_pixels_to_ignore_are_no_second_label(make_fingerprint):
     fingerprint = make_fingerprint(**DWI | {"labels": {"background": 0, "lesion": 1, "ignore": 2}})
-    assert match(fingerprint).score == 0.9 and planned(fingerprint).label_set.ignore == 2
+    assert match(fingerprint).verdict is Verdict.MADE_FOR_IT
+    assert planned(fingerprint).label_set.ignore == 2
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    ("dataset", "score", "planner"),
+    ("dataset", "verdict", "n_against", "planner"),
     [
-        ("Dataset001_BRATS", 0, "unet"),
-        ("Dataset002_OpenMS", 0.07, "unet"),
-        ("Dataset011_RatT2", 0.07, "ratlesnetv2"),
-        ("Dataset012_DWI", 0.9, "edd_muscle"),
-        ("Dataset013_ISLESPerfusion", 0.15, "unet"),
-        ("Dataset014_ATLAST1", 0.07, "unet"),
+        ("Dataset001_BRATS", Verdict.CANNOT, 1, "unet"),
+        ("Dataset002_OpenMS", Verdict.POSSIBLE, 2, "unet"),
+        ("Dataset011_RatT2", Verdict.POSSIBLE, 2, "ratlesnetv2"),
+        ("Dataset012_DWI", Verdict.MADE_FOR_IT, 0, "edd_muscle"),
+        ("Dataset013_ISLESPerfusion", Verdict.POSSIBLE, 1, "unet"),
+        ("Dataset014_ATLAST1", Verdict.POSSIBLE, 2, "unet"),
     ],
 )
-def test_auto_takes_it_for_dwi_alone(measured, dataset, score, planner):
+def test_auto_takes_it_for_dwi_alone(measured, dataset, verdict, n_against, planner):
     fingerprint = measured(dataset)
-    assert match(fingerprint).score == score
+    found = match(fingerprint)
+    assert (found.verdict, len(found.against)) == (verdict, n_against)
     assert make_plan(fingerprint, "auto", Budget()).planner == planner
-    others = (ratlesnetv2.match(fingerprint).score, unet.match(fingerprint).score)
-    assert (score > max(others)) == (planner == "edd_muscle")
+    others = (ratlesnetv2.match(fingerprint).rank, unet.match(fingerprint).rank)
+    assert (found.rank < min(others)) == (planner == "edd_muscle")
 
 
 # ------------------------------------------------------------------------------------------------ the plan
@@ -598,12 +591,12 @@ def counted():
 
 
 @pytest.mark.parametrize(("network", "field", "size"), SIZES)
-def test_memory_is_that_of_the_networks_themselves(counted, network, field, size: Size):
+def test_memory_is_that_of_the_networks_themselves(counted, network, field, size: Cost):
     registered = COMPARATORS[network].registered if network in COMPARATORS else network
     stacks = {} if field is None else {"stacks": DECONVNETS[field].stacks}
     elements, parameters = counted(registered, 128, 64, **stacks)
     assert parameters == size.parameters
-    assert elements / (128 * 64 * 64) == pytest.approx(size.elements_per_pixel, abs=0.8)
+    assert elements / (128 * 64 * 64) == pytest.approx(size.elements_per_voxel, abs=0.8)
 
 
 @pytest.mark.parametrize("width", [8, 16, 24, 48])

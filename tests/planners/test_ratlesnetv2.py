@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.planners.ratlesnetv2 import PLANNER, VARIANTS, RatLesNetV2Options, match, memory_gb, plan
-from autoseg.plugins.planner import Budget
+from autoseg.planners._ratlesnetv2_settings import VARIANTS, RatLesNetV2Options
+from autoseg.planners.ratlesnetv2 import PLANNER, match, memory_gb, plan
+from autoseg.plugins.planner import Budget, Match, Verdict
 from autoseg.preparation.choice import make_plan
 
 RAT = {"spacings": [(1, 0.1171875, 0.1171875)], "shapes": [(18, 256, 256)] * 12, "channels": ("T2",)}
@@ -19,18 +20,23 @@ def why(found, what: str) -> str:
 
 
 def test_it_is_made_for_t2_scans_of_rats(make_fingerprint):
-    assert match(make_fingerprint(**RAT)).score == 0.95
-    assert "30 mm" in match(make_fingerprint(**RAT)).reason
-    diffusion = match(make_fingerprint(**{**RAT, "channels": ("ADC",)}))
-    assert 0.2 < diffusion.score < 0.95 and "ADC instead of the published T2" in diffusion.reason
-    assert 0.2 < match(make_fingerprint(**{**RAT, "channels": ("T2", "ADC")})).score < diffusion.score
+    made_for = match(make_fingerprint(**RAT))
+    assert made_for.verdict is Verdict.MADE_FOR_IT and "30 mm" in made_for.words and not made_for.against
+    for channels, words in (
+        (("ADC",), "ADC instead of the published T2"),
+        (("T2", "ADC"), "2 channels instead"),
+    ):
+        other = match(make_fingerprint(**{**RAT, "channels": channels}))
+        assert other.verdict is Verdict.FITS and words in other.against[0] and len(other.against) == 1
+        assert made_for.rank < other.rank < Match(Verdict.POSSIBLE).rank
 
 
 def test_it_is_not_made_for_people_or_regions(make_fingerprint):
     human = match(make_fingerprint(**HUMAN))
-    assert human.score == 0 and "span 200 mm" in human.reason
+    assert human.verdict is Verdict.CANNOT and "span 200 mm" in human.words
     regions = {"background": 0, "whole": [1, 2], "core": 2}
-    assert match(make_fingerprint(**RAT, labels=regions, regions_class_order=[1, 2])).score == 0
+    found = match(make_fingerprint(**RAT, labels=regions, regions_class_order=[1, 2]))
+    assert found.verdict is Verdict.CANNOT
 
 
 def test_auto_chooses_it_for_rats_and_not_for_people(make_fingerprint):

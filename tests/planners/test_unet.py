@@ -11,8 +11,9 @@ from autoseg import messages
 from autoseg.bundle.networks import build_network
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.plan import Plan
-from autoseg.planners.unet import PLANNER, UNetOptions, decide, plan
-from autoseg.plugins.planner import Budget
+from autoseg.planners._unet_settings import UNetOptions
+from autoseg.planners.unet import PLANNER, decide, plan
+from autoseg.plugins.planner import Budget, Match, Verdict
 from autoseg.preparation.choice import make_plan
 from autoseg.training import losses
 
@@ -25,7 +26,8 @@ def why(found: Plan, what: str) -> str:
 
 
 def test_planning_does_not_import_torch():
-    code = "import sys, autoseg.planners.unet, autoseg.planners.auto, autoseg.plan.table; print('torch' in sys.modules)"
+    modules = "autoseg.planners.unet, autoseg.preparation.choice, autoseg.plan.table"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "False"
 
@@ -231,7 +233,9 @@ def test_options_are_typed(make_fingerprint):
 
 
 def test_it_fits_any_dataset_a_little(make_fingerprint):
-    assert PLANNER.match(make_fingerprint(**T1)).score == 0.2
+    found = PLANNER.match(make_fingerprint(**T1))
+    assert found == Match(Verdict.POSSIBLE, ("fits any dataset", "the general fall-back"))
+    assert str(found) == "possible: fits any dataset, the general fall-back"
 
 
 @pytest.mark.parametrize(

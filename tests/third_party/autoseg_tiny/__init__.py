@@ -15,13 +15,13 @@ from autoseg.plan import (
     Stage,
     Validation,
 )
-from autoseg.plugins.planner import Match, Planner
+from autoseg.plugins.planner import Match, Planner, Verdict
 
 
 def match(fingerprint):
     small = max(max(case.shape) for case in fingerprint.cases) <= 64
     reason = "made for images of at most 64 voxels an edge"
-    return Match(0.9 if small else 0.0, reason)
+    return Match(Verdict.MADE_FOR_IT, (reason,)) if small else Match(Verdict.CANNOT, against=(reason,))
 
 
 def stage(name, **changes):

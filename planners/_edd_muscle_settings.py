@@ -1,0 +1,144 @@
+"""What the planner ``edd_muscle`` knows beforehand: the paper, options, what networks need; and what it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from autoseg.plan import (
+    Named,
+)
+from autoseg.planners._memory import SGD_COPIES, Cost
+
+HEAD_MM = (150, 300)
+THICK = 2.5
+"""Slices are thick when they are at least so many times as far apart as the pixels; 3.3 to 4.6 times in the paper."""
+
+WIDTHS = (32, 24, 16, 8)
+"""Feature maps of the finest resolution: the published number, then what is tried while the memory is too small."""
+
+SMALL_PX = 60
+"""MUSCLE Net judges components of at most so many pixels: 99 % of EDD Net's false ones in the paper's validation."""
+TRAINED_SHARE = 0.8
+"""Of the cases, in one of five folds; only the length of the training is estimated from it."""
+ITERATIONS, EPOCHS = 20_000, (10, 1000)
+PATIENCE, HELD_BACK, FEWEST_CASES = 10, (0, 5), 12
+"""Epochs without a better Dice in the cases that are held back for it, one in five; not with fewer cases than these."""
+MUSCLE_ITERATIONS, MUSCLE_EPOCHS = 1000, (50, 300)
+CANDIDATES_PER_CASE = 10
+"""A guess: 3.78 false components in a training scan of the paper (Table 4), and some more small real ones."""
+MUSCLE_BATCH = 128
+MUSCLE_NET: dict[str, Any] = {
+    "patch_size": 16,
+    "width": 32,
+    "dropout": 0.5,
+    "image_windows_px": [16, 32, 64],
+    "probability_windows_px": [16],
+}
+CANDIDATES = {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
+"""Which components are candidates: the same in training and prediction."""
+
+TABLE_3 = {
+    32: {18: 0.36, 32: 0.36},
+    64: {32: 0.55, 44: 0.55, 64: 0.58},
+    96: {44: 0.54, 64: 0.52, 96: 0.51},
+    128: {64: 0.47, 96: 0.48, 128: 0.47},
+}
+"""Edge of the patch and receptive field, in pixels, to the Dice of a DeconvNet in the test set (paper, Table 3)."""
+
+
+def cost(elements_per_pixel: int, parameters: int) -> Cost:
+    """Of a training with SGD, counted at the published width."""
+    return Cost(elements_per_pixel, parameters, WIDTHS[0], SGD_COPIES)
+
+
+@dataclass(frozen=True)
+class DeconvVariant:
+    """A DeconvNet of Table 3: convolutions at each resolution, alone and as EDD Net's two branches."""
+
+    stacks: tuple[int, ...]
+    single: Cost
+    edd: Cost
+
+
+DECONVNETS = {
+    18: DeconvVariant((1, 1, 1), cost(349, 195_106), cost(771, 400_710)),
+    32: DeconvVariant((2, 2, 2), cost(573, 583_074), cost(1219, 1_176_646)),
+    44: DeconvVariant((2, 3, 3), cost(669, 952_482), cost(1411, 1_915_462)),
+    64: DeconvVariant((2, 4, 5), cost(797, 1_617_314), cost(1667, 3_245_126)),
+    96: DeconvVariant((2, 3, 3, 3), cost(727, 3_904_418), cost(1527, 7_819_334)),
+    128: DeconvVariant((4, 4, 4, 4), cost(1095, 5_491_618), cost(2263, 10_993_734)),
+}
+"""By receptive field. Elements were counted in the networks, operation by operation (benchmarks/live_memory.py)."""
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """A network of the paper's Table 2, as registered, with the receptive field that it has."""
+
+    registered: str
+    title: str
+    receptive_field: int
+    size: Cost
+
+
+COMPARATORS = {
+    "unet": Comparator("edd_unet", "U-Net", 46, cost(869, 712_418)),
+    "fcn": Comparator("edd_fcn", "FCN", 52, cost(307, 583_206)),
+    "deeplab": Comparator("edd_deeplab", "DeepLab without random field", 44, cost(667, 730_790)),
+}
+
+
+class EDDMuscleOptions(BaseModel, extra="forbid"):
+    """Set by ``--set planner.NAME=VALUE``; ``--set network=unet`` is short for the first.
+
+    Attributes:
+        network: EDD Net, or a single network of the paper's comparison: DeconvNet, or U-Net, FCN, DeepLab with about
+            its receptive field.
+        patch_size: edge of the training patches in pixels.
+        receptive_field: of ``edd`` and ``deconvnet``, in pixels, as in Table 3 for the patch; the one with the highest
+            Dice there when left out.
+        width: feature maps of the finest resolution; 32 or as many as fit the memory when left out.
+        batch_size: patches in a batch.
+        muscle: whether MUSCLE Net follows EDD Net; the other networks are always alone.
+        cross_fitting: MUSCLE Net learns from what EDD Nets find in cases that they have not seen.
+        spacing_mm: pixels of the working grid; slices stay.
+    """
+
+    network: Literal["edd", "deconvnet", "unet", "fcn", "deeplab"] = "edd"
+    patch_size: Literal[32, 64, 96, 128] = 64
+    receptive_field: int | None = None
+    width: int | None = Field(None, ge=1)
+    batch_size: int = Field(128, ge=1)
+    muscle: bool = True
+    cross_fitting: bool = False
+    spacing_mm: float = Field(1.6, ge=0.2, le=5)
+
+
+@dataclass(frozen=True)
+class EDDMuscleChoice:
+    """What was chosen.
+
+    Attributes:
+        network: the one that predicts, with its arguments.
+        receptive_field: its receptive field in pixels.
+        muscle: whether MUSCLE Net follows.
+        memory_gb, budget_gb: estimated, and there.
+        lesions_px: see :func:`lesion_sizes`.
+        iterations, epochs: of the first stage; batches in an epoch are estimated.
+        muscle_epochs: of MUSCLE Net.
+        stops_early: whether some training cases are held back to say when the first stage ends.
+    """
+
+    network: Named
+    receptive_field: int
+    muscle: bool
+    memory_gb: float
+    budget_gb: float
+    lesions_px: tuple[float, ...]
+    iterations: int
+    epochs: int
+    muscle_epochs: int
+    stops_early: bool
