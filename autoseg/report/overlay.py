@@ -1,5 +1,7 @@
 """Pictures of single cases: contours of truth and prediction on the slices that matter.
 
+They are the montages of a report and the ``overlay_*.png`` that autoseg_evaluate puts beside the scores.
+
 Volumes are turned by their header so that slices look as a reader expects: patient's right on the left of axial and
 coronal pictures, anterior or superior at the top, true proportions. Contours follow voxel edges; nothing is smoothed.
 """
