@@ -176,6 +176,33 @@ def read_model(path: Path, model: type[Model], *, made_by: str = "") -> Model:
     return validate(read_json(path, made_by=made_by), model, where=str(path))
 
 
+def read_version(path: Path, model: type[Model], version: int, *, what: str, made_by: str) -> Model:
+    """Read a JSON file of one version of its format.
+
+    Args:
+        path: the file.
+        model: its schema, with an entry ``version``.
+        version: the only one that is read.
+        what: is in the file, such as ``the scores are``, for the message.
+        made_by: the command that makes it.
+
+    Raises:
+        AutosegError: it is missing, is not JSON or is of another version.
+        FaultsError: some of its entries do not fit the schema.
+    """
+    content = read_json(path, made_by=made_by)
+    found = content.get("version") if isinstance(content, dict) else None
+    if found != version:
+        raise AutosegError(
+            f"{what} of another version of the format",
+            where=str(path),
+            found=f"version {found}",
+            expected=f"version {version}",
+            fix=f"run {made_by} again",
+        )
+    return validate(content, model, where=str(path))
+
+
 def validate(content: Any, model: type[Model], *, where: str) -> Model:
     """Hold plain data against a typed schema; all faults are shown at once.
 

@@ -31,6 +31,11 @@ def warning_counts() -> dict[str, int]:
     return dict(_warnings)
 
 
+def warnings_since(counts: dict[str, int]) -> list[str]:
+    """The warnings that came after ``counts`` was taken by :func:`warning_counts`, each once."""
+    return [text for text, n in warning_counts().items() if n > counts.get(text, 0)]
+
+
 def forget_warnings() -> None:
     """Start counting warnings from zero."""
     _warnings.clear()

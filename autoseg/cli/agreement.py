@@ -71,7 +71,6 @@ def _main(arguments: argparse.Namespace) -> None:
 
     from autoseg.comparison.agreement_schema import JSON_NAME, folders_of, format_agreement
     from autoseg.comparison.raters import check_raters, parse_rater, rate_folders
-    from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.evaluation.case_files import find_dataset_json
     from autoseg.evaluation.output_folder import check_output
 
@@ -79,10 +78,7 @@ def _main(arguments: argparse.Namespace) -> None:
     raters += [parse_rater(words, method=True) for words in arguments.methods]
     raters, out = check_raters(raters), Path(arguments.out)
     check_output(out / JSON_NAME, [folder for rater in raters for folder in rater.folders], folders_of)
-    if arguments.dataset_json:
-        info = read_dataset_json(Path(arguments.dataset_json))
-    else:
-        info = find_dataset_json(raters[0].folders[0], raters[0].folders[0])
+    info = find_dataset_json(raters[0].folders[0], raters[0].folders[0], arguments.dataset_json)
     table = rate_folders(
         raters,
         info,

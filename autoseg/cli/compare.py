@@ -73,16 +73,12 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.comparison.comparison_files import write_comparison
     from autoseg.comparison.comparison_schema import JSON_NAME, folders_of
     from autoseg.comparison.comparison_text import format_comparison
-    from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.evaluation.case_files import find_dataset_json
     from autoseg.evaluation.output_folder import check_output
 
     truths, out = Path(arguments.truths), Path(arguments.out)
     check_output(out / JSON_NAME, [*arguments.folders, truths], folders_of)
-    if arguments.dataset_json:
-        info = read_dataset_json(Path(arguments.dataset_json))
-    else:
-        info = find_dataset_json(arguments.folders[0], truths)
+    info = find_dataset_json(arguments.folders[0], truths, arguments.dataset_json)
     comparison = compare_folders(
         arguments.folders,
         truths,

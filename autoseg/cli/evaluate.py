@@ -57,7 +57,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.errors import AutosegError
     from autoseg.evaluation.output_folder import check_folder
     from autoseg.evaluation.score_masks import evaluate_folder, find_dataset_json
@@ -66,10 +65,7 @@ def _main(arguments: argparse.Namespace) -> None:
     predictions, truths = Path(arguments.predictions), Path(arguments.truths)
     if arguments.images and not Path(arguments.images).is_dir():
         raise AutosegError("the folder of images is missing", where=arguments.images, fix="check the path")
-    if arguments.dataset_json:
-        info = read_dataset_json(Path(arguments.dataset_json))
-    else:
-        info = find_dataset_json(predictions, truths)
+    info = find_dataset_json(predictions, truths, arguments.dataset_json)
     out = Path(arguments.out) if arguments.out else predictions
     if arguments.out or predictions.is_dir():
         check_folder(out)

@@ -152,8 +152,7 @@ def compare_folders(
             processes=processes,
         )
     found = compare(summaries, cases, chosen, main_metrics(chosen, given=bool(metrics)), test)
-    after = messages.warning_counts()
-    return found.model_copy(update={"warnings": [text for text in after if after[text] > said.get(text, 0)]})
+    return found.model_copy(update={"warnings": messages.warnings_since(said)})
 
 
 def compare(

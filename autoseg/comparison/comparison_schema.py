@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import MetricRow, PresetRow
-from autoseg.files import ExactModel, read_json, validate
+from autoseg.files import ExactModel, read_version
 
 JSON_NAME = "comparison.json"
 VERSION = 1
@@ -181,18 +180,9 @@ def read_comparison(folder: Path | str) -> Comparison:
     Raises:
         AutosegError: it is missing, damaged or of another version.
     """
-    path = Path(folder) / JSON_NAME
-    content = read_json(path, made_by="autoseg_compare")
-    found = content.get("version") if isinstance(content, dict) else None
-    if found != VERSION:
-        raise AutosegError(
-            "the comparison is of another version of the format",
-            where=str(path),
-            found=f"version {found}",
-            expected=f"version {VERSION}",
-            fix="run autoseg_compare again",
-        )
-    return validate(content, Comparison, where=str(path))
+    return read_version(
+        Path(folder) / JSON_NAME, Comparison, VERSION, what="the comparison is", made_by="autoseg_compare"
+    )
 
 
 def folders_of(content: dict[str, Any]) -> list[str]:

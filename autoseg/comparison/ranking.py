@@ -14,9 +14,10 @@ from typing import TypeVar
 import numpy as np
 
 from autoseg.comparison.comparison_schema import Difference, MetricComparison, Ranked, Test
+from autoseg.evaluation.cohort import Averaging
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.presets import PRESETS, Preset
-from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm, mean_interval
+from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm
 from autoseg.evaluation.summary import defined
 
 ALPHA = 0.05
@@ -167,18 +168,9 @@ def rank(
     everywhere = _everywhere(methods)
     rows = []
     for method, values in methods.items():
-        known = comparable(values[everywhere], better)
-        low, high = mean_interval(known, method=preset.interval, resamples=preset.resamples)
-        rows.append(
-            Ranked(
-                method=method,
-                mean=float(known.mean()) if len(known) else None,
-                sd=float(known.std(ddof=1)) if len(known) > 1 else None,
-                low=defined(low),
-                high=defined(high),
-                undefined=int(np.isnan(values).sum()),
-            )
-        )
+        mean = Averaging(preset.interval, preset.resamples)(comparable(values[everywhere], better))
+        found = mean.model_dump(include={"mean", "sd", "low", "high"})
+        rows.append(Ranked(method=method, undefined=int(np.isnan(values).sum()), **found))
     sign = -1 if better == "higher" else 1
     return sorted(rows, key=lambda row: 0.0 if row.mean is None else sign * row.mean)
 

@@ -361,7 +361,6 @@ def rate_folders(
         for metric in chosen
         for row in _rows(raters, {p: _values(scores, p, label, metric) for p in pairs})
     ]
-    after = messages.warning_counts()
     return Agreement(
         autoseg_version=version("autoseg"),
         raters=[
@@ -374,7 +373,7 @@ def rate_folders(
         labels_from="the values found in the masks" if info is None else "dataset.json",
         metrics={name: metric_row(metric) for name, metric in chosen.items()},
         interval=statistics.describe_interval(),
-        warnings=[text for text in after if after[text] > said.get(text, 0)],
+        warnings=messages.warnings_since(said),
         rows=rows,
         pairs=[_pair_scores(scores, pair, label_set.names, list(chosen)) for pair in pairs],
     )

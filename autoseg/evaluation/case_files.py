@@ -21,8 +21,12 @@ class CaseFiles:
     truth: Path
 
 
-def find_dataset_json(predictions: Path | str, truths: Path | str) -> DatasetJson | None:
-    """The dataset.json beside the folder of truths, in it, or with the predictions; None without one."""
+def find_dataset_json(
+    predictions: Path | str, truths: Path | str, given: Path | str | None = None
+) -> DatasetJson | None:
+    """The given dataset.json, else the one beside the folder of truths, in it, or with the predictions, else None."""
+    if given:
+        return read_dataset_json(Path(given))
     truths = Path(truths).resolve()
     for folder in (truths.parent, truths, Path(predictions)):
         if (folder / "dataset.json").is_file():

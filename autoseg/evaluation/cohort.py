@@ -41,18 +41,26 @@ class Averaging:
     def __call__(self, values: Iterable[float | None]) -> Mean:
         """The mean of the values that are defined."""
         given = list(values)
-        known = np.array([value for value in given if value is not None], float)
-        n = len(known)
-        low, high = statistics.mean_interval(known, method=self.method, resamples=self.resamples)
-        return Mean(
-            mean=float(known.mean()) if n else None,
-            sd=float(known.std(ddof=1)) if n > 1 else None,
-            median=float(np.median(known)) if n else None,
-            low=defined(low),
-            high=defined(high),
-            n=n,
-            undefined=len(given) - n,
+        low, high = statistics.mean_interval(
+            [value for value in given if value is not None], method=self.method, resamples=self.resamples
         )
+        return plain_mean(given).model_copy(update={"low": defined(low), "high": defined(high)})
+
+
+def plain_mean(values: Iterable[float | None]) -> Mean:
+    """The mean of the values that are defined, without interval."""
+    given = list(values)
+    known = np.array([value for value in given if value is not None], float)
+    n = len(known)
+    return Mean(
+        mean=float(known.mean()) if n else None,
+        sd=float(known.std(ddof=1)) if n > 1 else None,
+        median=float(np.median(known)) if n else None,
+        low=None,
+        high=None,
+        n=n,
+        undefined=len(given) - n,
+    )
 
 
 def summarise(

@@ -205,10 +205,7 @@ def evaluate_folder(
         ignored=ignored,
         unpredicted=unpredicted,
     )
-    after = messages.warning_counts()
-    return summary.model_copy(
-        update={"warnings": [text for text in after if after[text] > said.get(text, 0)]}
-    )
+    return summary.model_copy(update={"warnings": messages.warnings_since(said)})
 
 
 def _choice_and_rules(

@@ -12,11 +12,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from autoseg.errors import AutosegError
 from autoseg.evaluation import thresholds
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.text import csv_cell
-from autoseg.files import ExactModel, csv_text, read_json, validate, write_json, write_text
+from autoseg.files import ExactModel, csv_text, read_version, write_json, write_text
 
 JSON_NAME, CSV_NAME, THRESHOLDS_NAME = "summary.json", "summary.csv", thresholds.FILE_NAME
 VERSION = 2
@@ -272,18 +271,9 @@ def read_summary(folder: Path | str) -> Summary:
     Raises:
         AutosegError: it is missing, damaged or of another version.
     """
-    path = Path(folder) / JSON_NAME
-    content = read_json(path, made_by="autoseg_evaluate")
-    found = content.get("version") if isinstance(content, dict) else None
-    if found != VERSION:
-        raise AutosegError(
-            "the scores are of another version of the format",
-            where=str(path),
-            found=f"version {found}",
-            expected=f"version {VERSION}",
-            fix="run autoseg_evaluate again",
-        )
-    return validate(content, Summary, where=str(path))
+    return read_version(
+        Path(folder) / JSON_NAME, Summary, VERSION, what="the scores are", made_by="autoseg_evaluate"
+    )
 
 
 def defined(value: float) -> float | None:

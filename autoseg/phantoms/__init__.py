@@ -2,6 +2,9 @@
 
 Nothing in it comes from a scan. What the phantoms share with the published data sets is their grids, channels,
 contrast, noise and artefacts; scores on them say that a pipeline works, never how good a method is in the clinic.
+
+``settings`` what is imitated, ``fields`` grids and random fields, ``anatomy`` brains, ``lesion_shapes``, ``contrast``
+the images of each modality, ``phantom`` one case, ``dataset`` a whole raw dataset.
 """
 
 from __future__ import annotations

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg import messages
-from autoseg.dataset.dataset_json import FILE_ENDINGS
 from autoseg.errors import AutosegError
-from autoseg.evaluation.summary import CaseScores, Summary
+from autoseg.evaluation.summary import CaseScores
 from autoseg.files import hash_file
 from autoseg.report.collect import Material, ScoredFolder
-from autoseg.report.overlay import Picture, draw, read_picture
+from autoseg.report.overlay import Picture, choose_cases, draw, find_file, read_picture
 from autoseg.report.viewer import Viewer, make_viewer
 
 MONTAGE_DPI = 110
@@ -48,25 +47,6 @@ class ShownCase:
         return width, height
 
 
-def choose(summary: Summary, n: int) -> list[tuple[str, CaseScores]]:
-    """``n`` cases, spread evenly over the order of their mean Dice over classes; one is the median.
-
-    Cases that are empty in truth and prediction show nothing and are taken only when there is no other.
-    """
-    with_mask = [case for case in summary.cases if not case.is_empty] or summary.cases
-    ordered = sorted(with_mask, key=lambda case: (case.mean_dice, case.name))
-    last, middle = len(ordered) - 1, (len(ordered) - 1) // 2
-    places = [middle] if n == 1 else [i * last // (n - 1) for i in range(n)]
-    return [(_rank(place, last), ordered[place]) for place in dict.fromkeys(places)]
-
-
-def _rank(place: int, last: int) -> str:
-    if last == 0:
-        return "only"
-    names = {last // 2: "median", 0: "worst", last: "best"}
-    return names.get(place, f"number {place + 1} of {last + 1} from the worst,")
-
-
 def show_cases(
     material: Material, n: int, *, channel: int = 0, viewers: bool = True
 ) -> tuple[list[ShownCase], list[str]]:
@@ -82,7 +62,7 @@ def show_cases(
         The cases, and for each one that was left out why.
     """
     shown, problems = [], []
-    chosen = choose(material.summary, n) if material.summary else []
+    chosen = choose_cases(material.summary, n) if material.summary else []
     for rank, case in chosen:
         messages.info(f"drawing {case.name}")
         place, original = material.place(case.name)
@@ -103,7 +83,7 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int) -> Picture:
         (place.summary.predictions, case.prediction_sha256, "predicted mask"),
         (place.summary.truths, case.truth_sha256, "true mask"),
     ):
-        path = _file(Path(folder), case.name)
+        path = find_file(Path(folder), case.name)
         if path is None:
             raise AutosegError(f"the {what} is missing", expected=f"{case.name}.nii.gz in {folder}")
         if hash_file(path) != scored:
@@ -111,11 +91,6 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int) -> Picture:
                 f"the {what} has changed since it was scored", fix="run autoseg_evaluate again"
             )
     return read_picture(place.summary, case, place.images, channel)
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    paths = (folder / f"{name}{ending}" for ending in FILE_ENDINGS)
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, viewers: bool) -> ShownCase:

@@ -1,5 +1,7 @@
 """Pictures of single cases: contours of truth and prediction on the slices that matter.
 
+They are the montages of a report and the ``overlay_*.png`` that autoseg_evaluate puts beside the scores.
+
 Volumes are turned by their header so that slices look as a reader expects: patient's right on the left of axial and
 coronal pictures, anterior or superior at the top, true proportions. Contours follow voxel edges; nothing is smoothed.
 """
@@ -41,19 +43,24 @@ RANKS = ("worst", "median", "best")
 # ------------------------------------------------------------------------------------------ which cases, which files
 
 
-def choose_cases(summary: Summary) -> dict[str, CaseScores]:
-    """``worst``, ``median`` and ``best`` by the mean Dice over classes, each case at most once.
+def choose_cases(summary: Summary, n: int) -> list[tuple[str, CaseScores]]:
+    """``n`` cases with their ranks, spread evenly over the order of their mean Dice over classes; one is the median.
 
-    Cases that are empty in truth and prediction score 1 and show nothing; they are chosen only when there is no other.
+    Three are the worst, the median and the best. Cases that are empty in truth and prediction score 1 and show nothing;
+    they are taken only when there is no other.
     """
-    shown = [case for case in summary.cases if not case.is_empty] or summary.cases
-    ordered = sorted(shown, key=lambda case: (case.mean_dice, case.name))
-    places = {"worst": 0, "best": len(ordered) - 1, "median": (len(ordered) - 1) // 2}
-    chosen: dict[str, CaseScores] = {}
-    for rank, place in places.items():
-        if ordered[place] not in chosen.values():
-            chosen[rank] = ordered[place]
-    return {rank: chosen[rank] for rank in RANKS if rank in chosen}
+    with_mask = [case for case in summary.cases if not case.is_empty] or summary.cases
+    ordered = sorted(with_mask, key=lambda case: (case.mean_dice, case.name))
+    last, middle = len(ordered) - 1, (len(ordered) - 1) // 2
+    places = [middle] if n == 1 else [i * last // (n - 1) for i in range(n)]
+    return [(_rank(place, last), ordered[place]) for place in dict.fromkeys(places)]
+
+
+def _rank(place: int, last: int) -> str:
+    if last == 0:
+        return "only"
+    names = {last // 2: "median", 0: "worst", last: "best"}
+    return names.get(place, f"number {place + 1} of {last + 1} from the worst,")
 
 
 def find_images(truths: Path) -> Path | None:
@@ -63,7 +70,8 @@ def find_images(truths: Path) -> Path | None:
     return images if images != truths and images.is_dir() else None
 
 
-def _file(folder: Path, stem: str) -> Path | None:
+def find_file(folder: Path, stem: str) -> Path | None:
+    """A mask or an image by its name without ending; None without one."""
     paths = (folder / f"{stem}{ending}" for ending in FILE_ENDINGS)
     return next((path for path in paths if path.is_file()), None)
 
@@ -81,16 +89,16 @@ def draw_overlays(summary: Summary, images: Path, out: Path, *, channel: int = 0
     """
     remove_overlays(out)
     written = []
-    chosen = choose_cases(summary)
-    for rank, case in chosen.items():
+    for rank, case in choose_cases(summary, len(RANKS)):
+        name = RANKS[0] if rank == "only" else rank
         try:
             picture = read_picture(summary, case, images, channel)
         except AutosegError as error:
-            messages.warn(f"no overlay of the {rank} case: {error}")
+            messages.warn(f"no overlay of the {name} case: {error}")
             continue
-        path = out / f"overlay_{rank}.png"
+        path = out / f"overlay_{name}.png"
         with atomic_path(path) as temporary:
-            draw(picture, rank if len(chosen) > 1 else "only").savefig(temporary, dpi=110, facecolor="black")
+            draw(picture, rank).savefig(temporary, dpi=110, facecolor="black")
         written.append(path)
     return written
 
@@ -138,9 +146,9 @@ def read_picture(summary: Summary, case: CaseScores, images: Path, channel: int)
     """
     stem = f"{case.name}_{channel:04d}"
     paths = (
-        _file(images, stem),
-        _file(Path(summary.predictions), case.name),
-        _file(Path(summary.truths), case.name),
+        find_file(images, stem),
+        find_file(Path(summary.predictions), case.name),
+        find_file(Path(summary.truths), case.name),
     )
     if paths[0] is None:
         raise AutosegError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.case_files import count_of
+from autoseg.evaluation.text import count_of
 from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.report import score_tables, sections
 from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section

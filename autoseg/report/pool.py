@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from autoseg.errors import AutosegError
 from autoseg.evaluation import statistics
-from autoseg.evaluation.cohort import Averaging, class_summary, stratify
+from autoseg.evaluation.cohort import Averaging, class_summary, plain_mean, stratify
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.presets import PRESETS
 from autoseg.evaluation.probabilities import as_rows
@@ -97,17 +95,7 @@ def averaging(summary: Summary) -> Averaging:
 
 def mean_of_folds(summaries: Mapping[str, Summary], label: str, metric: str) -> Mean:
     """Mean and standard deviation of the folds' means, in which every fold weighs the same (DeepMedic study)."""
-    values = [summary.classes[label].all[metric].mean for summary in summaries.values()]
-    known = np.array([value for value in values if value is not None])
-    return Mean(
-        mean=float(known.mean()) if len(known) else None,
-        sd=float(known.std(ddof=1)) if len(known) > 1 else None,
-        median=float(np.median(known)) if len(known) else None,
-        low=None,
-        high=None,
-        n=len(known),
-        undefined=len(values) - len(known),
-    )
+    return plain_mean(summary.classes[label].all[metric].mean for summary in summaries.values())
 
 
 def _refuse_differences(summaries: Mapping[str, Summary]) -> None:

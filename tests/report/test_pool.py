@@ -6,7 +6,7 @@ from reports import write_scores
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.thresholds import read_thresholds
-from autoseg.report.case_cards import choose
+from autoseg.report.overlay import choose_cases
 from autoseg.report.pool import mean_of_folds, pool
 
 
@@ -88,11 +88,11 @@ def test_shown_cases_are_spread_over_the_order_of_dice(folds):
     )
     names = [case.name for case in shown]
     assert len(names) == 10  # two of the twelve show nothing
-    assert [(rank, case.name) for rank, case in choose(summary, 3)] == [
+    assert [(rank, case.name) for rank, case in choose_cases(summary, 3)] == [
         ("worst", names[0]),
         ("median", names[4]),
         ("best", names[9]),
     ]
-    assert [(rank, case.name) for rank, case in choose(summary, 1)] == [("median", names[4])]
-    assert [case.name for _, case in choose(summary, 30)] == names
-    assert choose(summary, 0) == []
+    assert [(rank, case.name) for rank, case in choose_cases(summary, 1)] == [("median", names[4])]
+    assert [case.name for _, case in choose_cases(summary, 30)] == names
+    assert choose_cases(summary, 0) == []
