@@ -16,7 +16,7 @@ from torch import nn
 from autoseg import networks, postprocessing
 from autoseg.labels import LabelSet
 from autoseg.plan import Named, Plan, Stage
-from autoseg.plugins.parts import Batch, CaseStore, SamplerPart
+from autoseg.plugins.parts import Batch, CaseStore, SamplerPart, TransformPart
 from autoseg.training import losses, optimisers, schedules
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -165,7 +165,8 @@ class Trainer:
             :data:`Refinement`. They come before all others.
         sources: what a stage's ``sampling.name`` may be beside autoseg's samplers: a source with batches of its own.
             Its attribute ``check(plan, stage)``, if it has one, refuses before the training what cannot work.
-        samplers: rows of :class:`autoseg.plugins.parts.SamplerPart`.
+        samplers, transforms: rows of :class:`autoseg.plugins.parts.SamplerPart` and
+            :class:`autoseg.plugins.parts.TransformPart`.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
@@ -180,4 +181,5 @@ class Trainer:
     refinements: Mapping[str, Refinement] = field(default_factory=dict)
     sources: Mapping[str, Callable[[SourceContext], Source]] = field(default_factory=dict)
     samplers: tuple[SamplerPart, ...] = ()
+    transforms: tuple[TransformPart, ...] = ()
     import_weights: WeightsImport | None = None

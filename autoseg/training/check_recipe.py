@@ -10,7 +10,7 @@ from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.plan import Plan, Stage
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling import parameters, samplers
+from autoseg.sampling import samplers, transforms
 from autoseg.training.freezing import trained_parameters
 
 
@@ -52,4 +52,4 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
         samplers.check(stage.sampling, trainer)
     elif (check := getattr(trainer.sources[stage.sampling.name], "check", None)) is not None:
         check(plan, stage)
-    parameters.build(stage.augmentation, stage.patch_size or (1, 1, 1))
+    transforms.check_augmentation(stage, len(plan.channels_of(stage.network)), trainer)
