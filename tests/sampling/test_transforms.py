@@ -335,6 +335,21 @@ def test_a_2d_network_has_transforms_too(make_source):
         assert all(len(sample.transforms[3]["factors"]) == 1 for sample in batch.samples)
 
 
+def test_batches_on_cuda(make_source, store, make_stage, cuda):
+    augmentation = {"name": "none", "backend": "torch", "share": 0.7, "transforms": ALL}
+    stage = {"context": [1, 2, 3], "patch_size": [6, 10, 12]}
+    on_cpu = make_source(augmentation, **stage)
+    settings = {"inside_nonzero": [False, True], "label_values": [1, 2], "cache_gb": 1.0, "trainer": THEIRS}
+    source = BatchSource(
+        store, NAMES, make_stage(augmentation=augmentation, **stage), (7, 0), cuda, **settings
+    )
+    for batch, other in zip(source.batches(0), on_cpu.batches(0), strict=True):
+        assert batch.samples == other.samples and batch.images.device.type == "cuda"
+        torch.testing.assert_close(batch.images.cpu(), other.images, atol=1e-3, rtol=0)
+        assert (batch.target.cpu() != other.target).float().mean() < 1e-3
+    source.close()
+
+
 def refusal(make_stage, spec):
     with pytest.raises(AutosegError) as error:
         check_augmentation(make_stage(augmentation={"transforms": [spec]}), 2, THEIRS)
