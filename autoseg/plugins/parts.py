@@ -409,6 +409,57 @@ class SamplerPart:
     summary: str = ""
 
 
+@dataclass(frozen=True)
+class PatchShape:
+    """What a transform is drawn for.
+
+    Attributes:
+        channels: of the image.
+        size: of what the network sees, patch and context, in two or three numbers. Transforms that move voxels are
+            drawn before the case is: for them an axis that takes the whole image has the size of the first case.
+    """
+
+    channels: int
+    size: tuple[int, ...]
+
+
+Numbers = Mapping[str, Any]
+"""What a transform drew for one sample: plain data that JSON can hold."""
+
+
+@dataclass(frozen=True)
+class TransformPart:
+    """A random change of a patch, either of where its voxels come from or of the patch that was cut::
+
+        TransformPart("flip", draw_flip, affine=flipped)
+        TransformPart("slice_factor", draw_factors, apply=scale_slices)
+
+    Attributes:
+        name: in ``Stage.augmentation.transforms``.
+        draw: ``(rng, shape, **arguments)``, with a generator of the sample's own and a :class:`PatchShape`, to
+            :data:`Numbers`, or to None for a sample that stays as it is. Nothing else is random.
+        affine: ``(numbers, axes)`` to a matrix ``[axes, axes]``, for a patch with two axes (y, x) or three: from a
+            direction in the patch to the direction in the image that it shows, about the middle of the patch. All
+            such transforms of a sample, and those of the shipped list, are one interpolation; turns by quarters and
+            flips are none.
+        apply: ``(image, label, numbers)`` to both: tensors float32 ``[c, *size]`` and integer ``[*size]`` (-1 outside),
+            on any device, which may be overwritten. The sizes stay. Runs in the process that trains.
+        check: ``(**arguments)``; refuses before the training values that cannot work. Names are checked without it.
+        summary: one line.
+    """
+
+    name: str
+    draw: Callable[..., Numbers | None]
+    affine: Callable[[Numbers, int], np.ndarray] | None = None
+    apply: Callable[[torch.Tensor, torch.Tensor, Numbers], tuple[torch.Tensor, torch.Tensor]] | None = None
+    check: Callable[..., None] = any_values
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.affine is None) == (self.apply is None):
+            raise ValueError(f"transform {self.name!r} needs affine or apply, one of them")
+
+
 # ---------------------------------------------------------------------------------------- from logits to the mask
 
 

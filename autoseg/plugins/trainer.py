@@ -17,6 +17,7 @@ from autoseg.plugins.parts import (
     SchedulePart,
     SourcePart,
     StepPart,
+    TransformPart,
     WeightsImport,
 )
 
@@ -30,8 +31,8 @@ class Trainer:
     Attributes:
         name: as of the entry point.
         summary: one line for lists and help.
-        networks, losses, optimisers, schedules, samplers, sources, fusions, steps: what the family brings, see
-            :mod:`autoseg.plugins.parts`. A row goes before one of the same name elsewhere.
+        networks, losses, optimisers, schedules, samplers, sources, transforms, fusions, steps: what the family brings,
+            see :mod:`autoseg.plugins.parts`. A row goes before one of the same name elsewhere.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
@@ -43,6 +44,7 @@ class Trainer:
     schedules: tuple[SchedulePart, ...] = ()
     samplers: tuple[SamplerPart, ...] = ()
     sources: tuple[SourcePart, ...] = ()
+    transforms: tuple[TransformPart, ...] = ()
     fusions: tuple[FusionPart, ...] = ()
     steps: tuple[StepPart, ...] = ()
     import_weights: WeightsImport | None = None

@@ -22,10 +22,22 @@ from autoseg.sampling.patches import Patch
 EPSILON = 1e-7
 
 
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
 def augment_all(
-    patches: Sequence[Patch], inside_nonzero: Sequence[bool]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    patches: Sequence[Patch], inside_nonzero: Sequence[bool], context: Sequence[int]
+) -> list[Arrays]:
     """:func:`augment` for each of some patches.
+
+    Raises:
+        AutosegError: one could not be augmented; its case is named.
+    """
+    return [finish(*changed, inside_nonzero, context) for changed in change_all(patches)]
+
+
+def change_all(patches: Sequence[Patch]) -> list[Arrays]:
+    """:func:`change` for each of some patches.
 
     Raises:
         AutosegError: one could not be augmented; its case is named.
@@ -33,32 +45,45 @@ def augment_all(
     results = []
     for patch in patches:
         with of_case(patch.case, *AUGMENTED):
-            results.append(augment(patch, inside_nonzero))
+            results.append(change(patch))
     return results
 
 
-def augment(patch: Patch, inside_nonzero: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+def augment(patch: Patch, inside_nonzero: Sequence[bool], context: Sequence[int] = ()) -> Arrays:
     """Apply a patch's parameters; its arrays may be overwritten.
 
     Args:
         patch: see there.
         inside_nonzero: per channel: 0 wherever the label says outside.
+        context: voxels around what is predicted, for each axis of the patch; empty for none.
 
     Returns:
-        Image float32 ``[c, *size]`` and label ``[*size]`` without negative values.
+        Image float32 ``[c, *size]`` and label without negative values, without the context.
     """
+    return finish(*change(patch), inside_nonzero, context)
+
+
+def change(patch: Patch) -> Arrays:
+    """Apply a patch's parameters and what moves its voxels. The label keeps its negative values."""
     image, label = patch.image, patch.label
-    if patch.parameters.is_spatial:
+    if patch.is_spatial:
         image, label = _resample(image, label, patch)
     image = change_intensities(image, patch.parameters)
     axes = patch.parameters.mirror
     if axes:
-        image, label = np.flip(image, [axis + 1 for axis in axes]), np.flip(label, axes)
-    image, label = np.ascontiguousarray(image), np.ascontiguousarray(label)
+        image, label = np.flip(image, tuple(axis + 1 for axis in axes)).copy(), np.flip(label, axes).copy()
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def finish(
+    image: np.ndarray, label: np.ndarray, inside_nonzero: Sequence[bool], context: Sequence[int]
+) -> Arrays:
+    """What comes last: see :func:`augment`. The image may be overwritten."""
     for channel, masked in enumerate(inside_nonzero):
         if masked:
             image[channel][label < 0] = 0
-    return image, np.maximum(label, 0)
+    inner = tuple(slice(n, size - n) for n, size in zip(context, label.shape, strict=False))
+    return image, np.maximum(label[inner], 0)
 
 
 def change_intensities(image: np.ndarray, parameters: Parameters) -> np.ndarray:
@@ -87,14 +112,14 @@ def change_intensities(image: np.ndarray, parameters: Parameters) -> np.ndarray:
 
 
 def _resample(image: np.ndarray, label: np.ndarray, patch: Patch) -> tuple[np.ndarray, np.ndarray]:
-    """The turned and scaled patch, linear; in-plane parameters keep every plane to itself."""
-    if len(patch.size) == 3 and patch.parameters.in_plane:
-        coordinates = _coordinates(patch.parameters, patch.size[1:], patch.centre[1:])
+    """The turned and scaled patch, linear; planes stay by themselves where nothing moves across them."""
+    if patch.keeps_planes:
+        coordinates = _coordinates(patch, slice(1, None))
         shape = (len(image), *patch.size)
         planes = [_interpolate(plane, coordinates) for plane in image.reshape(-1, *image.shape[2:])]
         labels = [_interpolate(plane, coordinates, is_seg=True) for plane in label]
         return np.stack(planes).reshape(shape), np.stack(labels)
-    coordinates = _coordinates(patch.parameters, patch.size, patch.centre)
+    coordinates = _coordinates(patch, slice(None))
     channels = [_interpolate(channel, coordinates) for channel in image]
     return np.stack(channels), _interpolate(label, coordinates, is_seg=True)
 
@@ -105,11 +130,21 @@ def _interpolate(array: np.ndarray, coordinates: np.ndarray, *, is_seg: bool = F
     return interpolate_img(array, coordinates, order=1, mode="nearest", is_seg=is_seg, seg_tiebreak="lowest")
 
 
-def _coordinates(parameters: Parameters, size: Sequence[int], centre: Sequence[float]) -> np.ndarray:
-    """Where each voxel of the patch lies in the cut, ``[d, *size]``. batchgenerators turns the other way round."""
+def _coordinates(patch: Patch, axes: slice) -> np.ndarray:
+    """Where each voxel of the patch lies in the cut, ``[d, *size]``, along these axes."""
+    size, centre = patch.size[axes], patch.centre[axes]
+    steps = _mesh(tuple(size))
+    if patch.further is None:
+        steps = _moved(patch.parameters, steps.copy())
+    else:
+        steps = np.tensordot(patch.matrix[axes, axes], steps, 1)
+    return steps + np.reshape(centre, (-1, *[1] * len(size)))
+
+
+def _moved(parameters: Parameters, coordinates: np.ndarray) -> np.ndarray:
+    """The shipped turn and scale of coordinates ``[d, *size]``. batchgenerators turns the other way round."""
     from batchgenerators.augmentations.utils import rotate_coords_2d, rotate_coords_3d, scale_coords
 
-    coordinates = _mesh(tuple(size)).copy()
     angles = [-angle for angle in parameters.rotation]
     if len(angles) == 3:
         coordinates = rotate_coords_3d(coordinates, *angles)
@@ -117,7 +152,7 @@ def _coordinates(parameters: Parameters, size: Sequence[int], centre: Sequence[f
         coordinates = rotate_coords_2d(coordinates, *angles)
     if parameters.scale is not None:
         coordinates = scale_coords(coordinates, parameters.scale)
-    return coordinates + np.reshape(centre, (-1, *[1] * len(size)))
+    return coordinates
 
 
 @functools.lru_cache(maxsize=4)

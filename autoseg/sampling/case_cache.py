@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # worker processes come here for of_case, and have no use for
 GIGABYTE = 1e9
 NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
+Prepare = Callable[[str, np.ndarray], np.ndarray]
+"""``(case, image)``, float32 ``[c, z, y, x]`` with all channels of the store, to the image that is trained on."""
+
 AUGMENTED = ("augmented", "report this with the text above")  # for of_case
 
 
@@ -34,20 +37,28 @@ class CaseCache:
     Args:
         store: where they are.
         classes: for each foreground class the label values that belong to it.
-        channels: how many the images must have.
+        stored_channels: how many the images must have.
         limit_gb: memory for cases (1e9 bytes); None takes half of what is available now.
         share_with: how many processes of this machine take their part of that half.
+        channels: indices of those that are wanted, in this order; None for all. No others are kept.
+        prepare: what is done to an image when it is loaded, before ``channels`` are taken. A case that does not fit
+            into memory is then loaded as a whole for every patch.
     """
 
     def __init__(
         self,
         store: CaseStore,
         classes: Sequence[Sequence[int]],
-        channels: int,
+        stored_channels: int,
         limit_gb: float | None = None,
         share_with: int = 1,
+        *,
+        channels: Sequence[int] | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
-        self.store, self.classes, self.channels = store, classes, channels
+        self.store, self.classes, self.prepare = store, classes, prepare
+        self.stored_channels = stored_channels
+        self.channels = tuple(range(stored_channels) if channels is None else channels)
         self.limit = (available_gb() / 2 / share_with if limit_gb is None else limit_gb) * GIGABYTE
         self.used = 0
         self._full = False
@@ -81,7 +92,7 @@ class CaseCache:
         if name not in self._minima:
             image, _ = self.arrays(name)
             with of_case(name, "read from the store"):
-                channels = (np.asarray(image[c : c + 1]) for c in range(self.channels))
+                channels = (np.asarray(image[c : c + 1]) for c in range(len(self.channels)))
                 self._minima[name] = np.array([channel.min() for channel in channels], np.float32)
         return self._minima[name]
 
@@ -91,13 +102,13 @@ class CaseCache:
             return self._arrays[name]
         with of_case(name, "read from the store"):
             stored = self.store.read(name)
-            image, label = stored.image, stored.label
-            self._check(name, image, label)
+            label = stored.label
+            image = self._image(name, stored.image, tuple(label.shape))
             with self._lock:
                 if name not in self._sizes:
                     self._foreground[name] = Foreground(stored.foreground, self.classes)
                     self._sizes[name] = as_voxel(label.shape)
-            size_bytes = int(np.prod(label.shape)) * (4 * self.channels + 2)
+            size_bytes = int(np.prod(label.shape)) * (4 * len(self.channels) + 2)
             if not self._reserve(size_bytes):
                 self._say_full()
                 return image, label
@@ -119,8 +130,18 @@ class CaseCache:
             self.used += size_bytes if fits else 0
             return fits
 
-    def _check(self, name: str, image: Any, label: Any) -> None:
-        expected = (self.channels, *label.shape)
+    def _image(self, name: str, image: Any, size: tuple[int, ...]) -> Any:
+        """The image as it is trained on, which can be sliced."""
+        self._check(name, image, size)
+        if self.prepare is not None:
+            image = self.prepare(name, np.array(image[...], np.float32))
+            self._check(name, image, size)
+        if self.channels == tuple(range(self.stored_channels)):
+            return image
+        return SomeChannels(image, self.channels)
+
+    def _check(self, name: str, image: Any, size: tuple[int, ...]) -> None:
+        expected = (self.stored_channels, *size)
         if tuple(image.shape) != expected:
             raise AutosegError(
                 "the stored image does not fit the plan",
@@ -129,6 +150,25 @@ class CaseCache:
                 expected=f"{expected} (channels of the plan, size of the label)",
                 fix="run autoseg_plan_and_preprocess again",
             )
+
+
+class SomeChannels:
+    """An image with some of its channels, read when they are needed.
+
+    Args:
+        image: ``[c, z, y, x]``, can be sliced.
+        channels: indices, in the order that is wanted.
+    """
+
+    def __init__(self, image: Any, channels: Sequence[int]) -> None:
+        self._image, self._channels = image, tuple(channels)
+        self.shape = (len(self._channels), *image.shape[1:])
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Some of the channels (a slice), or a part of each (``...``, alone or with slices of z, y, x)."""
+        channels = self._channels[key] if isinstance(key, slice) else self._channels
+        space = key[1:] if isinstance(key, tuple) else ()
+        return np.stack([np.asarray(self._image[(channel, *space)]) for channel in channels])
 
 
 def _small(label: np.ndarray) -> np.ndarray:

@@ -39,13 +39,60 @@ def affine(parameters: Parameters, dims: int) -> np.ndarray:
     return matrix * scale
 
 
-def in_space(parameters: Parameters, dims: int) -> np.ndarray | None:
-    """As :func:`affine`, but always ``[3, 3]``: a plane of z stays in its plane. None without change."""
-    if not parameters.is_spatial:
+def all_moves(parameters: Parameters, further: np.ndarray | None, dims: int) -> np.ndarray | None:
+    """The matrix ``[dims, dims]`` of the shipped transforms and of those that follow; None without either.
+
+    Args:
+        further: ``[dims, dims]``, of those that follow.
+    """
+    if further is None:
+        return affine(parameters, dims) if parameters.is_spatial else None
+    return affine(parameters, dims) @ further if parameters.is_spatial else further
+
+
+def in_space(parameters: Parameters, dims: int, further: np.ndarray | None = None) -> np.ndarray | None:
+    """As :func:`all_moves`, but always ``[3, 3]``: a plane of z stays in its plane."""
+    moves = all_moves(parameters, further, dims)
+    if moves is None:
         return None
     matrix = np.eye(3)
-    matrix[-dims:, -dims:] = affine(parameters, dims)
+    matrix[-dims:, -dims:] = moves
     return matrix
+
+
+def leaves_planes(matrix: np.ndarray) -> bool:
+    """Whether every plane of the first of three axes stays by itself."""
+    first = np.array([1, 0, 0])
+    return len(matrix) == 3 and bool((matrix[0] == first).all() and (matrix[:, 0] == first).all())
+
+
+def quarters(matrix: np.ndarray, size: Sequence[int]) -> tuple[tuple[int, bool], ...] | None:
+    """Turns by quarters and flips move voxels to voxels: no interpolation is needed.
+
+    Args:
+        matrix: from patch to image directions.
+        size: of the patch.
+
+    Returns:
+        For each axis of the patch the axis of the image that it shows, and whether it shows it backwards. None where
+        the matrix is another, or where an odd number of voxels takes the place of an even one.
+    """
+    moved = np.abs(matrix)
+    if not np.isin(moved, (0, 1)).all() or (moved.sum(axis=0) != 1).any() or (moved.sum(axis=1) != 1).any():
+        return None
+    axes = moved.argmax(axis=0).tolist()
+    if any((size[axis] - n) % 2 for axis, n in zip(axes, size, strict=True)):
+        return None
+    return tuple((axis, bool(matrix[axis, to] < 0)) for to, axis in enumerate(axes))
+
+
+def quarters_box(moves: Sequence[tuple[int, bool]], start: Sequence[int], size: Sequence[int]) -> Box:
+    """The image voxels that a patch shows which is turned by quarters about its middle."""
+    box = [(0, 0)] * len(size)
+    for n, (axis, _) in zip(size, moves, strict=True):
+        first = int(start[axis]) + (int(size[axis]) - int(n)) // 2
+        box[axis] = (first, first + int(n))
+    return tuple(box)
 
 
 def _turn(angle: float) -> np.ndarray:
@@ -98,7 +145,7 @@ def centred_start(image_size: Sequence[int], patch_size: Sequence[int]) -> np.nd
 
 
 def keep_inside(
-    voxel: Sequence[int], matrix: np.ndarray, start: Sequence[int], patch_size: Sequence[int]
+    voxel: Sequence[int], matrix: np.ndarray, start: Sequence[int] | np.ndarray, patch_size: Sequence[int]
 ) -> tuple[int, ...]:
     """The start nearest to ``start`` from which the transformed patch still shows ``voxel``.
 
@@ -116,7 +163,10 @@ def keep_inside(
 
 
 def start_that_shows(
-    voxel: Sequence[int], position: Sequence[int], matrix: np.ndarray | None, patch_size: Sequence[int]
+    voxel: Sequence[int],
+    position: Sequence[int] | np.ndarray,
+    matrix: np.ndarray | None,
+    patch_size: Sequence[int],
 ) -> tuple[int, int, int]:
     """The start from which a patch shows ``voxel`` at ``position``, to within rounding where it is turned.
 
@@ -127,7 +177,7 @@ def start_that_shows(
         patch_size: z, y, x.
     """
     half = (np.asarray(patch_size) - 1) / 2
-    offset = position - half
+    offset = np.asarray(position) - half
     if matrix is not None:
         offset = matrix @ offset
     z, y, x = np.rint(voxel - offset - half).astype(int).tolist()

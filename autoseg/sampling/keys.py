@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     CROP = 3
     AUGMENTATION = 4
     NOISE = 5
+    SHARE = 6
+    TRANSFORM = 7
 
 
 def generator(purpose: Purpose, key: Sequence[int]) -> np.random.Generator:

@@ -14,6 +14,7 @@ from autoseg.plan import Stage
 from autoseg.plugins.parts import Place, TrainingCases
 from autoseg.sampling import geometry
 from autoseg.sampling.keys import Purpose, generator, order
+from autoseg.sampling.stage_cases import whole_axes
 
 
 class LesionPixels:
@@ -45,7 +46,7 @@ class LesionPixels:
         """See :class:`autoseg.plugins.parts.Sampler`.
 
         The place of the pixel in the patch is uniform. A turned patch shows the pixel there as well, to within the
-        rounding of its start to whole voxels.
+        rounding of its start to whole voxels. On an axis that takes the whole image, the image lies in its middle.
         """
         which, row = self._pixel(epoch, index)
         case = self._cases.names[which]
@@ -53,6 +54,8 @@ class LesionPixels:
         size = self._cases.patch_size(case)
         rng = generator(Purpose.CROP, (*self._cases.seed_key, epoch, index))
         start = geometry.start_that_shows(voxel, rng.integers(0, size), matrix, size)
+        middle = geometry.centred_start(self._cases.size(case), size)
+        start = geometry.as_voxel(np.where(whole_axes(self._cases.stage.patch_size), middle, start))
         return Place(case, True, voxel, start, size)
 
     def _pixel(self, epoch: int, index: int) -> tuple[int, int]:

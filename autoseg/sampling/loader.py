@@ -9,26 +9,28 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from autoseg import plan
 from autoseg.errors import AutosegError
-from autoseg.plugins.parts import Batch, CaseStore
+from autoseg.plugins.parts import Batch, CaseStore, PatchShape
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
-from autoseg.sampling.case_cache import AUGMENTED, CaseCache, of_case
+from autoseg.sampling.case_cache import AUGMENTED, CaseCache, Prepare, of_case
 from autoseg.sampling.keys import Purpose, generator
+from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Patch
 from autoseg.sampling.prefetch import Prefetcher, WorkerPool
 from autoseg.sampling.sample import Sample
 from autoseg.sampling.stage_cases import StageCases
+from autoseg.sampling.transforms import Transforms, is_augmented
 
 PREFETCH = 2  # batches that wait; more would only hide a shortage at the start of an epoch
 TASK_VOXELS = 64**3  # what one call of a worker augments: less, and sending takes longer than working
@@ -60,7 +62,10 @@ class BatchSource:
         cache_gb: memory for cases; None for half of what is available.
         inside_nonzero: per image channel, whether it is 0 outside the non-zero mask and must stay so.
         label_values: the foreground classes: a label value, or the values of a region, each.
-        trainer: brings samplers of its own.
+        channels: indices of the image channels that the network sees; None for all.
+        divisor: what the size of a patch must be a multiple of; axes that take the whole image are padded to it.
+        prepare: ``(case, image)`` to the image, when a case is loaded, see :class:`CaseCache`.
+        trainer: brings samplers and transforms of its own.
 
     Raises:
         AutosegError: no cases; nothing in them that the sampler could show; a batch that is smaller than the world;
@@ -84,22 +89,30 @@ class BatchSource:
         rank: int = 0,
         world_size: int = 1,
         cache_gb: float | None = None,
+        channels: Sequence[int] | None = None,
+        divisor: Sequence[int] = (1, 1, 1),
+        prepare: Prepare | None = None,
         trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
         self.names, self.stage, self.seed_key = tuple(cases), stage, tuple(seed_key)
         self.device, self.workers = torch.device(device), workers
         self.rank, self.world_size = rank, world_size
-        self.inside_nonzero = tuple(inside_nonzero)
         self.dims = len(stage.patch_size) or 3
+        self.context = tuple(stage.context)
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
         part = samplers.check(stage.sampling, trainer)
         self.outside = samplers.outside_of(stage.sampling, part)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
-        self.cases = CaseCache(store, classes, len(self.inside_nonzero), cache_gb, share_with=world_size)
-        stage_cases = StageCases(self.names, stage, self.seed_key, self.cases)
-        size = stage.patch_size or self.cases.size(self.names[0])
+        self.cases = CaseCache(
+            store, classes, len(inside_nonzero), cache_gb, world_size, channels=channels, prepare=prepare
+        )
+        self.inside_nonzero = tuple(inside_nonzero[channel] for channel in self.cases.channels)
+        stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor))
+        size = stage_cases.patch_size(self.names[0])[-self.dims :]
         self.augmentation = parameters.build(stage.augmentation, size)
+        self.transforms = Transforms(stage.augmentation.transforms, trainer)
+        self._shape = self._shape_of(size)
         self.sampler = samplers.build(stage_cases, trainer)
         self._pool: WorkerPool | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -137,10 +150,22 @@ class BatchSource:
 
     def sample(self, epoch: int, index: int) -> Sample:
         """How sample ``index`` of an epoch is made; counted over all processes."""
-        rng = generator(Purpose.AUGMENTATION, (*self.seed_key, epoch, index))
-        drawn = self.augmentation.draw(rng, len(self.inside_nonzero))
-        place = self.sampler.place(epoch, index, geometry.in_space(drawn, self.dims))
-        return Sample(epoch, index, place, drawn)
+        key = (*self.seed_key, epoch, index)
+        if not is_augmented(self.stage.augmentation.share, key):
+            place = self.sampler.place(epoch, index, None)
+            return Sample(epoch, index, place, Parameters(), self.transforms.nothing)
+        drawn = self.augmentation.draw(generator(Purpose.AUGMENTATION, key), self._shape.channels)
+        moves = self.transforms.draw_moves(key, self._shape)
+        matrix = geometry.in_space(drawn, self.dims, self.transforms.affine(moves, self.dims))
+        place = self.sampler.place(epoch, index, matrix)
+        shape = self._shape_of(place.size[-self.dims :])
+        return Sample(epoch, index, place, drawn, self.transforms.draw_rest(key, shape, moves))
+
+    def _shape_of(self, patch_size: Sequence[int]) -> PatchShape:
+        """What the network sees of a patch."""
+        context = self.context or (0,) * self.dims
+        size = tuple(n + 2 * around for n, around in zip(patch_size, context, strict=True))
+        return PatchShape(len(self.inside_nonzero), size)
 
     def replay(self, sample: Sample) -> Finished:
         """Make one entry of a batch again: image ``[c, *patch]`` and target ``[*patch]`` on the device."""
@@ -181,7 +206,17 @@ class BatchSource:
         with of_case(case, "read from the store"):
             pinned = self.device.type == "cuda" and self.backend == "torch"
             beyond = self.cases.minimum(case) if self.outside == "minimum" else None
-            return patches.cut_patch(sample, image, label, dims=self.dims, beyond=beyond, pinned=pinned)
+            further = self.transforms.affine(sample.transforms, self.dims)
+            return patches.cut_patch(
+                sample,
+                image,
+                label,
+                dims=self.dims,
+                further=further,
+                context=(0,) * (3 - len(self.context)) + self.context,
+                beyond=beyond,
+                pinned=pinned,
+            )
 
     def _prepare(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
         """Runs in the prefetch thread."""
@@ -218,11 +253,33 @@ class BatchSource:
 
     def _send(self, pool: WorkerPool, samples: tuple[Sample, ...]) -> Future:
         cut = [self._cut(sample) for sample in samples]
-        return pool.submit(_names(cut), batchgenerators_backend.augment_all, cut, self.inside_nonzero)
+        function, arguments = self._in_numpy
+        return pool.submit(_names(cut), function, cut, *arguments)
+
+    @property
+    def _in_numpy(self) -> tuple[Callable[..., list[tuple[np.ndarray, np.ndarray]]], tuple[Any, ...]]:
+        """What batchgenerators' side does, and its arguments after the patches; less where transforms follow."""
+        if self.transforms.change_cut_patches:
+            return batchgenerators_backend.change_all, ()
+        return batchgenerators_backend.augment_all, (self.inside_nonzero, self.context)
 
     def _collect(self, pool: WorkerPool, samples: tuple[Sample, ...], tasks: list[Future]) -> _Prepared:
-        results = [_as_tensors(result) for task in tasks for result in pool.result(task)]
-        return _Prepared(samples, finished=self._stack(results))
+        arrays = [result for task in tasks for result in pool.result(task)]
+        return _Prepared(samples, finished=self._stack(self._as_tensors(samples, arrays)))
+
+    def _as_tensors(
+        self, samples: Sequence[Sample], arrays: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[Finished]:
+        """What batchgenerators' functions made of the samples; further transforms are applied here."""
+        results = [(torch.from_numpy(image), torch.from_numpy(label)) for image, label in arrays]
+        if not self.transforms.change_cut_patches:
+            return results
+        finished = []
+        for sample, (image, label) in zip(samples, results, strict=True):
+            with of_case(sample.place.case, *AUGMENTED):
+                images, labels = self._go_on([sample], image[None], label[None])
+            finished.append((images[0], labels[0]))
+        return finished
 
     @property
     def _augments_on_device(self) -> bool:
@@ -231,21 +288,33 @@ class BatchSource:
     def _finish(self, prepared: _Prepared) -> _Prepared:
         """Augment in this process, on the CPU."""
         if self.backend == "torch":
-            results = self._augment_in_torch(prepared.patches, "cpu")
+            results = self._augment_in_torch(prepared, "cpu")
         else:
-            arrays = batchgenerators_backend.augment_all(prepared.patches, self.inside_nonzero)
-            results = [_as_tensors(result) for result in arrays]
+            function, arguments = self._in_numpy
+            results = self._as_tensors(prepared.samples, function(prepared.patches, *arguments))
         return _Prepared(prepared.samples, finished=self._stack(results))
 
-    def _augment_in_torch(self, cut: Sequence[Patch], device: torch.device | str) -> list[Finished]:
+    def _augment_in_torch(self, prepared: _Prepared, device: torch.device | str) -> list[Finished]:
         """Image ``[c, *patch]`` and label ``[*patch]`` of each; those that are alike at once."""
         results: dict[int, Finished] = {}
-        for numbers in torch_backend.alike(cut):
-            together = [cut[number] for number in numbers]
+        for numbers in torch_backend.alike(prepared.patches):
+            together = [prepared.patches[number] for number in numbers]
+            samples = [prepared.samples[number] for number in numbers]
             with of_case(_names(together), *AUGMENTED):
-                images, labels = torch_backend.augment_alike(together, self.inside_nonzero, device)
+                images, labels = self._go_on(samples, *torch_backend.change_alike(together, device))
             results.update(zip(numbers, zip(images, labels, strict=True), strict=True))
-        return [results[number] for number in range(len(cut))]
+        return [results[number] for number in range(len(prepared.patches))]
+
+    def _go_on(self, samples: Sequence[Sample], images: torch.Tensor, labels: torch.Tensor) -> Finished:
+        """After the shipped transforms, of ``[b, c, *size]`` and ``[b, *size]``: further ones, and what comes last."""
+        if self.transforms.change_cut_patches:
+            each = zip(images, labels, samples, strict=True)
+            changed = [
+                self.transforms.apply(image, label, sample.transforms) for image, label, sample in each
+            ]
+            images = torch.stack([image for image, _ in changed])
+            labels = torch.stack([label for _, label in changed])
+        return torch_backend.finish(images, labels, self.inside_nonzero, self.context)
 
     def _stack(self, results: Sequence[Finished]) -> Finished:
         """One batch ``[b, c, *patch]`` and ``[b, *patch]``; page-locked when it goes to CUDA."""
@@ -260,7 +329,7 @@ class BatchSource:
         if prepared.finished is None and not self._augments_on_device:
             prepared = self._finish(prepared)
         if prepared.finished is None:
-            return self._stack(self._augment_in_torch(prepared.patches, self.device))
+            return self._stack(self._augment_in_torch(prepared, self.device))
         images, target = prepared.finished
         return images.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
 
@@ -272,10 +341,6 @@ def choose_backend(
     if wanted == "auto":
         return "batchgenerators" if device.type == "cpu" and workers > 0 else "torch"
     return wanted
-
-
-def _as_tensors(result: tuple[np.ndarray, np.ndarray]) -> Finished:
-    return torch.from_numpy(result[0]), torch.from_numpy(result[1])
 
 
 def _names(cut: Sequence[Patch]) -> str:

@@ -92,6 +92,8 @@ class Parameters:
 
 def tuples(value: Any) -> Any:
     """Lists, at any depth, as tuples: JSON does not know the difference, a frozen dataclass does."""
+    if isinstance(value, dict):
+        return {name: tuples(item) for name, item in value.items()}
     return tuple(tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 

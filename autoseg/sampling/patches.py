@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class Patch:
         values: the label values that occur, sorted; known only when voxels are interpolated.
         parameters: what to do.
         case: for messages.
+        further: ``[d, d]``, how transforms after the shipped ones move it; None when they do not, or when it was cut
+            that way.
     """
 
     image: np.ndarray
@@ -47,11 +50,25 @@ class Patch:
     values: tuple[int, ...]
     parameters: Parameters
     case: str
+    further: np.ndarray | None = None
 
     @property
-    def matrix(self) -> np.ndarray | None:
-        """From patch to image directions, or None when no voxel is interpolated."""
-        return geometry.affine(self.parameters, len(self.size)) if self.parameters.is_spatial else None
+    def is_spatial(self) -> bool:
+        """Whether voxels are interpolated."""
+        return self.parameters.is_spatial or self.further is not None
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """From patch to image directions, ``[d, d]``."""
+        moves = geometry.all_moves(self.parameters, self.further, len(self.size))
+        return np.eye(len(self.size)) if moves is None else moves
+
+    @cached_property
+    def keeps_planes(self) -> bool:
+        """Whether a 3D patch is turned and scaled plane by plane."""
+        if self.further is None:
+            return len(self.size) == 3 and self.parameters.in_plane
+        return geometry.leaves_planes(self.matrix)
 
 
 def cut_patch(
@@ -60,6 +77,8 @@ def cut_patch(
     label: Any,
     *,
     dims: int,
+    further: np.ndarray | None = None,
+    context: Sequence[int] = (0, 0, 0),
     beyond: np.ndarray | None = None,
     pinned: bool = False,
 ) -> Patch:
@@ -68,38 +87,72 @@ def cut_patch(
     Args:
         image, label: ``[c, z, y, x]`` and ``[z, y, x]``; anything that can be sliced, in memory or on disk.
         dims: 2 drops the axis z of the cut.
+        further: ``[dims, dims]``, how the transforms that follow the shipped ones move the patch; None for not at all.
+        context: voxels around the sample's place, z, y, x, which are a part of the patch here.
         beyond: per channel the value beyond the image, ``[c]``. The label there is background, so that channels
             which are 0 outside the non-zero mask keep the value too. None: 0 and :data:`OUTSIDE`.
         pinned: allocate page-locked memory for large patches, from which CUDA copies while the program goes on.
     """
-    place, box = sample.place, _box(sample, image.shape[1:], dims)
-    pinned = pinned and math.prod(place.size) > SMALL  # small ones are put together first
-    middle = [a + (n - 1) / 2 for a, n in zip(place.start, place.size, strict=True)]
+    start, size = _with_context(sample, context)
+    matrix = geometry.in_space(sample.parameters, dims, further)
+    quarters = None if matrix is None or sample.parameters.is_spatial else geometry.quarters(matrix, size)
+    if quarters is not None:
+        box, further = geometry.quarters_box(quarters, start, size), None
+    else:
+        turned_only = further is None and sample.parameters.scale is None
+        box = _box(matrix, start, size, image.shape[1:], small=dims == 2 and turned_only)
+    pinned = pinned and math.prod(size) > SMALL  # small ones are put together first
     fill, outside = (0, OUTSIDE) if beyond is None else (beyond[:, None, None, None], 0)
     cut_image = cut(image, box, fill, np.float32, pinned=pinned)
     cut_label = cut(label, box, outside, label.dtype, pinned=pinned)
+    if quarters is not None:
+        cut_image, cut_label = _moved(cut_image, quarters), _moved(cut_label, quarters)
     if dims == 2:
         cut_image, cut_label = cut_image[:, 0], cut_label[0]
+    middle = [a + (n - 1) / 2 for a, n in zip(start, size, strict=True)]
     return Patch(
         image=cut_image,
         label=cut_label,
         centre=tuple(m - low for m, (low, _) in zip(middle, box, strict=True))[-dims:],
-        size=place.size[-dims:],
-        values=present(cut_label) if sample.parameters.is_spatial else (),
+        size=size[-dims:],
+        values=present(cut_label) if sample.parameters.is_spatial or further is not None else (),
         parameters=sample.parameters,
-        case=place.case,
+        case=sample.place.case,
+        further=further,
     )
 
 
-def _box(sample: Sample, image_size: Sequence[int], dims: int) -> geometry.Box:
-    """The voxels that a sample needs; of a small plane more than that."""
-    start, size, drawn = sample.place.start, sample.place.size, sample.parameters
-    matrix = geometry.in_space(drawn, dims)
+def _with_context(sample: Sample, context: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First voxel and size of what the network sees of a sample."""
+    place = sample.place
+    start = tuple(a - around for a, around in zip(place.start, context, strict=True))
+    return start, tuple(n + 2 * around for n, around in zip(place.size, context, strict=True))
+
+
+def _box(
+    matrix: np.ndarray | None,
+    start: Sequence[int],
+    size: Sequence[int],
+    image_size: Sequence[int],
+    *,
+    small: bool,
+) -> geometry.Box:
+    """The voxels that a sample needs; more than that of a plane that is turned, where it is ``small``."""
     if matrix is None:
         return tuple((a, a + n) for a, n in zip(start, size, strict=True))
-    if dims == 2 and drawn.scale is None and math.prod(size) <= SMALL:
+    if small and math.prod(size) <= SMALL:
         return geometry.box_for_any_angle(start, size)
     return geometry.source_box(matrix, start, size, image_size)
+
+
+def _moved(array: np.ndarray, quarters: Sequence[tuple[int, bool]]) -> np.ndarray:
+    """The last three axes turned by quarters, see :func:`geometry.quarters`."""
+    leading = array.ndim - len(quarters)
+    moved = array.transpose(*range(leading), *(leading + axis for axis, _ in quarters))
+    backwards = tuple(leading + to for to, (_, reverse) in enumerate(quarters) if reverse)
+    return np.flip(
+        moved, backwards
+    ).copy()  # ascontiguousarray keeps a negative stride of an axis of one voxel
 
 
 def cut(
@@ -113,8 +166,11 @@ def cut(
     if inner != list(box):
         result[...] = fill
     if all(low < high for low, high in inner):
-        source = (Ellipsis, *(slice(low, high) for low, high in inner))
-        target = (Ellipsis, *(slice(a - o, b - o) for (a, b), (o, _) in zip(inner, box, strict=True)))
+        source: tuple[Any, ...] = (Ellipsis, *(slice(low, high) for low, high in inner))
+        target: tuple[Any, ...] = (
+            Ellipsis,
+            *(slice(a - o, b - o) for (a, b), (o, _) in zip(inner, box, strict=True)),
+        )
         result[target] = array[source]
     return result
 

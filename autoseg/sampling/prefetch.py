@@ -151,7 +151,7 @@ class WorkerPool:
         """End all workers, and the pool's thread: with no writer left, it finds the end of the pipe."""
         for process in list((self._pool._processes or {}).values()):
             process.kill()
-        self._pool._result_queue._writer.close()
+        self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Stop the workers without waiting for what was not begun."""

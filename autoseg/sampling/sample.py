@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autoseg.plugins.parts import Place
+from autoseg.plugins.parts import Numbers, Place
 from autoseg.sampling.parameters import Parameters, tuples
 
 
@@ -16,13 +16,15 @@ class Sample:
     Attributes:
         epoch, index: its turn in the run; ``index`` counts over the epoch and over all devices.
         place: where it is cut.
-        parameters: what is done to it.
+        parameters: what the shipped list of transforms does to it.
+        transforms: what those that follow do, one entry for each in the plan's order; None for nothing.
     """
 
     epoch: int
     index: int
     place: Place
     parameters: Parameters
+    transforms: tuple[Numbers | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able data."""
@@ -36,4 +38,5 @@ class Sample:
             index=content["index"],
             place=Place(**{name: tuples(value) for name, value in content["place"].items()}),
             parameters=Parameters.from_dict(content["parameters"]),
+            transforms=tuples(content["transforms"]),
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.plan import Stage
+from autoseg.plan.schema import PatchSize, Stage
 from autoseg.plugins.parts import Voxel
+from autoseg.sampling import geometry
 from autoseg.sampling.case_cache import CaseCache
 
 
@@ -19,12 +20,14 @@ class StageCases:
 
     Attributes:
         cache: reads the cases.
+        divisor: what the size of a patch must be a multiple of, for axes that take the whole image.
     """
 
     names: tuple[str, ...]
     stage: Stage
     seed_key: tuple[int, ...]
     cache: CaseCache
+    divisor: tuple[int, ...] = (1, 1, 1)
 
     def size(self, name: str) -> Voxel:
         """Size of a case."""
@@ -32,7 +35,7 @@ class StageCases:
 
     def patch_size(self, name: str) -> Voxel:
         """Size of a patch of this case."""
-        return full_size(self.stage.patch_size, self.size(name))
+        return full_size(self.stage.patch_size, self.size(name), self.divisor)
 
     def draw_foreground(
         self, name: str, rng: np.random.Generator, *, by_component: bool = False
@@ -50,7 +53,25 @@ class StageCases:
         return self.cache.arrays(name)
 
 
-def full_size(patch_size: Sequence[int], image_size: Voxel) -> Voxel:
-    """Size z, y, x of a patch: one plane for a 2D network, the whole image for an empty patch size."""
-    z, y, x = [1] * (3 - len(patch_size)) + list(patch_size) if patch_size else image_size
-    return z, y, x
+def full_size(patch_size: PatchSize, image_size: Voxel, divisor: Sequence[int] = (1, 1, 1)) -> Voxel:
+    """Size z, y, x of a patch: one plane for a 2D network, the whole image for an empty patch size.
+
+    Args:
+        patch_size: of the stage.
+        image_size: of the case.
+        divisor: of the network; an axis that is ``whole`` is as long as the next multiple of it. A network that is
+            given whole images by an empty patch size takes them as they are.
+    """
+    if not patch_size:
+        return image_size
+    first = 3 - len(patch_size)
+    multiples = tuple(divisor)[-len(patch_size) :]
+    size = [1] * first
+    for n, whole, multiple in zip(patch_size, image_size[first:], multiples, strict=True):
+        size.append(-(-whole // multiple) * multiple if n == "whole" else int(n))
+    return geometry.as_voxel(size)
+
+
+def whole_axes(patch_size: PatchSize) -> list[bool]:
+    """Of the axes z, y, x those on which a patch takes the whole image."""
+    return [False] * (3 - len(patch_size)) + [n == "whole" for n in patch_size] if patch_size else [True] * 3

@@ -37,13 +37,16 @@ def alike(patches: Sequence[Patch]) -> list[list[int]]:
     groups: dict[Any, list[int]] = {}
     for number, patch in enumerate(patches):
         small = math.prod(patch.size) <= SMALL
-        key = (patch.image.shape, patch.label.dtype, patch.values, patch.parameters.in_plane)
+        key = (patch.image.shape, patch.label.dtype, patch.values, patch.is_spatial and patch.keeps_planes)
         groups.setdefault(key if small else number, []).append(number)
     return list(groups.values())
 
 
 def augment(
-    patch: Patch, inside_nonzero: Sequence[bool], device: torch.device | str = "cpu"
+    patch: Patch,
+    inside_nonzero: Sequence[bool],
+    device: torch.device | str = "cpu",
+    context: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Apply a patch's parameters.
 
@@ -51,30 +54,42 @@ def augment(
         patch: its arrays may be overwritten when ``device`` is the CPU.
         inside_nonzero: per channel: 0 wherever the label says outside.
         device: where to work.
+        context: voxels around what is predicted, for each axis of the patch; empty for none.
 
     Returns:
-        Image float32 ``[c, *size]`` and label ``[*size]`` without negative values, on ``device``.
+        Image float32 ``[c, *size]`` and label without negative values, without the context, on ``device``.
     """
-    images, labels = augment_alike([patch], inside_nonzero, device)
+    images, labels = finish(*change_alike([patch], device), inside_nonzero, context)
     return images[0], labels[0]
 
 
 @torch.no_grad()
-def augment_alike(
-    patches: Sequence[Patch], inside_nonzero: Sequence[bool], device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
-    """As :func:`augment` for each of some patches that are :func:`alike`: ``[b, c, *size]`` and ``[b, *size]``."""
+def change_alike(patches: Sequence[Patch], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Apply the parameters of some patches that are :func:`alike`, and what moves their voxels.
+
+    Returns:
+        ``[b, c, *size]`` and ``[b, *size]`` on ``device``; the labels keep their negative values.
+    """
     device = torch.device(device)
     images = _together([patch.image for patch in patches], device)
     labels = _together([patch.label for patch in patches], device)
     with torch.autocast(device.type, enabled=False):
-        if patches[0].parameters.is_spatial:
+        if patches[0].is_spatial:
             images, labels = _resample(images, labels, patches)
         images = _change_each(images, patches)
-        images, labels = _mirror(images, labels, patches)
-        for channel, masked in enumerate(inside_nonzero):
-            if masked:
-                images[:, channel].masked_fill_(labels < 0, 0)
+        return _mirror(images, labels, patches)
+
+
+@torch.no_grad()
+def finish(
+    images: Tensor, labels: Tensor, inside_nonzero: Sequence[bool], context: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """What comes last, of a batch: see :func:`augment`. Both may be overwritten."""
+    for channel, masked in enumerate(inside_nonzero):
+        if masked:
+            images[:, channel].masked_fill_(labels < 0, 0)
+    for axis, n in enumerate(context, start=1):
+        labels = labels.narrow(axis, n, labels.shape[axis] - 2 * n)
     return images, labels.clamp_(min=0)
 
 
@@ -131,7 +146,7 @@ def change_intensities(image: Tensor, parameters: Parameters) -> Tensor:
 
 
 def _resample(images: Tensor, labels: Tensor, patches: Sequence[Patch]) -> tuple[Tensor, Tensor]:
-    """The turned and scaled patches, linear; in-plane parameters keep every plane to itself.
+    """The turned and scaled patches, linear; planes stay by themselves where nothing moves across them.
 
     The label is the value with the largest interpolated share, the lowest value on a tie. The lowest value's share is
     what the others leave of 1; the others are interpolated together with the image, which costs little more than
@@ -168,8 +183,7 @@ def _grid(patches: Sequence[Patch], like: Tensor) -> Tensor:
 
     Sums of three vectors instead of a matrix product: exact also where TF32 is switched on.
     """
-    flat = len(patches[0].size) == 3 and patches[0].parameters.in_plane
-    dims = slice(1, None) if flat else slice(None)
+    dims = slice(1, None) if patches[0].keeps_planes else slice(None)
     size = patches[0].size[dims]
     unit = 2 / np.maximum(np.array(like.shape[-len(size) :]) - 1, 1)
     matrices = np.stack([patch.matrix[dims, dims] * unit[:, None] for patch in patches])
@@ -231,9 +245,9 @@ def blur(volume: Tensor, sigmas: Sequence[float]) -> Tensor:
         reach = int(BLUR_REACH * sigma + 0.5)
         weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2) if sigma > 0 else np.ones(1)
         n = volume.shape[axis]
-        places = np.arange(-reach, n + reach) % (2 * n)
-        places = torch.from_numpy(np.where(places < n, places, 2 * n - 1 - places)).to(volume.device)
-        padded = volume.index_select(axis, places)
+        mirrored = np.arange(-reach, n + reach) % (2 * n)
+        mirrored = np.where(mirrored < n, mirrored, 2 * n - 1 - mirrored)
+        padded = volume.index_select(axis, torch.from_numpy(mirrored).to(volume.device))
         total = torch.zeros_like(volume)
         for offset, weight in enumerate(weights / weights.sum()):
             total.add_(padded.narrow(axis, offset, n), alpha=float(weight))

@@ -13,10 +13,10 @@ from autoseg.bundle.layout import PREDICTING_NETWORK
 from autoseg.bundle.networks import build_network, network_row, refuse_classifier
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
-from autoseg.plan import Named, Plan, PostStep, Stage
+from autoseg.plan import Augmentation, Named, Plan, PostStep, Stage
 from autoseg.plugins.parts import Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
-from autoseg.sampling import parameters, samplers
+from autoseg.sampling import samplers, transforms
 from autoseg.training import losses, optimisers, schedules
 from autoseg.training.freezing import trained_parameters
 from autoseg.training.sources import source_part
@@ -81,6 +81,9 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     def loss(spec: Named) -> Any:
         return losses.build(spec.name, labels=plan.label_set, trainer=trainer, **spec.arguments)
 
+    def augmentation(spec: Augmentation) -> Any:
+        return transforms.check_augmentation(stage, len(plan.channels_of(stage.network)), trainer)
+
     _on_trial("optimiser", optimiser, stage.optimiser)
     _on_trial("schedule", schedule, stage.schedule)
     _on_trial("loss", loss, stage.loss)
@@ -89,7 +92,7 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
         source.check(plan, stage)
     else:
         _on_trial("sampler", samplers.check, stage.sampling, trainer)
-    _on_trial("augmentation", parameters.build, stage.augmentation, stage.patch_size or (1, 1, 1))
+    _on_trial("augmentation", augmentation, stage.augmentation)
 
 
 def _predict_nothing(plan: Plan, trainer: Trainer) -> None:

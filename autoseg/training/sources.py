@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoseg.bundle.networks import network_row
 from autoseg.plugins.parts import Source, SourcePart
 from autoseg.plugins.registry import Registry
 from autoseg.plugins.trainer import Trainer
@@ -27,7 +28,7 @@ def open_source(run: StageRun) -> Source:
     part = source_part(run.stage.sampling.name, run.trainer)
     if part is not None:
         return part.open(run)
-    plan = run.plan
+    plan, spec = run.plan, run.plan.networks[run.stage.network]
     return BatchSource(
         run.store,
         run.cases,
@@ -37,7 +38,11 @@ def open_source(run: StageRun) -> Source:
         workers=run.workers,
         rank=run.rank,
         world_size=run.world_size,
-        inside_nonzero=[entry.inside_nonzero for entry in plan.preprocessing.normalisation],
+        inside_nonzero=[
+            entry.inside_nonzero or entry.inside_mask for entry in plan.preprocessing.normalisation
+        ],
         label_values=plan.label_set.values,
+        channels=plan.channels_of(run.stage.network),
+        divisor=network_row(plan, run.stage.network, run.trainer).divisor_of(spec.arguments),
         trainer=run.trainer,
     )

@@ -64,6 +64,12 @@ def test_mirroring_is_a_flip(backend):
     np.testing.assert_array_equal(target, np.maximum(label, 0)[::-1, :, ::-1])
 
 
+def test_an_axis_of_one_voxel_can_be_mirrored(backend):
+    image, label = volume((1, 9, 9))
+    found, _ = apply(backend, Parameters(mirror=(0, 1)), image, label)
+    np.testing.assert_array_equal(torch.from_numpy(found), image[:, :, ::-1])
+
+
 @pytest.mark.parametrize(("axis", "plane"), [(0, (1, 2)), (1, (2, 0)), (2, (0, 1))])
 def test_a_quarter_turn_is_rot90(backend, axis, plane):
     image, label = volume((16, 16, 16))
