@@ -171,7 +171,7 @@ def _corner_value(channel: np.ndarray) -> float | None:
 
 def bounding_box(mask: np.ndarray) -> Box | None:
     """First and one-past-last index per axis of the True voxels of ``[z, y, x]``; None when there is none."""
-    plane = mask.any(0)
+    plane = np.asarray(mask.any(0))
     lines = (mask.any((1, 2)), plane.any(1), plane.any(0))
     where = [np.flatnonzero(line) for line in lines]
     if not where[0].size:

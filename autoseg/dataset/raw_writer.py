@@ -186,7 +186,8 @@ def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson
 
 def _refuse_bad_names(conversion: Conversion) -> None:
     """Names come from the folders of the source, so what is wrong with them is the user's to see."""
-    faults, seen = [], {}
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
     for case in conversion.cases:
         where = _shown(case.images[0], conversion.root)
         if not _NAME.fullmatch(case.name):
