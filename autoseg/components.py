@@ -34,5 +34,6 @@ def _label(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, int]:
     import cc3d
 
     binary = np.ascontiguousarray(mask).view(np.uint8)
-    labels, n = cc3d.connected_components(binary, connectivity=connectivity, return_N=True)
+    # cc3d itself refuses another number than 4, 6, 8, 18 and 26
+    labels, n = cc3d.connected_components(binary, connectivity=connectivity, return_N=True)  # type: ignore[call-overload]
     return labels, int(n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.errors import AutosegError
@@ -76,7 +77,11 @@ def choose_device(name: str | None = None) -> torch.device:
 
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = name.partition(":")[0]
-    there = {"cuda": torch.cuda.is_available, "cpu": lambda: True, "mps": torch.backends.mps.is_available}
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "cpu": lambda: True,
+        "mps": torch.backends.mps.is_available,
+    }
     if kind not in there:
         raise AutosegError(
             f"-device {name}: unknown device", expected="cuda, cuda:N, cpu or mps", fix="choose one of them"

@@ -6,11 +6,11 @@ cases alone, so that a case that has not changed need not be read again.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION: Final = 1
 
 FOREGROUND_PERCENTS = (
     *(0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, *map(float, range(2, 11)), 12.5, *map(float, range(15, 86, 5))),

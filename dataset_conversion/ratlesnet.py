@@ -128,25 +128,25 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
         AutosegError: no such folder, no scan in it, a division that these scans do not allow.
         FaultsError: folders that are not understood, scans without mask that are not declared shams.
     """
+    from autoseg.dataset.folds import Fold
+
     scans = find_scans(root, options.image, options.annotator)
     scans = declare_shams(scans, options.shams, options.shams_without_label, options.annotator)
     _tell_unused(scans)
     division = _divide(scans, options)
-    folds = ()
+    folds: list[Fold] = []
     if division.validation:
-        from autoseg.dataset.folds import Fold
-
         train, validation = (
             tuple(sorted(s.case for s in part)) for part in (division.train, division.validation)
         )
-        folds = (Fold(train, validation),)
+        folds.append(Fold(train, validation))
     return Conversion(
         root=root,
         dataset=_dataset_name(options),
         channel_names=("T2",),
         labels={"background": 0, "lesion": 1},
         cases=tuple(_cases(division, options.channel)),
-        folds=folds,
+        folds=tuple(folds),
         notes={"reference": REFERENCE},
     )
 

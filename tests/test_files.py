@@ -72,3 +72,28 @@ def test_a_lock_that_is_held_is_explained(tmp_path):
 def test_nearest_names():
     assert nearest_names("unnet", ["unet", "auto"]) == "did you mean unet?"
     assert nearest_names("zzz", ["unet", "auto"]) == "choose one of: auto, unet"
+
+
+def test_a_table_quotes_what_it_must():
+    assert files.csv_text([["a", "b,c"], [None, 1.5]]) == 'a,"b,c"\n,1.5\n'
+
+
+def test_an_exact_model_refuses_what_it_does_not_know():
+    class Exact(files.ExactModel):
+        size_mm: float
+
+    with pytest.raises(FaultsError, match="colour"):
+        files.validate({"size_mm": 1, "colour": "red"}, Exact, where="here")
+
+
+@pytest.mark.parametrize("content", [{"version": 2, "size_mm": 1, "name": "x"}, [], {}])
+def test_a_file_of_another_version_is_refused(tmp_path, content):
+    files.write_json(tmp_path / "a.json", content)
+    with pytest.raises(AutosegError, match="(?s)the things are of another version.*run autoseg_thing again"):
+        files.read_version(tmp_path / "a.json", Thing, 1, what="the things are", made_by="autoseg_thing")
+
+
+def test_a_file_of_this_version_is_read(tmp_path):
+    files.write_json(tmp_path / "a.json", {"version": 1, "size_mm": 2, "name": "x"})
+    found = files.read_version(tmp_path / "a.json", Thing, 1, what="the things are", made_by="autoseg_thing")
+    assert found == Thing(size_mm=2, name="x")

@@ -84,7 +84,7 @@ def _report(card: ModelCard, plan: Plan) -> None:
     """What was recognised, and what a prediction will do."""
     network = plan.networks["main"]
     print(", ".join([network.name, *(f"{key} {value}" for key, value in network.arguments.items())]))
-    for file in card.imported.files:
+    for file in card.imported.files if card.imported else ():
         facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in file.facts.items())
         print(f"  member {file.member}  {file.name}  SHA-256 {file.sha256[:12]}  {facts}")
     for reason in plan.reasons:

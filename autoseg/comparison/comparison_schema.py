@@ -7,7 +7,7 @@ few cases.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from autoseg.evaluation.summary import MetricRow, PresetRow
 from autoseg.files import ExactModel, read_version
 
 JSON_NAME = "comparison.json"
-VERSION = 1
+VERSION: Final = 1
 
 Test = Literal["permutation", "wilcoxon", "t"]
 

@@ -17,12 +17,12 @@ from autoseg.comparison.comparison_schema import Difference, MetricComparison, R
 from autoseg.evaluation.cohort import Averaging
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.presets import PRESETS, Preset
-from autoseg.evaluation.statistics import PERMUTATIONS, compare_paired, holm
+from autoseg.evaluation.statistics import PERMUTATIONS, IntervalMethod, compare_paired, holm
 from autoseg.evaluation.summary import defined
 
 ALPHA = 0.05
 """A difference is shown when its corrected p-value is at most this."""
-INTERVAL = "bca"
+INTERVAL: IntervalMethod = "bca"
 
 Key = TypeVar("Key")
 MetricScores = Mapping[str, Mapping[str, np.ndarray]]
@@ -121,7 +121,7 @@ def _difference(first: str, second: str, a: np.ndarray, b: np.ndarray, better: B
     )
 
 
-def comparable(values: np.ndarray, better: Better) -> np.ndarray:
+def comparable(values: np.ndarray, better: Better | None) -> np.ndarray:
     """The values that are compared: absolute ones where nearer to zero is better."""
     return np.abs(values) if better == "zero" else values
 

@@ -297,7 +297,9 @@ def stratify(
         }
         found.append(_stratum(rule.metric, rule.words, by_class, cases, mean))
     names = [case.name for case in cases]
-    for column in groups.columns if groups else ():
+    if groups is None:
+        return found
+    for column in groups.columns:
         words, levels = strata.column_levels(groups, column, names)
         found.append(_stratum(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
     return found

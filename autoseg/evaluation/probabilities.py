@@ -164,7 +164,7 @@ def _channels(name: str, values: tuple[int, ...], outputs: LabelSet) -> list[int
 
 def as_rows(counts: Counts) -> Rows:
     """(tp, fp, fn) at each threshold, as plain numbers."""
-    return [tuple(map(int, row)) for row in zip(counts.tp, counts.fp, counts.fn, strict=True)]
+    return [(int(tp), int(fp), int(fn)) for tp, fp, fn in zip(counts.tp, counts.fp, counts.fn, strict=True)]
 
 
 def _values(labels: LabelSet) -> dict[str, list[int]]:

@@ -190,7 +190,8 @@ def all_cases(
         FaultsError: with the faults of all cases.
     """
     found: dict[int, Result | list[Fault]] = dict(_each(function, tasks, processes, name_of))
-    results, faults = [], []
+    results: list[Result] = []
+    faults: list[Fault] = []
     for _, result in sorted(found.items(), key=lambda item: item[0]):
         if isinstance(result, list):
             faults += result

@@ -130,7 +130,8 @@ def _spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:
         raise AutosegError(
             "spacing_mm does not fit", found=values, expected="three positive numbers: z, y, x in mm"
         )
-    return values  # type: ignore[return-value]
+    z, y, x = values
+    return z, y, x
 
 
 def _refuse_several_classes(prediction: np.ndarray, truth: np.ndarray) -> None:

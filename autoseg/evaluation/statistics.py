@@ -321,18 +321,18 @@ def compare_paired(
     Returns:
         The comparison; means and p-values are ``nan`` where too few pairs are defined.
     """
-    a, b = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
-    both = ~(np.isnan(a) | np.isnan(b))
-    a, b = a[both], b[both]
-    differences = _without_rounding(a - b, a, b)
+    all_a, all_b = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
+    both = ~(np.isnan(all_a) | np.isnan(all_b))
+    of_a, of_b = all_a[both], all_b[both]
+    differences = _without_rounding(of_a - of_b, of_a, of_b)
     low, high = mean_interval(
         differences, method=interval, confidence=confidence, resamples=resamples, seed=seed
     )
-    wins_a, wins_b = _wins(a, b, better)
+    wins_a, wins_b = _wins(of_a, of_b, better)
     return PairedComparison(
-        n=len(a),
-        mean_a=_mean(a),
-        mean_b=_mean(b),
+        n=len(of_a),
+        mean_a=_mean(of_a),
+        mean_b=_mean(of_b),
         difference=_mean(differences),
         low=low,
         high=high,
@@ -341,7 +341,7 @@ def compare_paired(
         p_t=paired_t(differences),
         wins_a=wins_a,
         wins_b=wins_b,
-        ties=len(a) - wins_a - wins_b,
+        ties=len(of_a) - wins_a - wins_b,
     )
 
 

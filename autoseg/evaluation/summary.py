@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from autoseg.evaluation import thresholds
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.text import csv_cell
+from autoseg.evaluation.thresholds import FILE_NAME as THRESHOLDS_NAME
+from autoseg.evaluation.thresholds import Counts, write_thresholds
 from autoseg.files import ExactModel, csv_text, read_version, write_json, write_text
 
-JSON_NAME, CSV_NAME, THRESHOLDS_NAME = "summary.json", "summary.csv", thresholds.FILE_NAME
-VERSION = 2
+JSON_NAME, CSV_NAME = "summary.json", "summary.csv"
+VERSION: Final = 2
 Scores = dict[str, int | float | None]
 
 
@@ -74,9 +75,9 @@ class CaseScores(ExactModel):
     thresholds: dict[str, list[tuple[int, int, int]]] = Field(default={}, exclude=True)
 
     @property
-    def counts(self) -> dict[str, thresholds.Counts]:
+    def counts(self) -> dict[str, Counts]:
         """Class to its counts at thresholds."""
-        return {label: thresholds.Counts(*np.array(rows).T) for label, rows in self.thresholds.items()}
+        return {label: Counts(*np.array(rows).T) for label, rows in self.thresholds.items()}
 
     @property
     def mean_dice(self) -> float:
@@ -247,7 +248,7 @@ class Summary(ExactModel):
         counts = {case.name: case.counts for case in self.cases if case.thresholds}
         if counts:
             written.append(folder / THRESHOLDS_NAME)
-            thresholds.write_thresholds(written[-1], counts)
+            write_thresholds(written[-1], counts)
         else:
             (folder / THRESHOLDS_NAME).unlink(missing_ok=True)
         return written

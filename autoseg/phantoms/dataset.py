@@ -121,10 +121,10 @@ def describe(setting: Setting, n: int, n_test: int, seed: int, scale: float) -> 
 
 def geometry_of(case: PhantomCase) -> Geometry:
     """Where the phantom lies: origin in the middle of the volume, axes right, front, top."""
-    shape = case.mask.shape
-    halves = [(n - 1) / 2 * mm for n, mm in zip(shape, case.spacing_mm, strict=True)]
+    z, y, x = case.mask.shape
+    halves = [(n - 1) / 2 * mm for n, mm in zip((z, y, x), case.spacing_mm, strict=True)]
     return Geometry(
-        shape=shape,  # type: ignore[arg-type]
+        shape=(z, y, x),
         spacing_mm=case.spacing_mm,
         origin_mm=(halves[2], halves[1], -halves[0]),
         direction=RAS,

@@ -31,7 +31,8 @@ class Grid:
             ((np.arange(n) - (n - 1) / 2) * mm).astype(np.float32)
             for n, mm in zip(shape, spacing_mm, strict=True)
         )
-        return cls((z, y, x), tuple(spacing_mm))  # type: ignore[arg-type]
+        mm_z, mm_y, mm_x = spacing_mm
+        return cls((z, y, x), (mm_z, mm_y, mm_x))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,12 +91,16 @@ def _interpolate(values: np.ndarray, axis: int, position: np.ndarray) -> np.ndar
     weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
     shape = [1, 1, 1]
     shape[axis] = -1
-    total: np.ndarray | None = None
-    for step, weight in enumerate(weights):
-        term = np.take(values, first + step, axis=axis)
-        term *= (weight / 6).reshape(shape)
-        total = term if total is None else np.add(total, term, out=total)
-    return total  # type: ignore[return-value]
+
+    def term(step: int) -> np.ndarray:
+        taken = np.take(values, first + step, axis=axis)
+        taken *= (weights[step] / 6).reshape(shape)
+        return taken
+
+    total = term(0)
+    for step in (1, 2, 3):
+        total += term(step)
+    return total
 
 
 def ellipsoid(

@@ -119,7 +119,7 @@ def preprocess_case(
     box = _box(image, nonzero, plan)
     if label is not None and plan.crop_to_object:
         _refuse_lesions_outside(name, label, box, ignore)
-    masks = _Masks(
+    masks = _Inside(
         _to_working(crop.fill_holes(nonzero), box, plan) if inside_nonzero and nonzero is not None else None,
         _to_working(inside, box, plan) if inside is not None else None,
     )
@@ -144,7 +144,7 @@ def preprocess_case(
 
 
 @dataclass(frozen=True)
-class _Masks:
+class _Inside:
     """Of a case, bool ``[z, y, x]`` in working axes, on the grid before resampling; None where nothing asks for it.
 
     Attributes:
@@ -155,14 +155,14 @@ class _Masks:
     nonzero: np.ndarray | None
     inside: np.ndarray | None
 
-    def on_grid(self, shape: Sequence[int]) -> _Masks:
+    def on_grid(self, shape: Sequence[int]) -> _Inside:
         """The nearest voxels of another grid over the same extent."""
-        return _Masks(
+        return _Inside(
             *(mask if mask is None else _nearest(mask, shape) for mask in (self.nonzero, self.inside))
         )
 
 
-def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Masks) -> None:
+def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Inside) -> None:
     """Say where the case does not count: in its label, and in channels that are still to be normalised."""
     masks = masks.on_grid(made.properties.working_shape)
     mark_outside(made.image, plan, masks.nonzero, masks.inside)

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
 from autoseg.errors import AutosegError
@@ -15,6 +16,9 @@ from autoseg.files import hash_file
 from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.overlay import Picture, choose_cases, draw, find_file, read_picture
 from autoseg.report.viewer import Viewer, make_viewer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MONTAGE_DPI = 110
 
@@ -106,9 +110,9 @@ def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, v
     )
 
 
-def _saved(figure: object, kind: str, **options: object) -> bytes:
+def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=MONTAGE_DPI, facecolor="black", **options)  # type: ignore[attr-defined]
+    figure.savefig(buffer, format=kind, dpi=MONTAGE_DPI, facecolor="black", **options)
     return buffer.getvalue()
 
 

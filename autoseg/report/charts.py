@@ -312,8 +312,15 @@ def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel
         for text, value, (low, high), kind in lines:
             axis.axhspan(low, high, color=COLOURS[series % len(COLOURS)], alpha=0.10, linewidth=0)
             axis.axhline(value, color=style.ink, linewidth=1, linestyle=kind)
-            beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axis.annotate(text, (1, value), (4, 0), va="center", fontsize=0.9 * style.font_pt, **beside)
+            axis.annotate(
+                text,
+                (1, value),
+                (4, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=0.9 * style.font_pt,
+            )
         tips = [
             f"{c.name}: {d:+.4g} ml, truth {t:.4g} ml"
             for c, d, t in zip(cases, differences, truth, strict=True)

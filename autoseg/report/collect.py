@@ -114,7 +114,7 @@ class Material:
 
     def place(self, case: str) -> tuple[ScoredFolder, CaseScores]:
         """The scored folder of a case of :attr:`summary`, and the case as it is called there."""
-        name, original = self.pool.origin[case]  # type: ignore[union-attr]
+        name, original = (self.pool.origin if self.pool else {})[case]
         return self.scored[name], original
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -224,7 +225,7 @@ def _settings(style: Style) -> Iterator[None]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style.settings)
+        matplotlib.rcParams.update(style.settings)  # type: ignore[arg-type]  # our keys are texts, not literals
         yield
 
 
@@ -253,8 +254,8 @@ def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
 def points(
     axis: Axes,
     style: Style,
-    x: Sequence[float],
-    y: Sequence[float],
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
     tips: Sequence[str],
     series: int = 0,
 ) -> None:

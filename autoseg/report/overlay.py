@@ -9,10 +9,10 @@ coronal pictures, anterior or superior at the top, true proportions. Contours fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from autoseg.labels import LabelSet
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Item = TypeVar("Item")
 
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#FFFFFF")
@@ -212,9 +214,9 @@ class View:
         flip = [reversed_[i] != (i == 2 and i == rows) for i in order]  # superior at the top
         letters = {0: ("R", "L"), 1: ("A", "P"), 2: ("S", "I")}
         return cls(
-            axes=tuple(2 - file_axes[i] for i in order),
-            flip=tuple(flip),
-            spacing_mm=tuple(patient_spacing[i] for i in order),
+            axes=_three(2 - file_axes[i] for i in order),
+            flip=_three(flip),
+            spacing_mm=_three(patient_spacing[i] for i in order),
             sides=(*letters[columns], *letters[rows]),
             plane=plane,
         )
@@ -223,6 +225,12 @@ class View:
         """A volume ``[z, y, x]`` of the file as ``[slices, rows, columns]``; a view, not a copy."""
         turned = volume.transpose(self.axes)
         return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flip)]
+
+
+def _three(values: Iterable[Item]) -> tuple[Item, Item, Item]:
+    """Three values as a tuple of three."""
+    first, second, third = values
+    return first, second, third
 
 
 def _nearest_axes(cosines: np.ndarray) -> list[int]:
@@ -392,12 +400,17 @@ def _panel(
             _fill(axis, mask[index][window], colour, aspect)
             _contour(axis, mask[index][window], colour, 1.2)
     shade = [Stroke(linewidth=2, foreground="black")]  # white letters are read on white tissue too
-    text = {"color": "white", "fontsize": 8, "transform": axis.transAxes, "path_effects": shade}
+    text: dict[str, Any] = {
+        "color": "white",
+        "fontsize": 8,
+        "transform": axis.transAxes,
+        "path_effects": shade,
+    }
     label = f"{index + 1}" if show == "both" else f"{index + 1} {show}"
     axis.text(0.02, 0.98, label, va="top", **text)
     if first:
-        places = ((0.01, 0.5, "left", "center"), (0.99, 0.5, "right", "center"))
-        places += ((0.5, 0.99, "center", "top"), (0.5, 0.01, "center", "bottom"))
+        places = [(0.01, 0.5, "left", "center"), (0.99, 0.5, "right", "center")]
+        places += [(0.5, 0.99, "center", "top"), (0.5, 0.01, "center", "bottom")]
         for letter, (x, y, ha, va) in zip(picture.sides, places, strict=True):
             axis.text(x, y, letter, ha=ha, va=va, **text)
 
@@ -418,7 +431,8 @@ def _contour(axis: Axes, mask: np.ndarray, colour: str, line: float) -> None:
     segments = outline(mask)
     if len(segments):
         axis.add_collection(
-            LineCollection(segments, colors=colour, linewidths=line, capstyle="projecting"), autolim=False
+            LineCollection(list(segments), colors=colour, linewidths=line, capstyle="projecting"),
+            autolim=False,
         )
 
 

@@ -157,4 +157,4 @@ def _rule(stratum: Stratum) -> StrataRule | None:
 
 def _described(name: str, row: MetricRow) -> Metric:
     """A metric of which only name and unit matter here."""
-    return Metric(name, row.unit, row.group, row.definition, compute=lambda _: math.nan)  # type: ignore[arg-type]
+    return Metric(name, row.unit, row.group, row.definition, compute=lambda _: math.nan)  # type: ignore[arg-type]  # its group is a text of a file

@@ -63,7 +63,7 @@ def _scores(
         "#undefined",
     ]
     header += ["#mean where truth is present", "#n"] if with_empty else []
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for label in labels:
         entry = summary.classes[label]
         for group in GROUPS if folded else (None,):
@@ -111,10 +111,9 @@ def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
         yield "limits of agreement, ml", tip, f"{low} to {high}", found.n
 
 
-def folds(material: Material) -> Table:
+def folds(material: Material, summary: Summary) -> Table:
     """The mean of each fold, and mean ± SD of the folds."""
     summaries = {name: one.summary for name, one in material.scored.items()}
-    summary = material.summary
     metrics = table_metrics(summary)
     rows = []
     for label in summary.classes:
@@ -167,9 +166,8 @@ def _number_head(cell: Cell) -> Cell:
     return Cell(cell.text, cell.tip, number=True)
 
 
-def cases(material: Material) -> Table:
+def cases(material: Material, summary: Summary) -> Table:
     """Every case with the table's metrics, the worst first."""
-    summary = material.summary
     metrics = table_metrics(summary)
     columns = sorted({column for case in summary.cases for column in case.groups})
     several = len(material.scored) > 1
@@ -220,11 +218,11 @@ def records(material: Material) -> dict[str, Records]:
     made = {
         "scores.csv": _score_records(summary),
         "cohort.csv": _cohort_records(summary),
-        "cases.csv": _case_records(material),
+        "cases.csv": _case_records(material, summary),
         "metrics.csv": _metric_records(summary),
     }
     if len(material.scored) > 1:
-        made["folds.csv"] = _fold_records(material)
+        made["folds.csv"] = _fold_records(material, summary)
     if summary.strata:
         made["strata.csv"] = _stratum_records(summary)
     if any(one.counts for one in material.scored.values()):
@@ -278,8 +276,7 @@ def _cohort_records(summary: Summary) -> Records:
     return Records(("class", "quantity", "value", "low", "high", "unit", "n"), tuple(rows))
 
 
-def _case_records(material: Material) -> Records:
-    summary = material.summary
+def _case_records(material: Material, summary: Summary) -> Records:
     columns = sorted({column for case in summary.cases for column in case.groups})
     header = ("case", "fold", *columns, "class", *summary.metrics, "prediction_sha256", "truth_sha256")
     rows = [
@@ -327,11 +324,11 @@ def _empty_text(value: float | str | None) -> object:
     return "undefined" if value is None else value
 
 
-def _fold_records(material: Material) -> Records:
+def _fold_records(material: Material, whole: Summary) -> Records:
     summaries = {name: one.summary for name, one in material.scored.items()}
     rows: list[tuple[object, ...]] = []
-    for label in material.summary.classes:
-        for metric, described in material.summary.metrics.items():
+    for label in whole.classes:
+        for metric, described in whole.metrics.items():
             for name, summary in summaries.items():
                 rows.append(
                     (name, label, metric, described.unit, *_mean_values(summary.classes[label].all[metric]))

@@ -126,11 +126,8 @@ def _data_facts(material: Material) -> list[tuple[str, str]]:
             for name, v in info.labels.items()
         )
         facts += [("channels", ", ".join(info.channel_names.values())), ("labels", ", ".join(labels))]
-        facts += [
-            (key, str(info.model_extra[key]))
-            for key in ("licence", "license")
-            if key in (info.model_extra or {})
-        ]
+        more = info.model_extra or {}
+        facts += [(key, str(more[key])) for key in ("licence", "license") if key in more]
     if fingerprint is not None:
         of = fingerprint.summary
         facts += [
@@ -247,10 +244,10 @@ def scores(material: Material) -> Made:
         score_tables.cohort(summary),
     ]
     if len(material.scored) > 1:
-        blocks.append(score_tables.folds(material))
+        blocks.append(score_tables.folds(material, summary))
     blocks += [score_tables.strata(one, summary) for one in summary.strata]
     blocks += [score_tables.all_scores(summary, label) for label in summary.classes]
-    blocks += [score_tables.cases(material), score_tables.definitions(summary)]
+    blocks += [score_tables.cases(material, summary), score_tables.definitions(summary)]
     return Section("scores", "Scores", tuple(blocks))
 
 

@@ -251,7 +251,7 @@ def _first_cut(codes: np.ndarray) -> tuple[int, int, int]:
 def _nilearn(image: np.ndarray, codes: np.ndarray, grid: _Grid) -> str:
     """nilearn's page for a grid, open at a slice that shows the overlay."""
     x, y, z = _first_cut(codes)
-    parameters = {
+    parameters: dict[str, object] = {
         "numSlice": {"X": x, "Y": codes.shape[1] - 1 - y, "Z": z},
         "affine": grid.numbering(codes.shape),
         "colorCrosshair": "#FFFFFF90",

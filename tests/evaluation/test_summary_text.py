@@ -4,8 +4,6 @@ import csv
 import io
 import math
 
-import pytest
-
 from autoseg.evaluation import summary_text
 from autoseg.evaluation.summary import (
     CaseScores,
@@ -20,7 +18,6 @@ from autoseg.evaluation.summary import (
     VolumeAgreement,
     format_csv,
 )
-from autoseg.evaluation.text import number
 
 NOTE = (
     "What the public script does differently, and why this is not done here, in a sentence of some length. "
@@ -117,22 +114,6 @@ def test_strata_and_cohort():
     assert "lesion  1 to 8 voxels  0.250 " in text and "        9 voxels       0.500 [0.250, 0.750]" in text
     assert "lesion  micro_dice             0.700 [0.600, 0.800]" in text
     assert "-0.500, limits of agreement -2.460 to 1.460" in text
-
-
-@pytest.mark.parametrize(
-    "value, unit, expected",
-    [
-        (None, "1", "-"),
-        (0.65814, "1", "0.658"),
-        (0, "ml", "0"),
-        (0.042461, "ml", "0.04246"),
-        (-12.3456, "mm", "-12.35"),
-        (999.96, "mm", "1000.0"),
-        (1234567.8, "voxels", "1234568"),
-    ],
-)
-def test_numbers(value, unit, expected):
-    assert number(value, unit) == expected
 
 
 def test_csv():

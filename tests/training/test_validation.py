@@ -1,6 +1,7 @@
 """Scores during the training: what counts and which network is measured."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,12 +27,15 @@ def validator(label, stop=None):
     recipe = SimpleNamespace(validation=SimpleNamespace(cases=1), inference=inference, precision="auto")
     labels = LabelSet.from_labels({"background": 0, "lesion": 1, "ignore": 2})
     job = SimpleNamespace(
-        plan=SimpleNamespace(recipe=recipe, label_set=labels),
+        plan=SimpleNamespace(
+            recipe=recipe, label_set=labels, preprocessing=SimpleNamespace(normalisation=[])
+        ),
         prepared=SimpleNamespace(
             store=SimpleNamespace(read=lambda name: case),
             fingerprint=SimpleNamespace(cases=[SimpleNamespace(name="a", lesions=lesions)]),
         ),
         device=torch.device("cpu"),
+        folder=Path("nowhere"),
     )
     stage = SimpleNamespace(leave_out=None)
     return validation.Validator(job, Fold(("b",), ("a",)), stage, stop or StopRequest())

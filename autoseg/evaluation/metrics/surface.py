@@ -71,7 +71,7 @@ def neighbour_codes(mask: np.ndarray) -> np.ndarray:
 
     The highest bit is the voxel with the lowest z, y and x; the lowest bit is that with the highest.
     """
-    codes = np.pad(mask, 1).view(np.uint8)
+    codes: np.ndarray = np.pad(mask, 1).view(np.uint8)
     for axis, bits in ((2, 1), (1, 2), (0, 4)):
         along = np.moveaxis(codes, axis, 0)
         codes = np.moveaxis((along[:-1] << bits) | along[1:], 0, axis)
