@@ -97,7 +97,7 @@ def tuples(value: Any) -> Any:
     return tuple(tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-class Augmentation(Protocol):
+class DrawsParameters(Protocol):
     """Anything that draws parameters for one sample."""
 
     def draw(self, rng: np.random.Generator, channels: int) -> Parameters:
@@ -238,14 +238,18 @@ def _factors(rng: np.random.Generator, p: float, bounds: Range, channels: int) -
     return tuple(factors)
 
 
-def _nnunet(patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]) -> Augmentation:
+def _nnunet(
+    patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]
+) -> DrawsParameters:
     known = set(NnunetAugmentation.model_fields) - {"patch_size", "mirror_axes"}
     _refuse_unknown("nnunet", arguments, known)
     content = {**arguments, "patch_size": tuple(patch_size), "mirror_axes": tuple(mirror_axes)}
     return files.validate(content, NnunetAugmentation, where="augmentation.arguments")
 
 
-def _none(patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]) -> Augmentation:
+def _none(
+    patch_size: Sequence[int], mirror_axes: Sequence[int], arguments: dict[str, Any]
+) -> DrawsParameters:
     _refuse_unknown("none", arguments, set())
     return NoAugmentation()
 
@@ -265,11 +269,11 @@ def _refuse_unknown(augmentation: str, arguments: dict[str, Any], known: set[str
             )
 
 
-AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"nnunet": _nnunet, "none": _none}
+AUGMENTATIONS: dict[str, Callable[..., DrawsParameters]] = {"nnunet": _nnunet, "none": _none}
 """Shipped lists of transforms. What else a family does to its patches are transforms of their own, which follow."""
 
 
-def build(spec: plan.Augmentation, patch_size: Sequence[int]) -> Augmentation:
+def build(spec: plan.Augmentation, patch_size: Sequence[int]) -> DrawsParameters:
     """The augmentation that a stage's plan names.
 
     ``mirror_axes`` of the plan are working axes z, y, x, also for a 2D network, whose patches have no axis z:
