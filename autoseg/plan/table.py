@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from autoseg.plan import Named, Normalisation, Plan, Preprocessing, Reason, Stage
+from autoseg.plan import (
+    MaskRole,
+    ModelStart,
+    Named,
+    Normalisation,
+    PatchSize,
+    Plan,
+    PostStep,
+    Preprocessing,
+    Reason,
+    Stage,
+)
 
 AXES = "zyx"
 LABEL_WIDTH = 15
@@ -132,6 +143,7 @@ def _preprocessing(plan: Plan) -> list[PlanRow]:
             "preprocessing.crop_to_object" if settings.crop_to_object else "preprocessing.crop_to_nonzero",
         ),
         PlanRow("spacing", "; ".join(filter(None, [spacing, kept_text])), "preprocessing.spacing_mm"),
+        *([PlanRow("mask", _mask(settings.mask), "preprocessing.mask")] if settings.mask else []),
         PlanRow("intensities", _normalisation(settings.normalisation, plan), "preprocessing.normalisation"),
         PlanRow("resampling", f"{image} for images, {label} for masks", "preprocessing.image_order"),
     ]
@@ -143,14 +155,29 @@ def _crop(settings: Preprocessing) -> str:
     return "to the non-zero box" if settings.crop_to_nonzero else "none"
 
 
+def _mask(role: MaskRole) -> str:
+    """What counts."""
+    where = f"channel {role.channel} above 0" if role.channel else f"the files in {role.folder}"
+    grown = f", grown by {role.dilation} voxel{'s' * (role.dilation > 1)}" if role.dilation else ""
+    return f"{where}{grown}; background outside"
+
+
 def _normalisation(entries: Sequence[Normalisation], plan: Plan) -> str:
-    texts = [
-        "N4, then " * (e.bias_correction == "n4") + e.scheme + " inside the non-zero mask" * e.inside_nonzero
-        for e in entries
-    ]
+    texts = [_scheme(entry) for entry in entries]
     if len(set(texts)) == 1:
         return texts[0]
     return "; ".join(f"{name}: {text}" for name, text in zip(plan.channel_names, texts, strict=False))
+
+
+def _scheme(entry: Normalisation) -> str:
+    """One channel in words."""
+    before = "N4, then " * (entry.bias_correction == "n4")
+    before += "divided by the mode, then " * (entry.divide_by_mode is not None)
+    scheme = entry.scheme
+    if scheme == "fixed":
+        scheme = f"mean and {entry.spread.replace('_', ' ')} of the training cases"
+    inside = " inside the non-zero mask" * entry.inside_nonzero + " inside the mask" * entry.inside_mask
+    return before + scheme + inside + (f", times {entry.factor:.4g}" if entry.factor != 1 else "")
 
 
 def _networks(plan: Plan) -> list[PlanRow]:
@@ -163,7 +190,7 @@ def _networks(plan: Plan) -> list[PlanRow]:
     return rows
 
 
-def _network_stages(network: Named, patch: Sequence[int]) -> list[str]:
+def _network_stages(network: Named, patch: PatchSize) -> list[str]:
     """One line per resolution, for networks that are described by lists per stage; none for others."""
     arguments = network.arguments
     lists = [arguments.get(name) for name in ("features_per_stage", "kernel_sizes", "strides")]
@@ -171,7 +198,8 @@ def _network_stages(network: Named, patch: Sequence[int]) -> list[str]:
         return []
     blocks = arguments.get("n_blocks_per_stage", arguments.get("n_conv_per_stage"))
     title = "blocks" if "n_blocks_per_stage" in arguments else "convolutions"
-    size = list(patch)
+    size = [edge for edge in patch if isinstance(edge, int)]
+    size = size if len(size) == len(patch) else []  # where an axis is whole there are no sizes to show
     table = [["size", "features", "kernel", "stride", title]]
     for i, (features, kernel, stride) in enumerate(zip(*lists, strict=False)):
         size = [edge // step for edge, step in zip(size, stride, strict=False)]
@@ -210,7 +238,9 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
         PlanRow("augmentation", _augmentation(stage, plan), f"{path}.augmentation"),
     ]
     optional = [
-        (stage.start != "scratch", "start", f"weights of {stage.start}", "start"),
+        (bool(stage.channels), "channels", ", ".join(stage.channels), "channels"),
+        (any(stage.context), "context", f"{_times(stage.context)} voxels on each side", "context"),
+        (stage.start != "scratch", "start", _start(stage), "start"),
         (bool(stage.frozen), "frozen", ", ".join(stage.frozen), "frozen"),
         (
             bool(stage.snapshots),
@@ -229,19 +259,32 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     return rows + [PlanRow(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
 
 
+def _start(stage: Stage) -> str:
+    """Where the weights come from, and the state of the optimiser."""
+    start, words = stage.start, f"weights of {stage.start}"
+    if isinstance(start, ModelStart):
+        fold = "the same fold" if start.fold == "same" else f"fold {start.fold}"
+        best = "best " * (start.weights == "best")
+        words = f"{best}weights of {start.model}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
+        words += ", as far as they fit" * start.partial
+    return words + ", with its optimiser's state" * (stage.optimiser_state == "previous")
+
+
 def _left_out(stage: Stage) -> str:
     part, n = stage.leave_out or (0, 1)
     return f"without part {part + 1} of {n}"
 
 
 def _augmentation(stage: Stage, plan: Plan) -> str:
-    if stage.augmentation.name == "none":
-        return "none"
-    axes = _axis_names(stage.augmentation.mirror_axes, stage.patch_size, plan)
-    return f"{stage.augmentation.name}, mirrored on {axes}"
+    spec = stage.augmentation
+    axes = _axis_names(spec.mirror_axes, stage.patch_size, plan)
+    parts = [] if spec.name == "none" else [f"{spec.name}, mirrored on {axes}"]
+    parts += [_named(transform) for transform in spec.transforms]
+    share = f"; {spec.share:.0%} of the samples" if parts and spec.share < 1 else ""
+    return ", then ".join(parts) + share if parts else "none"
 
 
-def _patch(size: Sequence[int]) -> str:
+def _patch(size: PatchSize) -> str:
     return f"{_times(size)} voxels" if size else "the whole image"
 
 
@@ -252,8 +295,12 @@ def _prediction(plan: Plan) -> list[PlanRow]:
     if inference.patch_size:
         weighed = ", Gaussian weights" if inference.gaussian else ""
         tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
+        if inference.tiles == "centre":
+            tiles = f"one of {_times(inference.patch_size)} voxels in the centre, background around it"
+    if any(inference.context):
+        tiles += f", {_times(inference.context)} voxels of context on each side"
     mirrored = _axis_names(inference.mirror_axes, inference.patch_size or [0] * 3, plan)
-    steps = " -> ".join(_named(step) for step in recipe.postprocessing) or "none"
+    steps = " -> ".join(_step(step) for step in recipe.postprocessing) or "none"
     return [
         PlanRow("tiles", f"{tiles}; mirrored on {mirrored}", "recipe.inference"),
         PlanRow("members", f"{recipe.members} per fold, fused by {_named(recipe.fusion)}", "recipe.members"),
@@ -261,7 +308,13 @@ def _prediction(plan: Plan) -> list[PlanRow]:
     ]
 
 
-def _axis_names(axes: Iterable[int], patch: Sequence[int], plan: Plan) -> str:
+def _step(step: PostStep) -> str:
+    """A step of the post-processing, and what it learns from."""
+    learns = {"validation": "validation cases", "held_back": "cases that are held back"}
+    return _named(step) + (f", learnt from {learns[step.fit]}" if step.fit != "none" else "")
+
+
+def _axis_names(axes: Iterable[int], patch: Sequence[object], plan: Plan) -> str:
     """Working axes by their names in the file; a 2D patch has the last two only."""
     first = 3 - len(patch) if patch else 0
     names = [AXES[plan.preprocessing.transpose[axis]] for axis in axes if first <= axis < 3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoseg.plan import Inference, Named, apply_overrides
+from autoseg.plan import Inference, Named, PostStep, apply_overrides
 from autoseg.plan.table import decisions, format_plan
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
@@ -110,7 +110,7 @@ def test_plans_of_other_families(plan):
         "members": 3,
         "fusion": Named(name="majority"),
         "inference": Inference(patch_size=[]),
-        "postprocessing": [Named(name="remove_small", arguments={"below_voxels": 20})],
+        "postprocessing": [PostStep(name="remove_small", arguments={"below_voxels": 20})],
     }
     networks = {"first": Named(name="edd", arguments={"width": 8}), "second": Named(name="muscle")}
     changes = {"reasons": [], "alternatives": {}, "networks": networks}
@@ -128,3 +128,37 @@ def test_plans_of_other_families(plan):
         "remove_small (below_voxels 20)",
     ):
         assert expected in text
+
+
+def test_the_words_of_version_2_are_shown(model_folder):
+    changes = {
+        "preprocessing.mask": {"channel": "TTP", "dilation": 1},
+        "preprocessing.normalisation": [
+            {"scheme": "zscore", "inside_mask": True},
+            {"scheme": "fixed", "spread": "mean_absolute_deviation", "divide_by_mode": 16},
+            {"scheme": "none", "factor": 1 / 255},
+        ],
+        "stages.0.channels": ["ADC", "MTT"],
+        "stages.0.context": [2, 2, 2],
+        "inference.context": [2, 2, 2],
+        "stages.0.start": {"model": "unet__e1", "stage": "train", "weights": "best"},
+        "stages.0.augmentation": {"name": "none", "share": 0.5, "transforms": [{"name": "quarter_turns"}]},
+        "postprocessing": [{"name": "threshold", "fit": "validation"}],
+        "inference.tiles": "centre",
+    }
+    plan = apply_overrides(model_folder.make_plan(channels=("ADC", "MTT", "TTP")), changes)
+    rows = {row.label: row.value for _, part in decisions(plan) for row, _ in part}
+    assert rows["mask"] == "channel TTP above 0, grown by 1 voxel; background outside"
+    assert rows["intensities"] == (
+        "ADC: zscore inside the mask; "
+        "MTT: divided by the mode, then mean and mean absolute deviation of the training cases; "
+        "TTP: none, times 0.003922"
+    )
+    assert rows["channels"] == "ADC, MTT" and rows["context"] == "2 x 2 x 2 voxels on each side"
+    assert rows["start"] == "best weights of unet__e1, stage train, the same fold"
+    assert rows["augmentation"] == "quarter_turns; 50% of the samples"
+    assert rows["tiles"].startswith(
+        "one of 8 x 8 x 8 voxels in the centre, background around it, 2 x 2 x 2 voxels of context on each side"
+    )
+    assert rows["post-processing"] == "threshold, learnt from validation cases"
+    assert "unet__e1" in format_plan(plan)
