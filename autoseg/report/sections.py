@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -195,7 +195,17 @@ def training(material: Material) -> Made:
     chart = charts.training_curves(material.trainings)
     blocks: list[Block] = [Figure(chart)] if chart else []
     blocks.append(_training_table(material.trainings))
+    if learned := [line for one in material.trainings for line in _learned(one)]:
+        blocks.append(Points(tuple(learned)))
     return Section("training", "Training", tuple(blocks))
+
+
+def _learned(one: Training) -> Iterator[str]:
+    """What the post-processing of a fold has learned, a line for each step."""
+    for name, step in one.record.get("learned", {}).items():
+        numbers_learned = ", ".join(f"{key} {value:g}" for key, value in step["learned"].items())
+        cases = f"{len(step['cases'])} {step['fit'].replace('_', ' ')} cases"
+        yield f"{one.name}: {name} learned {numbers_learned} from {cases}."
 
 
 def _training_table(trainings: Sequence[Training]) -> Table:

@@ -23,21 +23,24 @@ from autoseg.plugins.parts import FitCase, Segmentation, StepPart
 from autoseg.training.job import FoldJob
 
 
-def fit_steps(job: FoldJob, fold: Fold) -> None:
+def fit_steps(job: FoldJob, fold: Fold) -> dict[str, FittedStep]:
     """Let every step of the plan that learns do so, and write fitted.json beside the weights of the fold.
 
     Nothing is done where no step learns, or where the file that is there was made by the same weights.
+
+    Returns:
+        What each step has learned, by name.
 
     Raises:
         AutosegError: there is no case to learn from; a step that cannot.
         Interrupted: the user stopped it; nothing is lost but the time.
     """
     if not learning_steps(job.plan):
-        return
+        return {}
     model = open_model(job.model, [job.fold], fitted=False)
     path = job.folder / FITTED
-    if path.exists() and read_model(path, FittedSteps).made_by == model.hash:
-        return
+    if path.exists() and (there := read_model(path, FittedSteps)).made_by == model.hash:
+        return there.steps
     predictor = Predictor(model, device=job.device)
     raw = {case.name: case for case in load_raw(job.raw).cases}
     folder = job.folder / "fitting"
@@ -46,6 +49,7 @@ def fit_steps(job: FoldJob, fold: Fold) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write_json(path, FittedSteps(made_by=model.hash, steps=found))
+    return found
 
 
 def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:

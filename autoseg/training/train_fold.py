@@ -243,7 +243,8 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     }
     if job.device.type == "cuda":
         record["peak_device_memory_gb"] = torch.cuda.max_memory_allocated(job.device) / 1e9
-    fit_steps(job, fold)
+    if learned := fit_steps(job, fold):
+        record["learned"] = {name: step.model_dump(mode="json") for name, step in learned.items()}
     record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None
     record["seconds"] = time.time() - started
     write_json(job.folder / "fold.json", record)

@@ -115,3 +115,15 @@ def test_a_step_that_cannot_learn_is_refused_before_the_training(
     assert train.main(["1", "0", "-device", "cpu", "--set", f"postprocessing=[{json.dumps(step)}]"]) == 1
     assert words in capfd.readouterr().err
     assert not fold(root).exists() or not (fold(root) / "weights").exists()
+
+
+@pytest.mark.slow
+def test_the_report_says_what_was_learned(root):
+    from autoseg.report.collect import collect
+    from autoseg.report.sections import training
+
+    found = learned(root)["steps"]["threshold"]
+    section = training(collect(fold(root).parent))
+    (points,) = [block for block in section.blocks if hasattr(block, "items")]
+    line = f"fold 0: threshold learned above {found['learned']['above']:g} from 1 validation cases."
+    assert line in points.items
