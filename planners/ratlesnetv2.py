@@ -208,7 +208,8 @@ def choose_memory(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2
     variant, budget_gb = VARIANTS[options.network], budget.memory_gb or DEFAULT_MEMORY_GB
     axes = fingerprint.summary.slices_first
     shapes = np.array([[case.shape[axis] for axis in axes] for case in fingerprint.cases])
-    largest = tuple(int(n) for n in shapes[np.argmax(np.prod(shapes, axis=1))])
+    slices, rows, columns = shapes[np.argmax(np.prod(shapes, axis=1))].tolist()
+    largest = (slices, rows, columns)
     for saving in (False, True) if variant.saving < 1 else (False,):
         network = _network(options, saving)
         need = memory_gb(options, int(np.prod(largest)), saving)
@@ -218,7 +219,7 @@ def choose_memory(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2
 
 
 def _largest_patch(
-    network: Named, options: RatLesNetV2Options, largest: tuple[int, ...], budget_gb: float, saving: bool
+    network: Named, options: RatLesNetV2Options, largest: tuple[int, int, int], budget_gb: float, saving: bool
 ) -> RatLesNetV2Choice:
     """All slices as long as they fit, and the largest square of pixels."""
     slices, *plane = largest

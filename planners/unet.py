@@ -105,7 +105,8 @@ def find_geometry(fingerprint: Fingerprint, target_spacing_mm: Sequence[float] |
     else:
         target, thick_axis = np.array(target_spacing_mm, np.float64), None
     coarsest = int(np.argmax(target))
-    transpose = (coarsest, *(axis for axis in range(3) if axis != coarsest))
+    first, second = (axis for axis in range(3) if axis != coarsest)
+    transpose = (coarsest, first, second)
     new_shapes = [
         [round(old / new * n) for old, new, n in zip(s, target, shape, strict=True)]
         for s, shape in zip(spacings, shapes, strict=True)

@@ -206,7 +206,8 @@ def _finders(plan: Plan, stage: Stage) -> list[Stage]:
     finders = [plan.stage(name) for name in wanted]
     parts = [finder.leave_out for finder in finders]
     every_part = [(k, len(parts)) for k in range(len(parts))]
-    if len(parts) > 1 and (None in parts or sorted(parts) != every_part or stage.leave_out is not None):
+    shared = sorted(part for part in parts if part is not None) == every_part
+    if len(parts) > 1 and (not shared or stage.leave_out is not None):
         raise AutosegError(
             f"the stages that find candidates for '{stage.name}' do not share the cases out",
             where="sampling.arguments.stages",

@@ -29,6 +29,8 @@ class SummedCrossEntropy(nn.Module):
         AutosegError: regions; in use, outputs that are not as many as the weights.
     """
 
+    class_of: torch.Tensor
+
     def __init__(self, labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
         super().__init__()
         if labels.has_regions:
@@ -60,7 +62,8 @@ class SummedCrossEntropy(nn.Module):
                 fix="correct output_weights in the plan",
             )
         terms = [_mean_cross_entropy(output, classes) for output in outputs]
-        return sum(weight * term for weight, term in zip(self.output_weights, terms, strict=True))
+        first, *others = (weight * term for weight, term in zip(self.output_weights, terms, strict=True))
+        return sum(others, first)
 
 
 _NO_CLASS = -100  # the class of pixels that do not count

@@ -81,7 +81,11 @@ def _guess(state: Mapping[str, torch.Tensor], where: str) -> tuple[str, dict[str
     for name, (first, last) in stems.items():
         if first in state and last in state and state[first].ndim == 5:
             width, in_channels = state[first].shape[:2]
-            arguments = {"in_channels": in_channels, "out_channels": state[last].shape[0], "width": width}
+            arguments: dict[str, Any] = {
+                "in_channels": in_channels,
+                "out_channels": state[last].shape[0],
+                "width": width,
+            }
             if name == "ratlesnetv2":
                 arguments["levels"] = sum(
                     f"block{i}.seq.{j}.weight" in state for i in LEVELS for j in ("1", "0.1")

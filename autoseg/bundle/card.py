@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoseg.bundle.layout import BUNDLE_VERSION, CARD
+from autoseg.bundle.layout import CARD
 from autoseg.bundle.opening import read_plan
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.files import hash_file, read_json, read_model, write_json
@@ -87,7 +87,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bundle_version: Literal[1] = BUNDLE_VERSION
+    bundle_version: Literal[1] = 1  # BUNDLE_VERSION
     autoseg_version: str
     name: str
     dataset: str

@@ -244,8 +244,9 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain_tensor(name: object, value: object) -> bool:
-    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
-    return isinstance(name, str) and plain and not value.is_complex()
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+        return False
+    return value.layout == torch.strided and not value.is_quantized and not value.is_complex()
 
 
 # ------------------------------------------------------------------------------------------------ recognition
@@ -287,7 +288,8 @@ def _refuse_mixture(sources: Sequence[ForeignFile]) -> None:
     Raises:
         FaultsError: with one fault for each file that differs from the first or is there twice.
     """
-    first, seen, faults = sources[0], {}, []
+    first, faults = sources[0], []
+    seen: dict[str, ForeignFile] = {}
     for source in sources:
         other = seen.setdefault(source.sha256, source)
         if other is not source:
@@ -318,6 +320,8 @@ def _network(source: ForeignFile) -> str:
 def _write_model(folder: Path, sources: Sequence[ForeignFile], licence: str) -> ModelCard:
     """The model folder: plan, dataset.json, weights as fold ``all``, card."""
     trainer, spec = sources[0].trainer, sources[0].weights.network
+    if trainer.import_weights is None:
+        raise AutosegError(f"the trainer '{trainer.name}' takes no weights from elsewhere")
     plan = trainer.import_weights.plan(spec, len(sources))
     _refuse_misfits(trainer, plan, sources)
     write_json(folder / "plan.json", plan)

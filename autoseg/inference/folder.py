@@ -118,14 +118,21 @@ def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, over
 
 @dataclass
 class _Loaded:
-    """A case on its way to the network; ``error`` instead of the rest when it could not be read."""
+    """A case on its way to the network."""
 
     case: Case
     started: float
-    input_sha256: str = ""
-    preprocessed: Preprocessed | None = None
+    input_sha256: str
+    preprocessed: Preprocessed
     raw: np.ndarray | None = None
-    error: AutosegError | None = None
+
+
+@dataclass
+class _Unreadable:
+    """A case that could not be read."""
+
+    case: Case
+    error: AutosegError
 
 
 @dataclass
@@ -144,12 +151,14 @@ class _FolderRun:
         todo = self._todo(cases, continue_prediction)
         estimate = _Estimate(self.predictor, len(todo))
         with estimate, ThreadPoolExecutor(1, "autoseg-read") as reader, _Behind() as behind:
-            upcoming: Future[_Loaded] | None = reader.submit(self._load, todo[0]) if todo else None
-            for position in range(len(todo)):
-                loaded = upcoming.result()
-                more = position + 1 < len(todo)
-                upcoming = reader.submit(self._load, todo[position + 1]) if more else None
-                if loaded.error is not None:
+            waiting = [reader.submit(self._load, case) for case in todo[:1]]
+            for following in [*todo[1:], None]:
+                if not waiting:
+                    break
+                loaded = waiting.pop().result()
+                if following is not None:
+                    waiting.append(reader.submit(self._load, following))
+                if isinstance(loaded, _Unreadable):
                     behind.submit(self._note_failure, loaded)
                 else:
                     self._predict_one(loaded, estimate, behind)
@@ -195,7 +204,7 @@ class _FolderRun:
         endings += [self.extra.ending] if self.extra else []
         return [case.name + ending for ending in endings]
 
-    def _load(self, case: Case) -> _Loaded:
+    def _load(self, case: Case) -> _Loaded | _Unreadable:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
         started = time.perf_counter()
         try:
@@ -205,7 +214,7 @@ class _FolderRun:
                 preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except (AutosegError, OSError) as error:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
-            return _Loaded(case, started, error=fault)
+            return _Unreadable(case, fault)
         return _Loaded(
             case, started, digest, preprocessed, raw.image if self.predictor.needs("image") else None
         )
@@ -231,13 +240,13 @@ class _FolderRun:
             image=loaded.raw,
             probabilities=self.save_probabilities or self.extra is not None,
         )
-        names = self._file_names(case)
+        names, probabilities = self._file_names(case), np.asarray(result.probabilities)
         write_mask(self.output / names[0], result.mask, geometry)
         if self.save_probabilities:
             with atomic_path(self.output / names[1]) as temporary:
-                np.savez_compressed(temporary, probabilities=result.probabilities.astype(np.float16))
+                np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
         if self.extra is not None:
-            self.extra.write(self.output / names[-1], case, result.probabilities)
+            self.extra.write(self.output / names[-1], case, probabilities)
         earlier = self.record.cases.get(case.name)
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
@@ -254,7 +263,7 @@ class _FolderRun:
         volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
         messages.info(f"{case.name}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
 
-    def _note_failure(self, loaded: _Loaded) -> None:
+    def _note_failure(self, loaded: _Unreadable) -> None:
         """Put a case that could not be read on record."""
         name, error = loaded.case.name, loaded.error
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)

@@ -7,6 +7,8 @@ grid for masks and probabilities.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 
@@ -17,10 +19,18 @@ from autoseg.plugins.parts import Fused, Fusion, FusionPart, Restore
 from autoseg.plugins.registry import Registry
 from autoseg.plugins.trainer import Trainer
 
+Sum = TypeVar("Sum")
 
-def _refuse_nothing(n_members: int) -> None:
-    if n_members == 0:
+
+def _there(sum_of_members: Sum | None) -> Sum:
+    """What the members add up to.
+
+    Raises:
+        AutosegError: there was none.
+    """
+    if sum_of_members is None:
         raise AutosegError("there is no member to fuse", fix="train at least one stage that the plan keeps")
+    return sum_of_members
 
 
 class MeanLogits:
@@ -38,8 +48,8 @@ class MeanLogits:
 
     def result(self, *, probabilities: bool = False) -> Fused:
         """See :class:`autoseg.plugins.parts.Fusion`."""
-        _refuse_nothing(self._n)
-        mean = (self._sum / self._n if self._n > 1 else self._sum).numpy()
+        total = _there(self._sum)
+        mean = (total / self._n if self._n > 1 else total).numpy()
         return Fused(self._restore.mask(mean), self._restore.probabilities(mean) if probabilities else None)
 
 
@@ -69,8 +79,7 @@ class MeanProbabilities:
 
     def result(self, *, probabilities: bool = False) -> Fused:
         """See :class:`autoseg.plugins.parts.Fusion`."""
-        _refuse_nothing(self._n)
-        mean = self._mean.clamp(self.SMALLEST, 1 - self.SMALLEST)
+        mean = _there(self._mean).clamp(self.SMALLEST, 1 - self.SMALLEST)
         logits = (mean.logit() if self._regions else mean.log()).numpy()
         return Fused(
             self._restore.mask(logits), self._restore.probabilities(logits) if probabilities else None
@@ -102,27 +111,28 @@ class Majority:
 
     def result(self, *, probabilities: bool = False) -> Fused:
         """See :class:`autoseg.plugins.parts.Fusion`."""
-        _refuse_nothing(self._n)
         mask = self._regions() if self._labels.has_regions else self._classes()
         return Fused(mask, self._shares() if probabilities else None)
 
     def _regions(self) -> np.ndarray:
-        mask = np.zeros(self._votes.shape[1:], np.uint8)
-        for votes, value in zip(self._votes, self._labels.writes, strict=True):
+        all_votes = _there(self._votes)
+        mask = np.zeros(all_votes.shape[1:], np.uint8)
+        for votes, value in zip(all_votes, self._labels.writes or (), strict=True):
             mask[2 * votes > self._n] = value
         return mask
 
     def _classes(self) -> np.ndarray:
-        mask = np.zeros(self._votes.shape[1:], np.uint8)
-        most = self._n - self._votes.sum(0, dtype=np.uint16)  # the votes for background
-        for votes, values in zip(self._votes, self._labels.values, strict=True):
+        all_votes = _there(self._votes)
+        mask = np.zeros(all_votes.shape[1:], np.uint8)
+        most = self._n - all_votes.sum(0, dtype=np.uint16)  # the votes for background
+        for votes, values in zip(all_votes, self._labels.values, strict=True):
             mask[votes > most] = values[0]
             mask[(votes == most) & (votes > 0)] = 0
             most = np.maximum(most, votes)
         return mask
 
     def _shares(self) -> np.ndarray:
-        shares = self._votes.astype(np.float32) / np.float32(self._n)
+        shares = _there(self._votes).astype(np.float32) / np.float32(self._n)
         if self._labels.has_regions:
             return shares
         return np.concatenate([1 - shares.sum(0, keepdims=True), shares])

@@ -433,7 +433,9 @@ def predict(
     result = predictor.predict(
         "image", image.astype(np.float32, copy=False), geometry, mask=mask, probabilities=return_probabilities
     )
-    return (result.mask, result.probabilities) if return_probabilities else result.mask
+    if return_probabilities and result.probabilities is not None:
+        return result.mask, result.probabilities
+    return result.mask
 
 
 def _checked_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:

@@ -175,7 +175,12 @@ def predict_logits(
     if inference.tiles == "centre":
         _fill_outside(logits, tiling, regions)
     box = tuple(slice(b, b + n) for b, n in zip(tiling.before, image.shape[1:], strict=True))
-    return logits[(slice(None), *box)].contiguous()
+    return logits[all_of(box)].contiguous()
+
+
+def all_of(space: tuple[slice, ...]) -> tuple[slice, ...]:
+    """All channels of a box."""
+    return (slice(None), *space)
 
 
 def _fill_outside(logits: torch.Tensor, tiling: Tiling, regions: bool) -> None:
@@ -233,11 +238,10 @@ class _TileRun:
             tiles = list(self.tiling)
             for first in range(0, len(tiles), self.inference.batch_size):
                 batch = tiles[first : first + self.inference.batch_size]
-                logits = self._forward(
-                    torch.stack([padded[(slice(None), *self.tiling.seen(t))] for t in batch]).to(self.device)
-                )
+                seen = [padded[all_of(self.tiling.seen(tile))] for tile in batch]
+                logits = self._forward(torch.stack(seen).to(self.device))
                 for place, tile in zip(batch, logits, strict=True):
-                    sums[(slice(None), *place)] += (tile * weight).to(store)
+                    sums[all_of(place)] += (tile * weight).to(store)
                 if self.progress is not None:
                     self.progress(first + len(batch), len(tiles))
         self._divide(sums, windows)
@@ -260,15 +264,15 @@ class _TileRun:
         """Logits ``[b, k, z, y, x]`` (float32) of tiles ``[b, c, z, y, x]``, the mean over all mirrorings."""
         planes = self.tiling.planes
         tiles = tiles[:, :, 0] if planes else tiles
-        total: torch.Tensor | None = None
+        outputs: list[torch.Tensor] = []
         for axes in self.flips:
             dims = [axis + (1 if planes else 2) for axis in axes]
             output = self.network(tiles.flip(dims) if dims else tiles)
             output = output[0] if isinstance(output, (list, tuple)) else output
             self._check(output, tiles)
             output = (output.flip(dims) if dims else output).float()
-            total = output if total is None else total + output
-        mean = total / len(self.flips) if len(self.flips) > 1 else total
+            outputs[:] = [outputs[0] + output] if outputs else [output]  # their sum
+        mean = outputs[0] / len(self.flips) if len(self.flips) > 1 else outputs[0]
         return mean[:, :, None] if planes else mean
 
     def _check(self, output: torch.Tensor, tiles: torch.Tensor) -> None:

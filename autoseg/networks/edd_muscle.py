@@ -99,7 +99,7 @@ class DeconvNet(nn.Module):
         for level, deconvolutions in enumerate(self.decoder):
             if level:
                 indices, size = pooled.pop()
-                x = F.max_unpool2d(x, indices, kernel_size=2, output_size=size)
+                x = F.max_unpool2d(x, indices, kernel_size=(2, 2), output_size=size)
             x = deconvolutions(x)
         return self.score(x)
 

@@ -95,7 +95,7 @@ def _pooled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _unpooled(x: torch.Tensor, indices: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
     """Each voxel of ``x`` where its window's largest was, zeros elsewhere, at the size of ``skip``; and ``skip``."""
-    full = F.max_unpool3d(x, indices, kernel_size=2, stride=2, output_size=skip.shape[2:])
+    full = F.max_unpool3d(x, indices, (2, 2, 2), (2, 2, 2), output_size=list(skip.shape[2:]))
     return torch.cat([full, skip], 1)
 
 

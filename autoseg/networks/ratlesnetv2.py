@@ -113,9 +113,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         """``[b, c, z, y, x]``; one input with c channels, or two with c together."""
-        for _, norm, conv in self.seq[:2]:
+        first, second, last = (list(layers.children()) for layers in self.seq)
+        for _, norm, conv in (first, second):
             parts = (*parts, _step(_convolved_activation(norm, conv), parts, norm, self.checkpointing))
-        norm, conv = self.seq[2]
+        norm, conv = last
         return _step(lambda *p: conv(_normalised(norm, joined(*p))), parts, norm, self.checkpointing)
 
 
@@ -155,7 +156,8 @@ def initialise(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _layers(in_channels: int, out_channels: int, kernel: int = 3) -> list[nn.Module]:
@@ -174,7 +176,7 @@ def _convolved_activation(norm: nn.Module, conv: nn.Module) -> Callable[..., tor
     return apply
 
 
-def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _normalised(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """``norm(x)``; by running averages, without gradients, in the place of ``x``."""
     if norm.training or torch.is_grad_enabled() or not norm.track_running_stats:
         return norm(x)

@@ -31,7 +31,10 @@ class UNet(nn.Module):
         deep_supervision: whether training mode puts out all resolutions.
     """
 
-    def __init__(self, body: nn.Module, strides: Sequence[Sequence[int]], deep_supervision: bool) -> None:
+    encoder: Any  # of dynamic-network-architectures, which has no types
+    decoder: Any
+
+    def __init__(self, body: Any, strides: Sequence[Sequence[int]], deep_supervision: bool) -> None:
         super().__init__()
         self.encoder = body.encoder
         self.decoder = body.decoder
@@ -63,7 +66,7 @@ def _times(numbers: Sequence[int]) -> str:
     return " x ".join(str(n) for n in numbers)
 
 
-def _drop_second_names(network: nn.Module) -> None:
+def _drop_second_names(network: UNet) -> None:
     """Forget modules that are registered a second time, so that every parameter has one name.
 
     dynamic-network-architectures keeps each convolution under ``conv`` and in ``all_modules`` (which is the one

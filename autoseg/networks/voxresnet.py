@@ -13,6 +13,7 @@ strides of 4 and 8 too, so that most voxels of the two coarse logits get nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +61,12 @@ class VoxResNet(nn.Module):
         """Logits, see the class."""
         size = image.shape[2:]
         several = self.auxiliary_outputs and self.training
-        x, outputs, total = image, [], None
+        x, total = image, torch.zeros(())
+        outputs: list[torch.Tensor] = []
         for i in range(1, 5):
             x = self.get_submodule(f"seq{i}")(x)
             output = upsampled(self.get_submodule(f"transposed{i}"), x, size)
-            total = output if total is None else total + output
+            total = output if i == 1 else total + output
             if several:
                 outputs.append(output)
         return [total, *outputs] if several else total
@@ -98,7 +100,7 @@ def output_padding(size: Sequence[int], stride: int) -> tuple[int, ...]:
     return tuple((n - 1) % stride for n in size)
 
 
-def upsampled(layer: nn.ConvTranspose3d, x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def upsampled(layer: Any, x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """A coarse feature map as logits of ``size``; voxel i of it lies at voxel ``stride * i``."""
     stride = layer.stride[0]
     missing = output_padding(size, stride)

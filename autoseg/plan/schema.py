@@ -25,7 +25,7 @@ from pydantic import (
 from autoseg.device import Precision
 from autoseg.labels import LabelSet
 
-PLAN_VERSION = 2
+PLAN_VERSION = 2  # as Plan.version
 """2 added words for valid convolutions, masks, subsets of channels, weights of other models, and steps that learn. Each
 is optional and its default is what version 1 did, so a plan of version 1 is read as it is."""
 
@@ -466,7 +466,7 @@ class Plan(Strict):
         alternatives: other configurations that the planner worked out, for reading.
     """
 
-    version: Literal[2] = PLAN_VERSION
+    version: Literal[2] = 2
     planner: str
     planner_options: dict[str, Any] = Field(default_factory=dict)
     trainer: str

@@ -173,7 +173,7 @@ def _scheme(entry: Normalisation) -> str:
     """One channel in words."""
     before = "N4, then " * (entry.bias_correction == "n4")
     before += "divided by the mode, then " * (entry.divide_by_mode is not None)
-    scheme = entry.scheme
+    scheme: str = entry.scheme
     if scheme == "fixed":
         scheme = f"mean and {entry.spread.replace('_', ' ')} of the training cases"
     inside = " inside the non-zero mask" * entry.inside_nonzero + " inside the mask" * entry.inside_mask

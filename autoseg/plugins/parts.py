@@ -10,7 +10,7 @@ a patch, with three axes or two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import MappingProxyType
@@ -222,7 +222,7 @@ class Source(Protocol):
         """Why there is nothing to train on, in words; the stage then keeps the weights it starts from, and the training
         goes on. Empty otherwise."""
 
-    def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None] | Iterator[Batch]:
+    def batches(self, epoch: int, start_iteration: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch from ``start_iteration`` on: the same ones whenever they are asked for."""
 
     def close(self) -> None:

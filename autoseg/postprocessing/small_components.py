@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -12,11 +13,17 @@ from autoseg.plugins.parts import Segmentation, StepPart
 
 def small_components(mask: np.ndarray, fewer_than_voxels: int, connectivity: int = 26) -> np.ndarray:
     """Which voxels of a boolean mask ``[z, y, x]`` lie in components of fewer voxels than given."""
-    components = cc3d.connected_components(np.ascontiguousarray(mask, np.uint8), connectivity=connectivity)
+    components = _components(mask, connectivity)
     sizes = np.bincount(components.ravel())
     small = sizes < fewer_than_voxels
     small[0] = False
     return small[components]
+
+
+def _components(mask: np.ndarray, connectivity: int) -> np.ndarray:
+    """The component of each voxel, 0 in the background; connectivity 6, 18 or 26."""
+    count: Any = cc3d.connected_components  # its types name the connectivities one by one
+    return count(np.ascontiguousarray(mask, np.uint8), connectivity=connectivity)
 
 
 def remove_small_components(
@@ -40,9 +47,7 @@ def fill_small_holes(
 
 def keep_largest_component(case: Segmentation, *, connectivity: int = 26) -> Segmentation:
     """All foreground but its largest component becomes background."""
-    components = cc3d.connected_components(
-        np.ascontiguousarray(case.mask > 0, np.uint8), connectivity=connectivity
-    )
+    components = _components(case.mask > 0, connectivity)
     sizes = np.bincount(components.ravel())
     if len(sizes) < 2:
         return case

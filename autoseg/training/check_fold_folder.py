@@ -112,13 +112,13 @@ def stage_index(plan: Plan, name: str) -> int:
 
 
 def earlier_stages(job: FoldJob) -> list[Stage]:
-    """The stages before ``job.redo_from``."""
-    return job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)]
+    """The stages before ``job.redo_from``; none where nothing is trained again."""
+    return job.plan.recipe.stages[: stage_index(job.plan, job.redo_from)] if job.redo_from else []
 
 
-def last_weights(job: FoldJob, before: str) -> list[Path]:
+def last_weights(job: FoldJob, before: str | None) -> list[Path]:
     """Where all members keep the last weights of the stages before this one."""
-    earlier = job.plan.recipe.stages[: stage_index(job.plan, before)]
+    earlier = job.plan.recipe.stages[: stage_index(job.plan, before)] if before else []
     members = range(job.plan.recipe.members)
     return [job.folder / "weights" / weight_file_name(s.name, m) for m in members for s in earlier]
 
@@ -187,7 +187,8 @@ def refuse_other_plan(job: FoldJob) -> None:
     others = _other_folds(job)
     if not others or not (job.model / "plan.json").exists():
         return
-    changed = differences(*(plan.model_dump(mode="json") for plan in (read_plan(job.model), job.plan)))
+    theirs, ours = (plan.model_dump(mode="json") for plan in (read_plan(job.model), job.plan))
+    changed = differences(theirs, ours)
     if changed:
         raise AutosegError(
             "the model's other folds were trained by another plan",

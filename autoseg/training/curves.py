@@ -145,5 +145,9 @@ def _boundaries(axis: Axes, entries: Sequence[dict[str, Any]], *, named: bool) -
             axis.axvline(indices[0] + 0.5, color="0.6", linewidth=0.8, linestyle="--")
         if named:
             text = f"{stage} #{member}" if several else str(stage)
-            place = {"transform": axis.get_xaxis_transform(), "va": "bottom", "parse_math": False}
+            place: dict[str, Any] = {
+                "transform": axis.get_xaxis_transform(),
+                "va": "bottom",
+                "parse_math": False,
+            }
             axis.text(indices[0] + 0.6, 1.01, text, fontsize=7, color="0.4", **place)

@@ -21,6 +21,7 @@ from autoseg.inference.predictor import Predictor, RawCase
 from autoseg.plan import Plan, PostStep
 from autoseg.plugins.parts import FitCase, Segmentation, StepPart
 from autoseg.training.job import FoldJob
+from autoseg.training.validation import mask_of
 
 
 def fit_steps(job: FoldJob, fold: Fold) -> dict[str, FittedStep]:
@@ -116,7 +117,7 @@ class _FitCases:
         for case in self.cases:
             raw = self.predictor.read(case)
             mask, probabilities = self._predicted(case, raw)
-            truth, _ = read_mask(case.mask)
+            truth, _ = read_mask(mask_of(case))
             found = Segmentation(mask, raw.geometry.spacing_mm, probabilities, raw.image)
             found = postprocessing.apply(found, self.before, self.predictor.trainer)
             yield FitCase(case.name, found, truth)
@@ -128,7 +129,8 @@ class _FitCases:
             found = self.predictor.predict(
                 case.name, raw.image, raw.geometry, mask=raw.mask, probabilities=True, steps=()
             )
+            probabilities = np.asarray(found.probabilities)
             with atomic_path(path) as temporary:
-                np.savez(temporary, mask=found.mask, probabilities=found.probabilities)
-        with np.load(path) as arrays:
-            return arrays["mask"], arrays["probabilities"]
+                np.savez(temporary, mask=found.mask, probabilities=probabilities)
+        with np.load(path) as saved:
+            return saved["mask"], saved["probabilities"]

@@ -61,7 +61,7 @@ class Journal:
         a_epoch = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
         messages.info(epoch_line(entry, epochs, seconds_left=a_epoch * (epochs - 1 - entry["epoch"])))
         if self._board is not None:
-            self._to_board(entry)
+            _to_board(self._board, entry)
 
     def draw(self) -> None:
         """Draw the curves; they are a convenience, so a failure is a warning."""
@@ -77,13 +77,14 @@ class Journal:
         if self._board is not None:
             self._board.close()
 
-    def _to_board(self, entry: dict[str, Any]) -> None:
-        prefix = f"member{entry['member']}/{entry['stage']}"
-        for name in ("loss", "lr", "seconds", "wait_share"):
-            self._board.add_scalar(f"{prefix}/{name}", entry[name], entry["epoch"])
-        for name, value in (entry.get("validation_dice") or {}).items():
-            if value is not None:
-                self._board.add_scalar(f"{prefix}/validation_dice/{name}", value, entry["epoch"])
+
+def _to_board(board: Any, entry: dict[str, Any]) -> None:
+    prefix = f"member{entry['member']}/{entry['stage']}"
+    for name in ("loss", "lr", "seconds", "wait_share"):
+        board.add_scalar(f"{prefix}/{name}", entry[name], entry["epoch"])
+    for name, value in (entry.get("validation_dice") or {}).items():
+        if value is not None:
+            board.add_scalar(f"{prefix}/validation_dice/{name}", value, entry["epoch"])
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -26,6 +26,8 @@ class Targets(nn.Module):
     of voxels that count (all but those with the ignore label), or None when all do.
     """
 
+    table: torch.Tensor
+
     def __init__(self, labels: LabelSet) -> None:
         super().__init__()
         highest = max(labels.known_values)

@@ -30,7 +30,7 @@ def adam(
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Adam; weight decay is added to the gradient (L2)."""
-    return torch.optim.Adam(parameters, lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+    return torch.optim.Adam(parameters, lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
 
 
 def adamw(
@@ -41,7 +41,7 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay."""
-    return torch.optim.AdamW(parameters, lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
 
 
 REGISTRY: Registry[OptimiserPart] = Registry(

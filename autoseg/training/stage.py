@@ -123,7 +123,7 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
     loss = losses.build(
         stage.loss.name, labels=run.plan.label_set, trainer=run.trainer, **stage.loss.arguments
     )
-    forward = torch.compile(network.module) if run.plan.recipe.compile else network.module
+    forward: Any = torch.compile(network.module) if run.plan.recipe.compile else network.module
     return _Running(
         network=network,
         forward=run.world.wrap(forward, run.device),
@@ -262,7 +262,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         "validation_dice": scores,
     }
     tired = False
-    if run.world.leads:
+    if run.journal is not None:
         run.journal.add(entry, stage.epochs)
         if position.epoch % 10 == 0:
             run.journal.draw()

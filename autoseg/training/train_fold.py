@@ -218,7 +218,7 @@ def _done(job: FoldJob, first: Position | None) -> dict[tuple[int, int], int]:
         for index, stage in enumerate(job.plan.recipe.stages):
             here = first is not None and (member, index) == (first.member, first.stage)
             path = job.folder / "weights" / weight_file_name(stage.name, member)
-            ended = first.epoch >= stage.epochs if here else path.exists()
+            ended = first.epoch >= stage.epochs if here and first is not None else path.exists()
             if ended:
                 done[member, index] = stage.epochs
     return done

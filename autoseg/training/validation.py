@@ -13,6 +13,7 @@ from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.raw_layout import Case, load_raw
+from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import dice
 from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
 from autoseg.evaluation.score_masks import evaluate_folder
@@ -81,6 +82,17 @@ def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:
     return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
 
 
+def mask_of(case: Case) -> Path:
+    """The true mask of a training case.
+
+    Raises:
+        AutosegError: it has none.
+    """
+    if case.mask is None:
+        raise AutosegError("the case has no mask", where=case.name, fix="put it back into labelsTr")
+    return case.mask
+
+
 def scored_cases(fold: Fold) -> tuple[str, ...]:
     """The cases of the final scores: the test part, or the validation cases where the fold has none."""
     return fold.test or fold.validation
@@ -101,7 +113,7 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     predictor = Predictor(job.model, folds=[job.fold], device=job.device)
 
     def write(path: Path, case: Case, probabilities: np.ndarray) -> None:
-        write_counts(path, probabilities, case.mask, job.plan.label_set)
+        write_counts(path, probabilities, mask_of(case), job.plan.label_set)
 
     counts = ExtraFile(COUNTS_ENDING, write)
     predict_cases(predictor, cases, folder, continue_prediction=True, extra=counts)
