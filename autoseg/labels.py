@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+OUTSIDE = -1
+"""The label beyond an image, and outside the part of it that counts, on the working grid. No file holds it."""
+
 
 @dataclass(frozen=True)
 class LabelSet:

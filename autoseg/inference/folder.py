@@ -239,6 +239,7 @@ class _FolderRun:
             geometry.spacing_mm,
             image=loaded.raw,
             probabilities=self.save_probabilities or self.extra is not None,
+            inside=loaded.preprocessed.inside,
         )
         names, probabilities = self._file_names(case), np.asarray(result.probabilities)
         write_mask(self.output / names[0], result.mask, geometry)

@@ -6,7 +6,7 @@ Notation: ``c`` channels, ``k`` outputs; ``z, y, x`` the original grid unless "w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,7 @@ class Predictor:
         image: np.ndarray | None = None,
         probabilities: bool = False,
         steps: Sequence[PostStep] | None = None,
+        inside: np.ndarray | None = None,
     ) -> Segmentation:
         """The fused members on the original grid, after post-processing.
 
@@ -272,10 +273,15 @@ class Predictor:
             image: raw ``[c, z, y, x]``, for steps that ask for it.
             probabilities: keep them in the result.
             steps: on the mask; None takes the plan's, with what they have learned.
+            inside: what counts of the case, see :class:`autoseg.preprocessing.case.Preprocessed`; no step grows a lesion
+                beyond it.
         """
         result = fused.result(probabilities=probabilities or self.needs("probabilities"))
         case = Segmentation(result.mask, spacing_mm, result.probabilities, image)
-        return postprocessing.apply(case, self.steps if steps is None else steps, self.trainer)
+        found = postprocessing.apply(case, self.steps if steps is None else steps, self.trainer)
+        return (
+            found if inside is None else replace(found, mask=np.where(inside, found.mask, 0).astype(np.uint8))
+        )
 
     def predict(
         self,
@@ -294,7 +300,14 @@ class Predictor:
         for logits in self.logits(case):
             fused.add(logits)
         raw = image if self.needs("image") else None
-        return self.finish(fused, geometry.spacing_mm, image=raw, probabilities=probabilities, steps=steps)
+        return self.finish(
+            fused,
+            geometry.spacing_mm,
+            image=raw,
+            probabilities=probabilities,
+            steps=steps,
+            inside=case.inside,
+        )
 
     # ------------------------------------------------------------------------------------------------ loading
 

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from autoseg.errors import AutosegError, Fault
+from autoseg.labels import OUTSIDE
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
 from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
@@ -134,7 +135,7 @@ def preprocess_case(
     if label is not None:
         before = _to_working(label, box, plan).astype(np.int16)
         if masks.nonzero is not None:
-            before[(before == 0) & ~masks.nonzero] = -1
+            before[(before == 0) & ~masks.nonzero] = OUTSIDE
     made = _resample(working, before, properties, plan, ignore)
     _mark_outside(made, plan, masks)
     made.inside = inside
@@ -167,7 +168,7 @@ def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Inside) -> No
     masks = masks.on_grid(made.properties.working_shape)
     mark_outside(made.image, plan, masks.nonzero, masks.inside)
     if masks.inside is not None and made.label is not None:
-        made.label[(made.label == 0) & ~masks.inside] = -1
+        made.label[(made.label == 0) & ~masks.inside] = OUTSIDE
 
 
 def _properties(

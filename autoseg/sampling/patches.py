@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoseg.labels import OUTSIDE
 from autoseg.sampling import geometry
 from autoseg.sampling.parameters import Parameters
 
 if TYPE_CHECKING:  # worker processes unpickle patches, and have no use for torch
     from autoseg.sampling.sample import Sample
-
-OUTSIDE = -1
-"""The label beyond the image, and beyond the non-zero mask where the store says so."""
 
 SMALL = 128 * 128
 """Patches of a 2D network with up to so many pixels are cut alike for every angle: a batch is then turned at once."""
@@ -33,7 +31,7 @@ class Patch:
 
     Attributes:
         image: float32 ``[c, z, y, x]`` (``[c, y, x]`` for a 2D network), larger than the patch when it is turned.
-        label: small integers, the same space; beyond the image :data:`OUTSIDE`, or 0 where the sampler says so.
+        label: small integers, the same space; beyond the image :data:`autoseg.labels.OUTSIDE`, or 0 where the sampler says so.
         centre: the middle of the patch in the voxels of ``image``.
         size: of the patch, 2 or 3 numbers.
         values: the label values that occur, sorted; known only when voxels are interpolated.
@@ -90,7 +88,7 @@ def cut_patch(
         further: ``[dims, dims]``, how the transforms that follow the shipped ones move the patch; None for not at all.
         context: voxels around the sample's place, z, y, x, which are a part of the patch here.
         beyond: per channel the value beyond the image, ``[c]``. The label there is background, so that channels
-            which are 0 outside the non-zero mask keep the value too. None: 0 and :data:`OUTSIDE`.
+            which are 0 outside the non-zero mask keep the value too. None: 0 and :data:`autoseg.labels.OUTSIDE`.
         pinned: allocate page-locked memory for large patches, from which CUDA copies while the program goes on.
     """
     start, size = _with_context(sample, context)

@@ -21,6 +21,7 @@ from autoseg.evaluation.summary_text import format_table
 from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import predict_logits
+from autoseg.labels import OUTSIDE
 from autoseg.plan import Stage
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
@@ -65,6 +66,8 @@ class Validator:
             stored, decided = case.label[...], labels.decide(logits.numpy())
             if labels.ignore is not None:
                 decided[stored == labels.ignore] = 0
+            if self.job.plan.preprocessing.mask is not None:
+                decided[stored == OUTSIDE] = 0
             truth, predicted = labels.masks(stored), labels.masks(decided)
             for label in labels.names:
                 scores[label].append(dice(predicted[label], truth[label]))

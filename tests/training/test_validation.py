@@ -28,7 +28,7 @@ def validator(label, stop=None):
     labels = LabelSet.from_labels({"background": 0, "lesion": 1, "ignore": 2})
     job = SimpleNamespace(
         plan=SimpleNamespace(
-            recipe=recipe, label_set=labels, preprocessing=SimpleNamespace(normalisation=[])
+            recipe=recipe, label_set=labels, preprocessing=SimpleNamespace(normalisation=[], mask=None)
         ),
         prepared=SimpleNamespace(
             store=SimpleNamespace(read=lambda name: case),
