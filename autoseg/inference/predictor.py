@@ -273,8 +273,8 @@ class Predictor:
             image: raw ``[c, z, y, x]``, for steps that ask for it.
             probabilities: keep them in the result.
             steps: on the mask; None takes the plan's, with what they have learned.
-            inside: what counts of the case, see :class:`autoseg.preprocessing.case.Preprocessed`; no step grows a lesion
-                beyond it.
+            inside: what counts of the case, see :class:`autoseg.preprocessing.case.Preprocessed`; no step grows
+                a lesion beyond it.
         """
         result = fused.result(probabilities=probabilities or self.needs("probabilities"))
         case = Segmentation(result.mask, spacing_mm, result.probabilities, image)

@@ -31,7 +31,8 @@ class Patch:
 
     Attributes:
         image: float32 ``[c, z, y, x]`` (``[c, y, x]`` for a 2D network), larger than the patch when it is turned.
-        label: small integers, the same space; beyond the image :data:`autoseg.labels.OUTSIDE`, or 0 where the sampler says so.
+        label: small integers, the same space; beyond the image
+            :data:`autoseg.labels.OUTSIDE`, or 0 where the sampler says so.
         centre: the middle of the patch in the voxels of ``image``.
         size: of the patch, 2 or 3 numbers.
         values: the label values that occur, sorted; known only when voxels are interpolated.
