@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from test_structure import folder_of, graph_of_files
 
 import autoseg
-from autoseg.plan import Plan, Recipe
+from autoseg.plan import Plan, Recipe, Strict, schema
 from autoseg.plugins import parts
 from autoseg.plugins.converter import Converter
 from autoseg.plugins.planner import Match, Planner
@@ -180,6 +180,16 @@ def test_the_words_are_words_of_the_plan(row):
         for name in rest:
             place = place and has_field(place, name)
         assert place, f"docs/code.md names {path}, which is no path into plan.json"
+
+
+def test_every_word_of_the_plan_is_explained():
+    text = (ROOT / "docs" / "formats" / "plan_json.md").read_text(encoding="utf-8")
+    models = [
+        value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, Strict)
+    ]
+    words = {f"{model.__name__}.{name}" for model in models for name in model.model_fields}
+    missing = sorted(word for word in words if f"`{word.rpartition('.')[2]}`" not in text)
+    assert not missing, f"docs/formats/plan_json.md does not name {', '.join(missing)}"
 
 
 def test_every_contract_has_a_place_where_it_is_used():
