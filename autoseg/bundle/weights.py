@@ -33,7 +33,7 @@ class WeightsInfo:
         stage: name of the stage that trained it.
         member: counted from 0.
         epoch: how many epochs of the stage were done.
-        plan_hash: :func:`autoseg.files.hash_json` of the plan.
+        plan_hash: :func:`autoseg.plan.hash_plan` of the plan; of the whole plan.json where version 1 wrote it.
         autoseg_version: that wrote it.
         facts: what the trainer noted of the training data, such as how many samples of each kind there were.
         start: of weights that were trained on from those of another model: which, see

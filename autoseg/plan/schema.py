@@ -166,7 +166,7 @@ class Augmentation(Strict):
     """Which random changes a patch goes through.
 
     Attributes:
-        name: ``nnunet`` or ``none``; trainers may bring others.
+        name: ``nnunet`` or ``none``.
         backend: ``torch`` works on the training device, ``batchgenerators`` in worker processes,
             ``auto`` takes torch on a GPU and batchgenerators on a CPU with workers.
         mirror_axes: working axes that may be mirrored; take one out where left and right differ.
@@ -459,8 +459,8 @@ class Plan(Strict):
         dataset: full name of the dataset.
         fingerprint_hash: of the fingerprint that the plan was made from.
         seed: the root of all random numbers of the run.
-        in_channels, labels, regions_class_order, channel_names: as of dataset.json.
-        networks: by key; ``arguments`` go to :func:`autoseg.networks.build` as they are.
+        channel_names, labels, regions_class_order: as of dataset.json.
+        networks: by key; ``arguments`` go to the network's builder as they are.
         reasons: one for each decision.
         overrides: what the user set, path to value.
         alternatives: other configurations that the planner worked out, for reading.

@@ -24,7 +24,9 @@ def no_arguments(command: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Converter:
-    """A converter plug-in.
+    """A converter plug-in::
+
+        CONVERTER = Converter("mystudy", "DWI of my study", describe, layout="sub-NAME/dwi.nii.gz, msk.nii.gz")
 
     Attributes:
         name: as of the entry point.

@@ -324,7 +324,7 @@ def test_patches_are_turned_by_any_angle_flipped_in_half_of_the_cases_and_nothin
 
 
 def test_metrics_of_a_hand_worked_cohort(tmp_path):
-    """Two subjects of one 8 x 8 slice; what each of them has is in tests/evaluation/test_lesions.py."""
+    """Two subjects of one 8 x 8 slice; what each of them has is in tests/evaluation/metrics/test_lesions.py."""
     truth, prediction = np.zeros((2, 1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
     truth[0, 0, [0, 0, 1, 1, 0, 5, 6, 7], [0, 1, 0, 1, 6, 1, 2, 3]] = 1
     prediction[0, 0, [1, 1, 3, 3, 7, 6], [1, 2, 5, 6, 7, 2]] = 1

@@ -217,7 +217,7 @@ def test_brain_segnet_regions(region, expected):
 
 
 def test_edd_muscle_dice():
-    """Dice of two subjects; their lesions are counted in tests/evaluation/test_lesions.py."""
+    """Dice of two subjects; their lesions are counted in tests/evaluation/metrics/test_lesions.py."""
     truth, prediction = np.zeros((2, 8, 8), bool), np.zeros((2, 8, 8), bool)
     truth[0, :2, :2] = truth[0, 0, 6] = truth[0, 5, 1] = truth[0, 6, 2] = truth[0, 7, 3] = True
     prediction[0, 1, 1:3] = prediction[0, 3, 5:7] = prediction[0, 7, 7] = prediction[0, 6, 2] = True

@@ -133,7 +133,7 @@ CASES = {
         ({"output_weights": [1.0, 0.5]}, 2, 1.5 * ENTROPY),
     ],
 }
-WHERE = "CASES of tests/test_losses.py"
+WHERE = "CASES of tests/training/test_losses.py"
 
 
 @pytest.mark.parametrize("name", losses.names())
