@@ -33,6 +33,7 @@ class LesionPixels:
     def __init__(self, cases: TrainingCases) -> None:
         self._cases = cases
         self._pixels = [cases.foreground_voxels(name) for name in cases.names]
+        self._whole = whole_axes(cases.stage.patch_size)
         self._ends = np.cumsum([len(pixels) for pixels in self._pixels])
         if not self.pass_length:
             raise no_lesion(cases.stage, len(cases.names))
@@ -54,8 +55,9 @@ class LesionPixels:
         size = self._cases.patch_size(case)
         rng = generator(Purpose.CROP, (*self._cases.seed_key, epoch, index))
         start = geometry.start_that_shows(voxel, rng.integers(0, size), matrix, size)
-        middle = geometry.centred_start(self._cases.size(case), size)
-        start = geometry.as_voxel(np.where(whole_axes(self._cases.stage.patch_size), middle, start))
+        if any(self._whole):
+            middle = geometry.centred_start(self._cases.size(case), size)
+            start = geometry.as_voxel(np.where(self._whole, middle, start))
         return Place(case, True, voxel, start, size)
 
     def _pixel(self, epoch: int, index: int) -> tuple[int, int]:

@@ -100,6 +100,7 @@ class BatchSource:
         self.rank, self.world_size = rank, world_size
         self.dims = len(stage.patch_size) or 3
         self.context = tuple(stage.context)
+        self._around = (0,) * (3 - len(self.context)) + self.context
         self.backend = choose_backend(stage.augmentation.backend, self.device, workers)
         part = samplers.check(stage.sampling, trainer)
         self.outside = samplers.outside_of(stage.sampling, part)
@@ -158,13 +159,13 @@ class BatchSource:
         moves = self.transforms.draw_moves(key, self._shape)
         matrix = geometry.in_space(drawn, self.dims, self.transforms.affine(moves, self.dims))
         place = self.sampler.place(epoch, index, matrix)
-        shape = self._shape_of(place.size[-self.dims :])
-        return Sample(epoch, index, place, drawn, self.transforms.draw_rest(key, shape, moves))
+        if self.transforms.change_cut_patches:
+            moves = self.transforms.draw_rest(key, self._shape_of(place.size[-self.dims :]), moves)
+        return Sample(epoch, index, place, drawn, moves)
 
     def _shape_of(self, patch_size: Sequence[int]) -> PatchShape:
         """What the network sees of a patch."""
-        context = self.context or (0,) * self.dims
-        size = tuple(n + 2 * around for n, around in zip(patch_size, context, strict=True))
+        size = tuple(n + 2 * around for n, around in zip(patch_size, self._around[-self.dims :], strict=True))
         return PatchShape(len(self.inside_nonzero), size)
 
     def replay(self, sample: Sample) -> Finished:
@@ -213,7 +214,7 @@ class BatchSource:
                 label,
                 dims=self.dims,
                 further=further,
-                context=(0,) * (3 - len(self.context)) + self.context,
+                context=self._around,
                 beyond=beyond,
                 pinned=pinned,
             )

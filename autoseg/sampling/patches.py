@@ -124,6 +124,8 @@ def cut_patch(
 def _with_context(sample: Sample, context: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """First voxel and size of what the network sees of a sample."""
     place = sample.place
+    if not any(context):
+        return place.start, place.size
     start = tuple(a - around for a, around in zip(place.start, context, strict=True))
     return start, tuple(n + 2 * around for n, around in zip(place.size, context, strict=True))
 

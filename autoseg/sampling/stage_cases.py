@@ -10,7 +10,6 @@ import numpy as np
 
 from autoseg.plan.schema import PatchSize, Stage
 from autoseg.plugins.parts import Voxel
-from autoseg.sampling import geometry
 from autoseg.sampling.case_cache import CaseCache
 
 
@@ -64,12 +63,12 @@ def full_size(patch_size: PatchSize, image_size: Voxel, divisor: Sequence[int] =
     """
     if not patch_size:
         return image_size
-    first = 3 - len(patch_size)
-    multiples = tuple(divisor)[-len(patch_size) :]
-    size = [1] * first
-    for n, whole, multiple in zip(patch_size, image_size[first:], multiples, strict=True):
-        size.append(-(-whole // multiple) * multiple if n == "whole" else int(n))
-    return geometry.as_voxel(size)
+    size: list[Any] = [1] * (3 - len(patch_size)) + list(patch_size)
+    for axis in range(-len(patch_size), 0):
+        if size[axis] == "whole":
+            size[axis] = -(-image_size[axis] // divisor[axis]) * divisor[axis]
+    z, y, x = size
+    return z, y, x
 
 
 def whole_axes(patch_size: PatchSize) -> list[bool]:

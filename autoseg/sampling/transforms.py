@@ -190,22 +190,21 @@ class Transforms:
         specs: names and arguments.
         trainer: brings rows of its own.
 
+    Attributes:
+        change_cut_patches: whether any of them does more than to move voxels.
+
     Raises:
         AutosegError: see :func:`check`.
     """
 
     def __init__(self, specs: Sequence[plan.Named], trainer: Trainer | None = None) -> None:
         self._rows = [(check(spec, trainer), spec.arguments) for spec in specs]
+        self.change_cut_patches = any(part.apply is not None for part, _ in self._rows)
 
     @property
     def nothing(self) -> Drawn:
         """What is drawn for a sample that stays as it is."""
         return (None,) * len(self._rows)
-
-    @property
-    def change_cut_patches(self) -> bool:
-        """Whether any of them does more than to move voxels."""
-        return any(part.apply is not None for part, _ in self._rows)
 
     def draw_moves(self, key: Sequence[int], shape: PatchShape) -> Drawn:
         """The numbers of those that move voxels, which say where a patch can be cut; None for the others.
