@@ -309,7 +309,8 @@ def _notes(
 ) -> list[Row]:
     notes, sizes = [], choice.lesions_px
     if fit.verdict is not Verdict.MADE_FOR_IT:
-        notes.append(("note: data", "not the published kind", fit.words))
+        why = "; here ".join((*fit.reasons, ", ".join(fit.against)))
+        notes.append(("note: data", "not the published kind", why))
     rows, columns = _slice_px(fingerprint, options)
     if min(rows, columns) < (edge := options.patch_size):
         value = f"larger than the slices of {rows} x {columns} pixels"

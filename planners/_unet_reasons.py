@@ -10,7 +10,7 @@ import numpy as np
 
 from autoseg import messages
 from autoseg.plan import Reason
-from autoseg.planners._unet_settings import Configuration, Decisions
+from autoseg.planners._unet_settings import PRESETS, Configuration, Decisions
 
 AXES = "zyx"
 SMALL_HALF_SHARE = 0.1
@@ -74,8 +74,6 @@ def _configuration(d: Decisions) -> Reason:
 
 
 def _preset(d: Decisions) -> Reason:
-    from autoseg.planners._unet_settings import PRESETS
-
     preset = PRESETS[d.options.preset]
     kind = f"ResEnc {d.options.preset}" if preset.residual else "plain U-Net"
     if d.target_gb == preset.target_gb:

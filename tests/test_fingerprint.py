@@ -403,3 +403,28 @@ def test_the_background_is_the_value_of_all_corners():
     image[np.ix_([0, -1], [0, -1], [0, -1])] = -3.5
     assert _corner_value(image) == -3.5
     assert _corner_value(np.full((1, 5, 6), 2, np.float32)) == 2
+
+
+# ---------------------------------------------------------------------------------------- the axis of the slices
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "axes"),
+    [
+        ((6.0, 1.0, 1.0), (20, 128, 128), (0, 1, 2)),
+        ((1.0, 6.0, 1.0), (128, 20, 128), (1, 0, 2)),
+        ((1.0, 1.0, 6.0), (128, 128, 20), (2, 0, 1)),
+        ((1.0, 1.0, 1.0), (90, 90, 90), (0, 1, 2)),
+        ((1.0, 1.0, 1.005), (90, 90, 90), (0, 1, 2)),  # less than 1 % apart: rounding
+        ((1.0, 1.0, 1.02), (90, 90, 90), (2, 0, 1)),
+        ((2.0, 2.0, 1.0), (90, 90, 90), (0, 1, 2)),  # two equally coarse axes
+        ((1.0, 6.0, 1.0), (1, 128, 128), (0, 1, 2)),  # a single slice, whatever the spacing
+        ((6.0, 1.0, 1.0), (128, 128, 1), (2, 0, 1)),
+    ],
+)
+def test_the_axis_across_the_slices_comes_first(make_fingerprint, spacing, shape, axes) -> None:
+    assert make_fingerprint([spacing], [shape] * 3).summary.slices_first == axes
+
+
+def test_the_axis_across_the_slices_is_not_stored(make_fingerprint) -> None:
+    assert "slices_first" not in make_fingerprint([(6, 1, 1)], [(20, 128, 128)]).summary.model_dump()

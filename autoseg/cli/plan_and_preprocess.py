@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from autoseg import plugins
 from autoseg.cli import common
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
@@ -23,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="planner",
         default="auto",
         metavar="PLANNER",
-        help="which method; auto takes the one that fits best",
+        help=f"which method: auto, the one that fits best, or {', '.join(plugins.names(plugins.PLANNERS))}",
     )
     command.add_argument(
         "-p",

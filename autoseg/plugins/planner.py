@@ -42,11 +42,20 @@ class Match:
         verdict: see there.
         reasons: what speaks for it, in words.
         against: how the data differ from those that the family was made for.
+
+    Raises:
+        TypeError: the verdict is a number, or a single text stands where a tuple of texts belongs.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.verdict, Verdict):
+            raise TypeError(f"a match has a Verdict, not {self.verdict!r}")
+        if not isinstance(self.reasons, tuple) or not isinstance(self.against, tuple):
+            raise TypeError("the reasons of a match, and those against it, are tuples of texts")
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -33,10 +33,23 @@ def make_plan(
     """
     if planner_name == AUTO:
         return _make_best_plan(fingerprint, budget, overrides or {})
-    planner: Planner = plugins.load(plugins.PLANNERS, planner_name)
+    planner = _load(planner_name)
     short = set(planner.options.model_fields) - set(Plan.model_fields) - set(Recipe.model_fields)
     options, changes = _parted(overrides or {}, short)
     return _planned(planner, fingerprint, budget, options, changes)
+
+
+def _load(name: str) -> Planner:
+    """The planner called ``name``; where there is none, ``auto`` is among the names that are offered."""
+    known = [AUTO, *plugins.names(plugins.PLANNERS)]
+    if name not in known:
+        raise AutosegError(
+            f"there is no planner '{name}'",
+            found=f"to choose from: {', '.join(known)}",
+            fix=nearest_names(name, known),
+        )
+    planner: Planner = plugins.load(plugins.PLANNERS, name)
+    return planner
 
 
 def _make_best_plan(fingerprint: Fingerprint, budget: Budget, overrides: dict[str, Any]) -> Plan:
@@ -58,11 +71,11 @@ def _make_best_plan(fingerprint: Fingerprint, budget: Budget, overrides: dict[st
 
 
 def ask_all(fingerprint: Fingerprint) -> dict[str, Match]:
-    """What every installed planner says, best first; a planner that does not load is left out with a warning."""
+    """What every installed planner says, best first; one that does not load or answer is left out with a warning."""
     found: dict[str, Match] = {}
     for name in plugins.names(plugins.PLANNERS):
         try:
-            found[name] = plugins.load(plugins.PLANNERS, name).match(fingerprint)
+            found[name] = _ask(name, fingerprint)
         except AutosegError as error:
             messages.warn(
                 f"auto leaves out the planner '{name}': {error.fault.problem} ({error.fault.found})"
@@ -70,6 +83,18 @@ def ask_all(fingerprint: Fingerprint) -> dict[str, Match]:
         except Exception as error:  # a third party's fault must not cost the user the other methods
             messages.warn(f"auto leaves out the planner '{name}': {type(error).__name__}: {error}")
     return dict(sorted(found.items(), key=lambda item: (*item[1].rank, item[0])))
+
+
+def _ask(name: str, fingerprint: Fingerprint) -> Match:
+    """What one planner says.
+
+    Raises:
+        TypeError: something else than a :class:`autoseg.plugins.planner.Match`.
+    """
+    answer = plugins.load(plugins.PLANNERS, name).match(fingerprint)
+    if not isinstance(answer, Match):
+        raise TypeError(f"its match is a {type(answer).__name__}, not a Match")
+    return answer
 
 
 def _reason(best: str, matches: dict[str, Match]) -> Reason:

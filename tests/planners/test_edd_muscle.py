@@ -104,7 +104,7 @@ def test_other_data_can_be_planned_but_are_left_to_the_general_method(make_finge
     assert found.verdict is Verdict.POSSIBLE and unet.match(fingerprint).rank < found.rank
     assert why in found.words
     assert make_plan(fingerprint, "auto", Budget()).planner == "unet"
-    assert why in reason(planned(fingerprint), "note: data")
+    assert f"in thick slices; here {why}" in reason(planned(fingerprint), "note: data")
 
 
 def test_two_differences_are_worse_than_one(make_fingerprint):

@@ -31,6 +31,23 @@ def test_it_is_made_for_t2_scans_of_rats(make_fingerprint):
         assert made_for.rank < other.rank < Match(Verdict.POSSIBLE).rank
 
 
+def test_everything_that_differs_speaks_against_it(make_fingerprint):
+    """30 mm in pixels and slices of 0.12 mm: ratio 1; two channels: a family for rats still fits best."""
+    cubes = make_fingerprint([(0.12, 0.12, 0.12)], [(250, 250, 250)] * 4, channels=("T2", "ADC"))
+    against = ("2 channels instead of one", "slices 1.0 times as far apart as the pixels")
+    assert match(cubes) == Match(Verdict.FITS, ("the size of a rodent's head (30 mm)",), against)
+    assert make_plan(cubes, "auto", Budget()).planner == "ratlesnetv2"
+
+
+@pytest.mark.parametrize(("edge_mm", "verdict"), [(60, Verdict.MADE_FOR_IT), (60.5, Verdict.CANNOT)])
+def test_a_rodent_spans_at_most_60_mm(make_fingerprint, edge_mm, verdict):
+    step = edge_mm / 100
+    assert (
+        match(make_fingerprint([(3 * step, step, step)], [(20, 100, 100)] * 4, channels=("T2",))).verdict
+        is verdict
+    )
+
+
 def test_it_is_not_made_for_people_or_regions(make_fingerprint):
     human = match(make_fingerprint(**HUMAN))
     assert human.verdict is Verdict.CANNOT and "span 200 mm" in human.words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoseg import messages, plugins
+from autoseg.cli.plan_and_preprocess import build_parser
 from autoseg.errors import AutosegError
 from autoseg.planners import _unet_settings, unet
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
@@ -78,6 +79,7 @@ def test_a_tie_is_decided_by_what_speaks_against_and_then_by_name(fingerprint, i
         (Verdict.MADE_FOR_IT, (), "special"),
         (Verdict.FITS, ("two channels", "thin slices"), "special"),
         (Verdict.POSSIBLE, ("two channels",), "unet"),
+        (Verdict.POSSIBLE, (), "special"),  # before unet by name alone
         (Verdict.CANNOT, (), "unet"),
     ],
 )
@@ -91,6 +93,21 @@ def test_the_general_method_comes_after_what_fits_and_before_what_does_not(
 
 def test_verdicts_are_ordered_and_are_words():
     assert [str(verdict) for verdict in sorted(Verdict)] == ["cannot", "possible", "fits", "made for it"]
+
+
+def test_a_match_says_what_speaks_for_and_against_it():
+    found = Match(Verdict.FITS, ("one T2 channel", "thick slices"), ("of mice", "at 7 T"))
+    assert str(found) == "fits: one T2 channel, thick slices, but of mice, at 7 T"
+    assert str(Match(Verdict.CANNOT, against=("no lesions",))) == "cannot: no lesions"
+    assert str(Match(Verdict.POSSIBLE)) == "possible"
+
+
+def test_a_number_is_no_verdict_and_a_text_no_tuple():
+    with pytest.raises(TypeError, match=r"a Verdict, not 0\.9"):
+        Match(0.9, ("as before",))
+    for faulty in ({"reasons": "small"}, {"against": "large"}):
+        with pytest.raises(TypeError, match="tuples of texts"):
+            Match(Verdict.FITS, **faulty)
 
 
 def test_options_reach_the_chosen_planner_and_are_checked_there(fingerprint, install):
@@ -117,6 +134,27 @@ def test_nothing_fits(fingerprint, install):
 def test_auto_as_installed(fingerprint):
     """The real entry points: at least unet answers."""
     assert make_plan(fingerprint, "auto", Budget(), {}).planner in plugins.names(plugins.PLANNERS)
+
+
+@pytest.mark.parametrize("answer", [0.9, None, (3, "made for it")])
+def test_a_planner_that_answers_something_else_costs_only_itself(fingerprint, install, answer):
+    messages.forget_warnings()
+    install(unet=unet.PLANNER, other=Planner("other", "a test", lambda _: answer, unet.plan))
+    assert list(ask_all(fingerprint)) == ["unet"]
+    (text,) = messages.warning_counts()
+    assert text.startswith("auto leaves out the planner 'other': TypeError: its match is a ")
+    messages.forget_warnings()
+
+
+def test_auto_is_no_plug_in_but_is_offered(fingerprint):
+    assert "auto" not in plugins.names(plugins.PLANNERS)
+    with pytest.raises(AutosegError, match=r"(?s)no planner 'aut'.*auto, edd_muscle.*did you mean auto"):
+        make_plan(fingerprint, "aut", Budget())
+
+
+def test_the_command_offers_auto_and_all_planners():
+    text = " ".join(build_parser().format_help().split())
+    assert f"auto, the one that fits best, or {', '.join(plugins.names(plugins.PLANNERS))}" in text
 
 
 def test_a_planner_whose_match_fails_is_left_out(fingerprint, install):
