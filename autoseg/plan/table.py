@@ -198,11 +198,12 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
         return []
     blocks = arguments.get("n_blocks_per_stage", arguments.get("n_conv_per_stage"))
     title = "blocks" if "n_blocks_per_stage" in arguments else "convolutions"
-    size = [edge for edge in patch if isinstance(edge, int)]
-    size = size if len(size) == len(patch) else []  # where an axis is whole there are no sizes to show
+    size = list(patch)
     table = [["size", "features", "kernel", "stride", title]]
     for i, (features, kernel, stride) in enumerate(zip(*lists, strict=False)):
-        size = [edge // step for edge, step in zip(size, stride, strict=False)]
+        size = [
+            edge if isinstance(edge, str) else edge // step for edge, step in zip(size, stride, strict=False)
+        ]
         count = blocks[i] if isinstance(blocks, (list, tuple)) else blocks
         table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
     return _columns(table)
@@ -285,14 +286,19 @@ def _augmentation(stage: Stage, plan: Plan) -> str:
 
 
 def _patch(size: PatchSize) -> str:
-    return f"{_times(size)} voxels" if size else "the whole image"
+    return "the whole image" if _is_whole(size) else f"{_times(size)} voxels"
+
+
+def _is_whole(size: PatchSize) -> bool:
+    """Nothing is cut: no size, or every axis as long as it is."""
+    return all(edge == "whole" for edge in size)
 
 
 def _prediction(plan: Plan) -> list[PlanRow]:
     recipe, inference = plan.recipe, plan.recipe.inference
     in_planes = any(len(stage.patch_size) == 2 for stage in recipe.stages if stage.network == "main")
     tiles = f"whole slices, {inference.batch_size} at once" if in_planes else "the whole image at once"
-    if inference.patch_size:
+    if not _is_whole(inference.patch_size):
         weighed = ", Gaussian weights" if inference.gaussian else ""
         tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
         if inference.tiles == "centre":

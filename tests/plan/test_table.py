@@ -70,6 +70,23 @@ def test_network_stages_end_at_the_bottleneck(plan):
     assert lines[first + 6].split()[:2] == ["6x4x4", "320"]
 
 
+def test_an_edge_that_is_whole_stays_so_at_every_resolution(plan):
+    recipe = plan.recipe
+    stage = recipe.stages[0].model_copy(update={"patch_size": ["whole", 128, 128], "batch_size": 1})
+    whole = plan.model_copy(update={"recipe": recipe.model_copy(update={"stages": [stage]})})
+    lines = format_plan(whole, width=100).splitlines()
+    first = next(i for i, line in enumerate(lines) if "features  kernel" in line)
+    assert lines[first + 1].split()[0] == "wholex128x128"
+    assert lines[first + 6].split()[0] == "wholex4x4"
+
+
+def test_axes_that_are_all_whole_are_the_whole_image(plan):
+    inference = plan.recipe.inference.model_copy(update={"patch_size": ["whole"] * 3})
+    whole = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"inference": inference})})
+    text = format_plan(whole, width=100)
+    assert "the whole image at once; mirrored" in text and "whole x whole" not in text
+
+
 def test_what_the_user_set_is_shown_and_said(plan):
     changes = {
         "stages.train.epochs": 7,
