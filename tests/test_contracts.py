@@ -72,9 +72,10 @@ def registries() -> dict[str, Registry]:
 
 
 def own_names(registry: Registry) -> set[str]:
-    """Names of the rows that no family brings."""
+    """Names of the rows that no family brings, and no test (``test_...``, see tests/model_folder.py)."""
     brought = [row for trainer in installed_trainers() for row in getattr(trainer, registry.field)]
-    return {name for name, row in registry.rows().items() if not any(row is other for other in brought)}
+    own = {name for name, row in registry.rows().items() if not any(row is other for other in brought)}
+    return {name for name in own if not name.startswith("test_")}
 
 
 def shipped(group: str) -> set[str]:
