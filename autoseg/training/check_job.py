@@ -6,6 +6,7 @@ What can be found wrong here must not be found wrong after days, or after an ear
 from __future__ import annotations
 
 from autoseg import plugins
+from autoseg.bundle.fitted import learning_steps
 from autoseg.dataset.folds import Fold
 from autoseg.training.check_data import (
     refuse_empty_parts,
@@ -21,6 +22,7 @@ from autoseg.training.check_fold_folder import (
     refuse_to_overwrite,
 )
 from autoseg.training.check_recipe import check_recipe
+from autoseg.training.fit import cases_to_fit
 from autoseg.training.job import FoldJob
 from autoseg.training.start import check_starts
 
@@ -44,5 +46,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_empty_parts(job.plan, fold)
     trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
     check_recipe(job.plan, trainer)
+    for step in learning_steps(job.plan):
+        cases_to_fit(job.plan, fold, step)
     check_starts(job, fold, trainer)
     refuse_nothing_to_show(job, fold, trainer)

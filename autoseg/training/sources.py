@@ -6,6 +6,7 @@ from autoseg.bundle.networks import network_row
 from autoseg.plugins.parts import Source, SourcePart
 from autoseg.plugins.registry import Registry
 from autoseg.plugins.trainer import Trainer
+from autoseg.sampling import samplers
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.stage_run import StageRun
 
@@ -14,8 +15,11 @@ REGISTRY: Registry[SourcePart] = Registry("source of batches", "sources")
 
 
 def source_part(name: str, trainer: Trainer) -> SourcePart | None:
-    """The source of this name that the trainer brings; None where the name is a sampler's."""
-    return next((row for row in trainer.sources if row.name == name), None)
+    """The source of this name: the trainer's own, else another family's; None where the name is a sampler's."""
+    own = next((row for row in trainer.sources if row.name == name), None)
+    if own is not None or any(row.name == name for row in trainer.samplers):
+        return own
+    return None if name in samplers.REGISTRY.names() else REGISTRY.rows().get(name)
 
 
 def open_source(run: StageRun) -> Source:

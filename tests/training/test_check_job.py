@@ -9,13 +9,15 @@ import small
 import torch
 from runs import fold
 
+from autoseg import plugins
 from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.plan import Augmentation, Named, Sampling, Stage
-from autoseg.plugins.parts import FusionPart, StepPart
+from autoseg.plugins.parts import FusionPart, SourcePart, StepPart
 from autoseg.plugins.trainer import Trainer
 from autoseg.training import check_recipe, freezing
+from autoseg.training.sources import source_part
 
 
 def model(root):
@@ -203,3 +205,14 @@ def test_a_full_disk_is_explained(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_is_found_as_every_other_part_is():
+    """The trainer's own, else another installed family's; a sampler's name is nobody's source."""
+    trainers = {name: plugins.load(plugins.TRAINERS, name) for name in ("unet", "edd_muscle")}
+    candidates = trainers["edd_muscle"].sources[0]
+    assert all(source_part(candidates.name, trainer) is candidates for trainer in trainers.values())
+    other = SourcePart(candidates.name, print)
+    assert source_part(candidates.name, Trainer("mine", "", sources=(other,))) is other
+    assert source_part("lesion_pixels", trainers["edd_muscle"]) is None
+    assert source_part("no_such_source", trainers["unet"]) is None

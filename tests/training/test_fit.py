@@ -118,6 +118,16 @@ def test_a_step_that_cannot_learn_is_refused_before_the_training(
 
 
 @pytest.mark.slow
+def test_a_fold_without_cases_to_learn_from_is_refused_before_the_training(
+    prepared, tmp_path, monkeypatch, capfd
+):
+    root = runs.copied(monkeypatch, prepared, tmp_path / "work")
+    assert train.main(["1", "all", *COMMAND[2:]]) == 1
+    assert "the post-processing step 'threshold' has no case to learn from" in capfd.readouterr().err
+    assert not list((root / "results").rglob("weights"))
+
+
+@pytest.mark.slow
 def test_the_report_says_what_was_learned(root):
     from autoseg.report.collect import collect
     from autoseg.report.sections import training
