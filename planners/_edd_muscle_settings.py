@@ -126,7 +126,7 @@ class EDDMuscleChoice:
         receptive_field: its receptive field in pixels.
         muscle: whether MUSCLE Net follows.
         memory_gb, budget_gb: estimated, and there.
-        lesions_px: see :func:`lesion_sizes`.
+        lesions_px: see :func:`autoseg.planners.edd_muscle.lesion_sizes`.
         iterations, epochs: of the first stage; batches in an epoch are estimated.
         muscle_epochs: of MUSCLE Net.
         stops_early: whether some training cases are held back to say when the first stage ends.

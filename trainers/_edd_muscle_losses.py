@@ -11,11 +11,12 @@ from torch import nn
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
 from autoseg.plugins.parts import LossPart
-from autoseg.training.losses import Targets
+from autoseg.training.losses import Targets, at_least_float32, refuse_regions
 
 
 class SummedCrossEntropy(nn.Module):
-    """The weighted sum of the cross-entropies of all outputs of a network, of EDD Net (Chen et al. 2017).
+    """The weighted sum of the cross-entropies of all outputs of a network (Chen et al. 2017): EDD Net, MUSCLE Net and
+    the networks that EDD Net was compared with.
 
     Each is the mean over the pixels that count of the whole batch. EDD Net's outputs are the refined logits, the
     fused ones and those of both branches, all with weight 1. A single output is compared as it is; it may also be
@@ -33,13 +34,7 @@ class SummedCrossEntropy(nn.Module):
 
     def __init__(self, labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
         super().__init__()
-        if labels.has_regions:
-            raise AutosegError(
-                "the loss 'edd_muscle' needs classes that exclude each other",
-                found="regions in dataset.json",
-                expected="one number per label",
-                fix="use the loss 'dice_ce', or give the labels as plain classes",
-            )
+        refuse_regions(labels, "edd_muscle")
         self.output_weights = tuple(output_weights)
         self.ignore = labels.ignore
         self.register_buffer("class_of", Targets(labels).table.argmax(0), persistent=False)
@@ -71,17 +66,8 @@ _NO_CLASS = -100  # the class of pixels that do not count
 
 def _mean_cross_entropy(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """The mean over all pixels that count; 0 if none does."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = F.cross_entropy(logits, classes, ignore_index=_NO_CLASS, reduction="sum")
+    total = F.cross_entropy(at_least_float32(logits), classes, ignore_index=_NO_CLASS, reduction="sum")
     return total / (classes != _NO_CLASS).sum().clamp_min(1)
 
 
-def edd_muscle(labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> nn.Module:
-    """The losses of EDD Net, MUSCLE Net and the networks that EDD Net was compared with.
-
-    See :class:`SummedCrossEntropy`.
-    """
-    return SummedCrossEntropy(labels, output_weights)
-
-
-LOSSES = (LossPart("edd_muscle", edd_muscle, "the cross-entropies of all outputs, summed"),)
+LOSSES = (LossPart("edd_muscle", SummedCrossEntropy, "the cross-entropies of all outputs, summed"),)

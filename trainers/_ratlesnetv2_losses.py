@@ -10,7 +10,7 @@ from torch import nn
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
 from autoseg.plugins.parts import LossPart
-from autoseg.training.losses import Targets
+from autoseg.training.losses import Targets, at_least_float32, refuse_regions
 
 
 class PooledDiceCrossEntropy(nn.Module):
@@ -21,6 +21,9 @@ class PooledDiceCrossEntropy(nn.Module):
     code sums both channels into one Dice, so that scans without lesion have a gradient, and so does this; their paper
     describes the lesion alone (``dice_classes="foreground"``), where an empty label costs a constant 1. For a batch
     of several samples their code takes 1 minus the sum of the ratios, which turns negative; this is the mean.
+
+    The defaults are those of RatLesNetv2, its ablations and the 3D U-Net; RatLesNet, and VoxResNet with its auxiliary
+    outputs, have ``dice_weight`` 0.
 
     Args:
         labels: the classes; regions are refused.
@@ -41,13 +44,7 @@ class PooledDiceCrossEntropy(nn.Module):
         auxiliary_weight: float = 0.001,
     ) -> None:
         super().__init__()
-        if labels.has_regions:
-            raise AutosegError(
-                "the loss 'ratlesnetv2' needs classes that exclude each other",
-                found="regions in dataset.json",
-                expected="one number per label",
-                fix="use the loss 'dice_ce', or give the labels as plain classes",
-            )
+        refuse_regions(labels, "ratlesnetv2")
         if dice_classes not in ("all", "foreground"):
             raise AutosegError(
                 "the arguments of the loss 'ratlesnetv2' do not fit",
@@ -82,7 +79,7 @@ class PooledDiceCrossEntropy(nn.Module):
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:
     """Probabilities in float32, or in float64 where the logits are."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    return at_least_float32(logits).softmax(1)
 
 
 def _saturating_cross_entropy(
@@ -109,19 +106,6 @@ def _pooled_dice(
     return 2 * overlap / (total + 1e-6)
 
 
-def ratlesnetv2(
-    labels: LabelSet,
-    dice_weight: float = 1.0,
-    cross_entropy_weight: float = 1.0,
-    dice_classes: str = "all",
-    auxiliary_weight: float = 0.001,
-) -> nn.Module:
-    """The losses of the RatLesNetv2 study, see :class:`PooledDiceCrossEntropy`.
-
-    As they stand for RatLesNetv2, its ablations and the 3D U-Net; with ``dice_weight`` 0 for RatLesNet, and for
-    VoxResNet with its auxiliary outputs.
-    """
-    return PooledDiceCrossEntropy(labels, dice_weight, cross_entropy_weight, dice_classes, auxiliary_weight)
-
-
-LOSSES = (LossPart("ratlesnetv2", ratlesnetv2, "cross-entropy plus a Dice pooled over all classes"),)
+LOSSES = (
+    LossPart("ratlesnetv2", PooledDiceCrossEntropy, "cross-entropy plus a Dice pooled over all classes"),
+)

@@ -177,7 +177,8 @@ def open_model(
     if (folder / CARD).exists():
         card = read_json(folder / CARD)
         refuse_other_version(card, "bundle_version", BUNDLE_VERSION, where=str(folder / CARD), what="bundle")
-    expected = expected_members(overridden(plan, overrides), checkpoint)
+    changed = overridden(plan, overrides)
+    expected = expected_members(changed, checkpoint)
     if not expected:
         raise AutosegError(
             f"no stage of the plan keeps weights of the network '{PREDICTING_NETWORK}'",
@@ -194,7 +195,6 @@ def open_model(
         raise _missing_weights(folder, missing, checkpoint)
     if not fitted:
         return model
-    changed = overridden(plan, overrides)
     return replace(model, fitted=tuple(read_fitted(folder / f"fold_{fold}", changed) for fold in chosen))
 
 

@@ -37,7 +37,7 @@ class WeightsInfo:
         autoseg_version: that wrote it.
         facts: what the trainer noted of the training data, such as how many samples of each kind there were.
         start: of weights that were trained on from those of another model: which, see
-            :func:`autoseg.training.start.start_record`.
+            :func:`autoseg.training.start.load_start`.
     """
 
     network: str
@@ -240,8 +240,8 @@ def load_network(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, whe
 def load_some(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
     """As :func:`load_network`, for some of the network's tensors; the others stay."""
     own = {plain_name(name): tensor for name, tensor in network.state_dict().items()}
-    whole = {name: tensor for name, tensor in own.items() if canonical_names(own)[name] == name}
-    load_network(network, {**whole, **tensors}, where=where)
+    stay = {name: own[name] for name in canonical_names(own).values()}
+    load_network(network, {**stay, **tensors}, where=where)
 
 
 def _unreadable(path: Path, error: Exception) -> AutosegError:

@@ -162,8 +162,3 @@ def build(spec: Named, labels: LabelSet, restore: Restore, trainer: Trainer | No
         AutosegError: an unknown name or arguments that do not fit.
     """
     return REGISTRY.build(spec.name, labels, restore, trainer=trainer, **spec.arguments)
-
-
-def names() -> list[str]:
-    """The fusions of autoseg and of all installed families."""
-    return REGISTRY.names()

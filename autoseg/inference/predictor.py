@@ -6,7 +6,7 @@ Notation: ``c`` channels, ``k`` outputs; ``z, y, x`` the original grid unless "w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -273,15 +273,11 @@ class Predictor:
             image: raw ``[c, z, y, x]``, for steps that ask for it.
             probabilities: keep them in the result.
             steps: on the mask; None takes the plan's, with what they have learned.
-            inside: what counts of the case, see :class:`autoseg.preprocessing.case.Preprocessed`; no step grows
-                a lesion beyond it.
+            inside: what counts of the case, see :class:`autoseg.preprocessing.case.Preprocessed`.
         """
         result = fused.result(probabilities=probabilities or self.needs("probabilities"))
-        case = Segmentation(result.mask, spacing_mm, result.probabilities, image)
-        found = postprocessing.apply(case, self.steps if steps is None else steps, self.trainer)
-        return (
-            found if inside is None else replace(found, mask=np.where(inside, found.mask, 0).astype(np.uint8))
-        )
+        case = Segmentation(result.mask, spacing_mm, result.probabilities, image, inside)
+        return postprocessing.apply(case, self.steps if steps is None else steps, self.trainer)
 
     def predict(
         self,

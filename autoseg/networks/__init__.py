@@ -25,8 +25,3 @@ def build(name: str, *, in_channels: int, out_channels: int, **variant: Any) -> 
         AutosegError: an unknown name (the nearest names are given) or arguments that do not fit.
     """
     return REGISTRY.build(name, in_channels=in_channels, out_channels=out_channels, **variant)
-
-
-def names() -> list[str]:
-    """The networks of all installed families."""
-    return REGISTRY.names()

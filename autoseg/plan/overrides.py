@@ -30,8 +30,9 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
     content = plan.model_dump(mode="json")
     for path, value in overrides.items():
         _set(content, path, value)
-    last = plan.recipe.stages[-1].patch_size
-    if plan.recipe.inference.patch_size == last and content["recipe"]["inference"]["patch_size"] == last:
+    changed = {tuple(path.removeprefix("recipe.").split(".")[:2]) for path in overrides}
+    asked = changed & {("inference",), ("inference", "patch_size")}
+    if not asked and content["recipe"]["inference"]["patch_size"] == plan.recipe.stages[-1].patch_size:
         content["recipe"]["inference"]["patch_size"] = content["recipe"]["stages"][-1]["patch_size"]
     content["overrides"] = {**content["overrides"], **overrides}
     return validate(content, Plan, where="plan with --set")

@@ -521,12 +521,15 @@ class Segmentation:
         spacing_mm: z, y, x.
         probabilities: ``[k, z, y, x]`` float32, when a step asks for them or the user saves them.
         image: ``[c, z, y, x]`` raw intensities, when a step asks for them.
+        inside: bool ``[z, y, x]``, what counts by the plan's mask; None for all. After each step what lies outside is
+            background again.
     """
 
     mask: np.ndarray
     spacing_mm: tuple[float, float, float]
     probabilities: np.ndarray | None = None
     image: np.ndarray | None = None
+    inside: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

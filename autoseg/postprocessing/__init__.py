@@ -6,6 +6,9 @@ What a step is stands in :class:`autoseg.plugins.parts.StepPart`. Steps on the l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.plan import PostStep, Recipe
@@ -17,11 +20,6 @@ from autoseg.postprocessing import small_components, threshold
 REGISTRY: Registry[StepPart] = Registry(
     "post-processing step", "steps", [*small_components.STEPS, *threshold.STEPS]
 )
-
-
-def names() -> list[str]:
-    """The steps of autoseg and of all installed families."""
-    return REGISTRY.names()
 
 
 def rows(steps: Sequence[PostStep], trainer: Trainer | None = None) -> list[tuple[PostStep, StepPart]]:
@@ -96,5 +94,12 @@ def apply(case: Segmentation, steps: Sequence[PostStep], trainer: Trainer | None
     """
     for step, row in rows(steps, trainer):
         refuse_misfits(f"the {REGISTRY.kind} '{step.name}'", row.run, case, **step.arguments)
-        case = row.run(case, **step.arguments)
+        case = _trimmed(row.run(case, **step.arguments), case.inside)
     return case
+
+
+def _trimmed(case: Segmentation, inside: np.ndarray | None) -> Segmentation:
+    """No step grows a lesion beyond what counts."""
+    if inside is None:
+        return case
+    return replace(case, mask=np.where(inside, case.mask, 0).astype(np.uint8), inside=inside)

@@ -20,7 +20,7 @@ from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
 from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
 from autoseg.preprocessing.mask import mask_of
-from autoseg.preprocessing.normalise import mark_outside, normalise
+from autoseg.preprocessing.normalise import fixed_channels, mark_outside, normalise
 from autoseg.preprocessing.resample import (
     axis_orders,
     new_shape,
@@ -156,19 +156,16 @@ class _Inside:
     nonzero: np.ndarray | None
     inside: np.ndarray | None
 
-    def on_grid(self, shape: Sequence[int]) -> _Inside:
-        """The nearest voxels of another grid over the same extent."""
-        return _Inside(
-            *(mask if mask is None else _nearest(mask, shape) for mask in (self.nonzero, self.inside))
-        )
-
 
 def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Inside) -> None:
     """Say where the case does not count: in its label, and in channels that are still to be normalised."""
-    masks = masks.on_grid(made.properties.working_shape)
-    mark_outside(made.image, plan, masks.nonzero, masks.inside)
-    if masks.inside is not None and made.label is not None:
-        made.label[(made.label == 0) & ~masks.inside] = OUTSIDE
+    shape = made.properties.working_shape
+    inside = _nearest(masks.inside, shape) if masks.inside is not None else None
+    if fixed_channels(plan):
+        nonzero = _nearest(masks.nonzero, shape) if masks.nonzero is not None else None
+        mark_outside(made.image, plan, nonzero, inside)
+    if inside is not None and made.label is not None:
+        made.label[(made.label == 0) & ~inside] = OUTSIDE
 
 
 def _properties(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -52,7 +52,7 @@ class FixedConstants(BaseModel):
     Attributes:
         channels: one entry for each channel, None for those with another scheme.
         cases: how many were measured.
-        cases_hash: see :func:`hash_cases`.
+        cases_hash: see :func:`hash_contents`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,7 +84,8 @@ def measure(store: Store, names: Sequence[str], plan: Preprocessing) -> FixedCon
     if not numbers:
         return None
     names = sorted(names)
-    n_voxels = _sums(store, names, numbers, [_count] * len(numbers))
+    counted = _sums(store, names, numbers, [(np.size, np.sum)] * len(numbers))
+    n_voxels = [n for n, _ in counted]
     if not all(n_voxels):
         raise AutosegError(
             "there is no voxel to measure the normalisation in",
@@ -93,14 +94,12 @@ def measure(store: Store, names: Sequence[str], plan: Preprocessing) -> FixedCon
             expected="a mask around the tissue",
             fix="correct preprocessing.mask, or take inside_mask and inside_nonzero out",
         )
-    sums = _sums(store, names, numbers, [_sum] * len(numbers))
-    means = [total / n for total, n in zip(sums, n_voxels, strict=True)]
+    means = [total / n for n, total in counted]
     entries = [plan.normalisation[number] for number in numbers]
-    deviations = _sums(
-        store, names, numbers, [_deviation(*pair) for pair in zip(entries, means, strict=True)]
-    )
+    deviation = [(_deviation(*pair),) for pair in zip(entries, means, strict=True)]
+    deviations = _sums(store, names, numbers, deviation)
     found: dict[int, ChannelConstants] = {}
-    for number, entry, mean, total, n in zip(numbers, entries, means, deviations, n_voxels, strict=True):
+    for number, entry, mean, (total,), n in zip(numbers, entries, means, deviations, n_voxels, strict=True):
         spread = total / n if entry.spread == "mean_absolute_deviation" else math.sqrt(total / n)
         found[number] = ChannelConstants(
             mean=mean,
@@ -113,7 +112,7 @@ def measure(store: Store, names: Sequence[str], plan: Preprocessing) -> FixedCon
     return FixedConstants(
         channels=tuple(found.get(number) for number in range(len(plan.normalisation))),
         cases=len(names),
-        cases_hash=hash_cases(store, names),
+        cases_hash=hash_contents(store, names),
     )
 
 
@@ -146,24 +145,33 @@ def apply(image: np.ndarray, constants: FixedConstants | None) -> None:
             channel[np.isnan(channel)] = 0
 
 
-def hash_cases(store: Store, names: Sequence[str]) -> str:
+def hash_contents(store: Store, names: Sequence[str]) -> str:
     """Over the names of cases and the content hashes of their raw files, in any order."""
     return hash_json({name: store.record(name).key.content_hash for name in sorted(names)})
 
 
+Measure = Callable[[np.ndarray], Any]
+"""Of float64 values to a number."""
+
+
 def _sums(
-    store: Store, names: Sequence[str], numbers: Sequence[int], of: Sequence[Callable[[np.ndarray], float]]
-) -> list[float]:
-    """For each channel what a function of float64 values sums up to, over all blocks of all cases.
+    store: Store, names: Sequence[str], numbers: Sequence[int], of: Sequence[Sequence[Measure]]
+) -> list[list[float]]:
+    """For each channel what each of its measures sums up to, over all blocks of all cases.
 
     One channel of one case is in memory at a time.
     """
-    sums: list[list[float]] = [[] for _ in numbers]
+    parts: list[list[list[float]]] = [[[] for _ in measures] for measures in of]
     for name in names:
         image = store.read(name).image
-        for parts, number, function in zip(sums, numbers, of, strict=True):
-            parts.append(math.fsum(function(block) for block in _blocks(image[number : number + 1])))
-    return [math.fsum(parts) for parts in sums]
+        for sums, number, measures in zip(parts, numbers, of, strict=True):
+            measured = [
+                [float(measure(block)) for measure in measures]
+                for block in _blocks(image[number : number + 1])
+            ]
+            for part, values in zip(sums, zip(*measured, strict=True), strict=True):
+                part.append(math.fsum(values))
+    return [[math.fsum(part) for part in sums] for sums in parts]
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
@@ -174,16 +182,8 @@ def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield block[~np.isnan(block)].astype(np.float64)
 
 
-def _count(values: np.ndarray) -> float:
-    return float(values.size)
-
-
-def _sum(values: np.ndarray) -> float:
-    return float(values.sum())
-
-
-def _deviation(entry: Normalisation, mean: float) -> Callable[[np.ndarray], float]:
+def _deviation(entry: Normalisation, mean: float) -> Measure:
     """What the plan's spread sums up."""
     if entry.spread == "mean_absolute_deviation":
-        return lambda values: float(np.abs(values - mean).sum())
-    return lambda values: float(((values - mean) ** 2).sum())
+        return lambda values: np.abs(values - mean).sum()
+    return lambda values: ((values - mean) ** 2).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # worker processes come here for of_case, and have no use for
 GIGABYTE = 1e9
 NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
-Prepare = Callable[[str, np.ndarray], np.ndarray]
-"""``(case, image)``, float32 ``[c, z, y, x]`` with all channels of the store, to the image that is trained on."""
 
 AUGMENTED = ("augmented", "report this with the text above")  # for of_case
 
@@ -41,8 +39,6 @@ class CaseCache:
         limit_gb: memory for cases (1e9 bytes); None takes half of what is available now.
         share_with: how many processes of this machine take their part of that half.
         channels: indices of those that are wanted, in this order; None for all. No others are kept.
-        prepare: what is done to an image when it is loaded, before ``channels`` are taken. A case that does not fit
-            into memory is then loaded as a whole for every patch.
     """
 
     def __init__(
@@ -54,9 +50,8 @@ class CaseCache:
         share_with: int = 1,
         *,
         channels: Sequence[int] | None = None,
-        prepare: Prepare | None = None,
     ) -> None:
-        self.store, self.classes, self.prepare = store, classes, prepare
+        self.store, self.classes = store, classes
         self.stored_channels = stored_channels
         self.channels = tuple(range(stored_channels) if channels is None else channels)
         self.limit = (available_gb() / 2 / share_with if limit_gb is None else limit_gb) * GIGABYTE
@@ -133,9 +128,6 @@ class CaseCache:
     def _image(self, name: str, image: Any, size: tuple[int, ...]) -> Any:
         """The image as it is trained on, which can be sliced."""
         self._check(name, image, size)
-        if self.prepare is not None:
-            image = self.prepare(name, np.array(image[...], np.float32))
-            self._check(name, image, size)
         if self.channels == tuple(range(self.stored_channels)):
             return image
         return SomeChannels(image, self.channels)

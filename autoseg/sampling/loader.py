@@ -23,7 +23,7 @@ from autoseg.errors import AutosegError
 from autoseg.plugins.parts import Batch, CaseStore, PatchShape
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
-from autoseg.sampling.case_cache import AUGMENTED, CaseCache, Prepare, of_case
+from autoseg.sampling.case_cache import AUGMENTED, CaseCache, of_case
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Patch
@@ -64,7 +64,6 @@ class BatchSource:
         label_values: the foreground classes: a label value, or the values of a region, each.
         channels: indices of the image channels that the network sees; None for all.
         divisor: what the size of a patch must be a multiple of; axes that take the whole image are padded to it.
-        prepare: ``(case, image)`` to the image, when a case is loaded, see :class:`CaseCache`.
         trainer: brings samplers and transforms of its own.
 
     Raises:
@@ -91,7 +90,6 @@ class BatchSource:
         cache_gb: float | None = None,
         channels: Sequence[int] | None = None,
         divisor: Sequence[int] = (1, 1, 1),
-        prepare: Prepare | None = None,
         trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
@@ -105,9 +103,7 @@ class BatchSource:
         part = samplers.check(stage.sampling, trainer)
         self.outside = samplers.outside_of(stage.sampling, part)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
-        self.cases = CaseCache(
-            store, classes, len(inside_nonzero), cache_gb, world_size, channels=channels, prepare=prepare
-        )
+        self.cases = CaseCache(store, classes, len(inside_nonzero), cache_gb, world_size, channels=channels)
         self.inside_nonzero = tuple(inside_nonzero[channel] for channel in self.cases.channels)
         stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor))
         size = stage_cases.patch_size(self.names[0])[-self.dims :]

@@ -161,7 +161,7 @@ def _refuse_other_earlier_stages(job: FoldJob, fold: Fold) -> None:
 
 
 def _trained_on(job: FoldJob) -> str | None:
-    """:func:`cases_hash` of the training that is there, if it left a record of its cases."""
+    """:func:`autoseg.training.stage_run.hash_cases` of the training that is there, if it left a record of its cases."""
     record = job.folder / "fold.json"
     if record.exists():
         return hash_json(read_json(record)["train_cases"])

@@ -46,7 +46,11 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """What is saved. ``plan_hash`` and ``cases_hash`` tell whether it belongs to the plan and the cases at hand."""
+    """What is saved. ``plan_hash`` and ``cases_hash`` tell whether it belongs to the plan and the cases at hand.
+
+    Attributes:
+        start: of a stage that goes on from another model: which, see :func:`autoseg.training.start.load_start`.
+    """
 
     position: Position
     plan_hash: str
@@ -55,6 +59,7 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
     rng_state: torch.Tensor | None = None
     cases_hash: str = ""
+    start: dict[str, Any] = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -78,6 +83,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "optimiser_groups": json.dumps(checkpoint.optimiser["param_groups"]),
         "optimiser_plain": json.dumps(plain),
         "scaler": json.dumps(checkpoint.scaler),
+        "start": json.dumps(checkpoint.start),
     }
     with atomic_path(path) as temporary:
         weights.write_tensors(
@@ -134,4 +140,5 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
         optimiser={"state": state, "param_groups": json.loads(metadata["optimiser_groups"])},
         scaler=json.loads(metadata["scaler"]),
         rng_state=tensors.get("rng_state"),
+        start=json.loads(metadata.get("start", "{}")),
     )

@@ -17,9 +17,9 @@ from autoseg.dataset.imageio import read_mask
 from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path, read_model, write_json
-from autoseg.inference.predictor import Predictor, RawCase
+from autoseg.inference.predictor import Predictor
 from autoseg.plan import Plan, PostStep
-from autoseg.plugins.parts import FitCase, Segmentation, StepPart
+from autoseg.plugins.parts import FitCase, Segmentation
 from autoseg.training.job import FoldJob
 from autoseg.training.validation import mask_of
 
@@ -84,7 +84,7 @@ def _fit_all(
         if step.fit != "none" and row.fit is not None:
             names = cases_to_fit(plan, fold, step)
             messages.info(f"{step.name} learns from {len(names)} cases ({step.fit.replace('_', ' ')})")
-            cases = _FitCases(predictor, [raw[name] for name in names], tuple(before), row, folder)
+            cases = _FitCases(predictor, [raw[name] for name in names], tuple(before), folder)
             learned = dict(row.fit(cases, plan.label_set, **step.arguments))
             found[step.name] = FittedStep(learned=learned, fit=step.fit, cases=names)
             messages.info(f"{step.name}: " + ", ".join(f"{key} {value:g}" for key, value in learned.items()))
@@ -100,14 +100,12 @@ class _FitCases:
     Attributes:
         cases: with truth.
         before: the steps on the mask that come first.
-        row: of the step that learns.
         folder: for predictions, which may be too large for the memory.
     """
 
     predictor: Predictor
     cases: Sequence[Case]
     before: tuple[PostStep, ...]
-    row: StepPart
     folder: Path
 
     def __len__(self) -> int:
@@ -115,22 +113,22 @@ class _FitCases:
 
     def __iter__(self) -> Iterator[FitCase]:
         for case in self.cases:
-            raw = self.predictor.read(case)
-            mask, probabilities = self._predicted(case, raw)
+            found = postprocessing.apply(self._predicted(case), self.before, self.predictor.trainer)
             truth, _ = read_mask(mask_of(case))
-            found = Segmentation(mask, raw.geometry.spacing_mm, probabilities, raw.image)
-            found = postprocessing.apply(found, self.before, self.predictor.trainer)
             yield FitCase(case.name, found, truth)
 
-    def _predicted(self, case: Case, raw: RawCase) -> tuple[np.ndarray, np.ndarray]:
-        """Mask and probabilities before any step on the mask."""
+    def _predicted(self, case: Case) -> Segmentation:
+        """Before any step on the mask."""
         path = self.folder / f"{case.name}.npz"
         if not path.exists():
+            raw = self.predictor.read(case)
             found = self.predictor.predict(
                 case.name, raw.image, raw.geometry, mask=raw.mask, probabilities=True, steps=()
             )
-            probabilities = np.asarray(found.probabilities)
+            arrays = {name: value for name, value in vars(found).items() if value is not None}
             with atomic_path(path) as temporary:
-                np.savez(temporary, mask=found.mask, probabilities=probabilities)
+                np.savez(temporary, **arrays)
         with np.load(path) as saved:
-            return saved["mask"], saved["probabilities"]
+            z, y, x = saved["spacing_mm"].tolist()
+            others = {name: saved[name] for name in saved.files if name != "spacing_mm"}
+        return Segmentation(spacing_mm=(z, y, x), **others)

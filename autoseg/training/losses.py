@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
 from autoseg.plugins.parts import Loss, LossPart
 from autoseg.plugins.registry import Registry
@@ -44,6 +45,29 @@ class Targets(nn.Module):
         one_hot = self.table.t()[target.long()].movedim(-1, 1)
         valid = None if self.ignore is None else (target != self.ignore).unsqueeze(1).float()
         return one_hot, valid
+
+
+def refuse_regions(labels: LabelSet, loss: str) -> None:
+    """For losses that need classes which exclude each other.
+
+    Args:
+        loss: its name, for the message.
+
+    Raises:
+        AutosegError: the dataset has regions.
+    """
+    if labels.has_regions:
+        raise AutosegError(
+            f"the loss '{loss}' needs classes that exclude each other",
+            found="regions in dataset.json",
+            expected="one number per label",
+            fix="use the loss 'dice_ce', or give the labels as plain classes",
+        )
+
+
+def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """Float64 stays, everything narrower becomes float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def soft_dice(
@@ -200,8 +224,3 @@ def build(name: str, *, labels: LabelSet, trainer: Trainer | None = None, **argu
         AutosegError: an unknown name or arguments that do not fit.
     """
     return REGISTRY.build(name, labels=labels, trainer=trainer, **arguments)
-
-
-def names() -> list[str]:
-    """The losses of autoseg and of all installed families."""
-    return REGISTRY.names()

@@ -31,7 +31,7 @@ from autoseg.training.interrupt import Interrupted
 from autoseg.training.seeds import derive
 from autoseg.training.sources import open_source
 from autoseg.training.stage_run import StageRun
-from autoseg.training.start import keep_optimiser, load_optimiser, load_start, start_record
+from autoseg.training.start import keep_optimiser, load_optimiser, load_start
 
 CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
@@ -49,6 +49,7 @@ class _Running:
     scaler: torch.amp.GradScaler
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
     position: Position
+    start: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, int] = field(default_factory=dict)
     pending: list[tuple[torch.Tensor, tuple[str, ...]]] = field(default_factory=list)
 
@@ -103,9 +104,10 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
     torch.manual_seed(derive(*run.seed_key))
     network = build_network(run.plan, stage.network, run.trainer)
     if resume is None:
-        load_start(run, network)
+        start = load_start(run, network)
     else:
         weights.load_network(network.module, resume.network, where=f"checkpoint of {run.folder.name}")
+        start = resume.start
     dtype = lower_precision(run.device, run.plan.recipe.precision)
     place(network.module, run.device, dtype)
     optimiser = optimisers.REGISTRY.build(
@@ -135,6 +137,7 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
         scaler=scaler,
         autocast=partial(autocast, run.device, dtype),
         position=_start_position(run, resume),
+        start=start,
     )
 
 
@@ -338,7 +341,7 @@ def _keep(
     epoch: int | None = None,
     **kind: Any,
 ) -> None:
-    """Keep the network's weights, or ``tensors`` of an epoch; ``kind`` as of :func:`weight_file_name`."""
+    """Keep the network's weights, or ``tensors`` of an epoch; ``kind`` as of :meth:`StageRun.weights_path`."""
     weights.save(
         run.weights_path(run.stage.name, **kind),
         running.network.module if tensors is None else tensors,
@@ -348,7 +351,7 @@ def _keep(
         epoch=running.position.epoch + 1 if epoch is None else epoch,
         plan_hash=run.plan_hash,
         facts=running.facts,
-        start=start_record(run),
+        start=running.start,
     )
 
 
@@ -361,6 +364,7 @@ def _save(run: StageRun, running: _Running) -> None:
                 position=running.position,
                 plan_hash=run.plan_hash,
                 cases_hash=run.cases_hash,
+                start=dict(running.start),
                 network=weights.distinct_tensors(running.network.module),
                 optimiser=running.optimiser.state_dict(),
                 scaler=running.scaler.state_dict(),

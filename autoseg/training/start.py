@@ -25,20 +25,34 @@ from autoseg.training.job import FoldJob
 from autoseg.training.stage_run import StageRun
 
 
-def load_start(run: StageRun, network: ReadyNetwork) -> None:
+def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
     """Give a fresh network the weights that the plan says the stage starts from.
+
+    Returns:
+        Where they came from, if that is another model, to be kept with the weights that are trained from them; else
+        empty. The file that is named carries such a record itself where it was trained from a third model: the chain
+        can be followed back.
 
     Raises:
         AutosegError: they are missing, damaged, or do not fit the network.
     """
     start = run.stage.start
     if start == "scratch":
-        return
+        return {}
     with ExitStack() as held:
         path = start_path(run.job, run.stage, run.member, held)
         load_weights(network, path, partial=isinstance(start, ModelStart) and start.partial)
-        if isinstance(start, ModelStart):
-            messages.info(f"stage {run.stage.name} of member {run.member} starts from {path}")
+        info = weights.read_info(path)
+        if not isinstance(start, ModelStart):
+            return dict(info.start)
+        messages.info(f"stage {run.stage.name} of member {run.member} starts from {path}")
+        return {
+            "model": start.model,
+            "file": f"{path.parent.parent.name}/weights/{path.name}",
+            "sha256": hash_file(path),
+            "plan_hash": info.plan_hash,
+            **({"start": dict(info.start)} if info.start else {}),
+        }
 
 
 def load_weights(network: ReadyNetwork, path: Path, *, partial: bool) -> None:
@@ -88,29 +102,6 @@ def earlier_stage(plan: Plan, stage: Stage) -> Stage | None:
     if stage.start == "previous":
         return next((other for other in reversed(before) if other.network == stage.network), None)
     return next((other for other in before if other.name == stage.start), None)
-
-
-def start_record(run: StageRun) -> dict[str, Any]:
-    """Where the weights of another model came from, to be kept with those that are trained from them; else empty.
-
-    The file that is named carries such a record itself where it was trained from a third model: the chain can be
-    followed back.
-    """
-    start = run.stage.start
-    if not isinstance(start, ModelStart):
-        earlier = earlier_stage(run.plan, run.stage)
-        path = run.weights_path(earlier.name) if earlier is not None else None
-        return dict(weights.read_info(path).start) if path is not None and path.exists() else {}
-    with ExitStack() as held:
-        path = start_path(run.job, run.stage, run.member, held)
-        info = weights.read_info(path)
-        return {
-            "model": start.model,
-            "file": f"{path.parent.parent.name}/weights/{path.name}",
-            "sha256": hash_file(path),
-            "plan_hash": info.plan_hash,
-            **({"start": dict(info.start)} if info.start else {}),
-        }
 
 
 def _in_model(job: FoldJob, start: ModelStart, network: str, member: int, held: ExitStack) -> Path:

@@ -91,7 +91,7 @@ CASES = {
 WHERE = "CASES of tests/inference/test_fusion.py"
 
 
-@pytest.mark.parametrize("name", fusion.names())
+@pytest.mark.parametrize("name", fusion.REGISTRY.names())
 def test_every_fusion_by_hand(name):
     mask, lesion, mask_of_regions, regions = sweep.hand_worked(CASES, name, WHERE)
     fused = fuse(name, TWO, CLASSES, probabilities=True)
@@ -104,7 +104,7 @@ def test_every_fusion_by_hand(name):
 
 
 def test_no_case_is_left_over():
-    sweep.refuse_leftovers(CASES, fusion.names(), WHERE)
+    sweep.refuse_leftovers(CASES, fusion.REGISTRY.names(), WHERE)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_half_of_the_votes_does_not_win_a_region(n_for, n_members, wins):
 
 def test_one_member_is_itself():
     logits = torch.randn(4, 3, 4, 5)
-    for name in fusion.names():
+    for name in fusion.REGISTRY.names():
         assert np.array_equal(fuse(name, FOUR, [logits]).mask, FOUR.decide(logits.numpy())), name
 
 

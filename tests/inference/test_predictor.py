@@ -249,7 +249,7 @@ def test_a_plan_that_an_older_autoseg_wrote_is_not_called_changed(tmp_path, mode
     (folder / "plan.json").write_text(json.dumps(content))
     path = folder / "fold_0" / "weights" / weight_file_name("train")
     network = model_folder.threshold_network(1, 0.5)
-    model_folder.write_weights(path, network, None, plan_hash=hash_json(content))
+    model_folder.write_weights(path, network, model_folder.make_plan(), plan_hash=hash_json(content))
     messages.forget_warnings()
     Predictor(folder, device="cpu")
     assert not messages.warning_counts()

@@ -26,7 +26,7 @@ VARIANTS: dict[str, list[dict]] = {
 }
 CASES = [
     pytest.param(name, variant, id=f"{name}-{i}")
-    for name in networks.names()
+    for name in networks.REGISTRY.names()
     for i, variant in enumerate(VARIANTS.get(name, [{}]))
 ]
 

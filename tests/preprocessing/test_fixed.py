@@ -88,7 +88,9 @@ def test_the_order_of_the_cases_does_not_matter_and_other_cases_do(tmp_path: Pat
     found = fixed.measure(store, ["a", "b"], plan)
     assert found == fixed.measure(store, ["b", "a"], plan)
     assert found != fixed.measure(store, ["a", "c"], plan)
-    assert found.cases_hash == fixed.hash_cases(store, ["b", "a"]) != fixed.hash_cases(store, ["a", "c"])
+    assert (
+        found.cases_hash == fixed.hash_contents(store, ["b", "a"]) != fixed.hash_contents(store, ["a", "c"])
+    )
 
 
 def test_constants_survive_their_file(tmp_path: Path) -> None:

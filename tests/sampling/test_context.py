@@ -5,9 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from autoseg.errors import AutosegError
 from autoseg.sampling import geometry
-from autoseg.sampling.case_cache import CaseCache
 from autoseg.sampling.loader import BatchSource
 from autoseg.sampling.stage_cases import full_size, whole_axes
 
@@ -170,30 +168,6 @@ def test_a_network_sees_its_channels_alone(make_source, store, channels, cache_g
     image, _ = some.cases.arrays("case0")
     assert image.shape == (len(channels), 24, 26, 28)
     assert some.inside_nonzero == tuple([False, True][c] for c in channels)
-
-
-def test_images_are_prepared_as_they_are_loaded(make_source, store):
-    """With all channels, before some are taken; also where no case fits into memory."""
-
-    def prepare(name, image):
-        assert image.dtype == np.float32 and len(image) == 2
-        image[1] = (image[1] - image[0]) / 2
-        return image
-
-    before = {name: case.image.copy() for name, case in store.cases.items()}
-    for cache_gb in (1.0, 0.0):
-        options = {"prepare": prepare, "channels": [1], "cache_gb": cache_gb}
-        source = make_source(
-            ["case1"], options=options, augmentation={"name": "none"}, patch_size=[25, 26, 28]
-        )
-        batch = next(source.batches(0))
-        expected = (before["case1"][1] - before["case1"][0]) / 2
-        np.testing.assert_array_equal(batch.images[0, 0], expected)
-        assert source.cases.minimum("case1") == expected.min()
-    assert all((store.cases[name].image == image).all() for name, image in before.items())
-    cases = CaseCache(store, [(1,)], 2, 1.0, prepare=lambda name, image: image[:, 1:])
-    with pytest.raises(AutosegError, match=r"case case0: the stored image does not fit"):
-        cases.arrays("case0")
 
 
 def test_whole_axes_are_as_long_as_the_next_multiple():

@@ -136,7 +136,7 @@ CASES = {
 WHERE = "CASES of tests/training/test_losses.py"
 
 
-@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("name", losses.REGISTRY.names())
 def test_every_loss_by_hand(name):
     target = torch.tensor([THREE_QUARTERS])
     logits = math.log(3) * F.one_hot(target, 2).movedim(-1, 1).double()
@@ -147,10 +147,10 @@ def test_every_loss_by_hand(name):
 
 
 def test_no_case_is_left_over():
-    sweep.refuse_leftovers(CASES, losses.names(), WHERE)
+    sweep.refuse_leftovers(CASES, losses.REGISTRY.names(), WHERE)
 
 
-@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("name", losses.REGISTRY.names())
 def test_every_loss_is_finite_with_gradient_on_empty_truth(name):
     logits = torch.randn(2, 2, 4, 4, 4, requires_grad=True)
     value = losses.build(name, labels=BINARY)(logits, torch.zeros(2, 4, 4, 4, dtype=torch.long))
