@@ -143,7 +143,7 @@ def class_summary(cases: Sequence[CaseScores], label: str, mean: Averaging) -> C
         cases=len(scores),
         empty_truth=len(absent),
         false_alarms=sum(bool(s["voxels_prediction"]) for s in absent),
-        missed=sum(not s["voxels_prediction"] for s in present),
+        missed=sum(not s["tp"] for s in present),
         all=means(scores, mean),
         truth_present=means(present, mean, names=scores[0]),
         cohort=cohort(

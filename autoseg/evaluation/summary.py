@@ -143,7 +143,8 @@ class ClassSummary(ExactModel):
         cases: how many there are.
         empty_truth: of these, how many have no truth of this class.
         false_alarms: of the cases without truth, how many have a prediction.
-        missed: of the cases with truth, how many have no prediction.
+        missed: of the cases with truth, in how many the prediction shares no voxel with it; the others are the
+            ``detection_rate``.
         all: metric to mean over all cases.
         truth_present: the same over the cases with truth.
         cohort: numbers of all cases together.

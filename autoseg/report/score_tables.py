@@ -97,7 +97,10 @@ def cohort(summary: Summary) -> Table:
 def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
     """Name, tip, value and number of cases."""
     with_truth = entry.cases - entry.empty_truth
-    yield "cases missed", "no prediction where there is truth", f"{entry.missed} of {with_truth}", with_truth
+    tip = (
+        "there is truth, and the prediction shares no voxel with it; detection rate: the share of the others"
+    )
+    yield "cases missed", tip, f"{entry.missed} of {with_truth}", with_truth
     if entry.empty_truth:
         text = f"{entry.false_alarms} of {entry.empty_truth}"
         yield "false alarms", "prediction where there is no truth", text, entry.empty_truth

@@ -71,6 +71,13 @@ def test_means():
     assert (entry.all["ppv"].n, entry.all["ppv"].undefined) == (3, 2)
 
 
+def test_a_case_is_missed_where_nothing_of_it_is_found():
+    """A prediction beside the lesion finds nothing of it: missed and detected are all the cases with truth."""
+    entry = summary_of([*CASES, case("f", 0, 3, 5)]).classes["lesion"]  # a, b found; e, f missed
+    detected = entry.cohort["detection_rate"]
+    assert (entry.missed, detected.value, detected.n) == (2, 0.5, 4)
+
+
 def test_means_of_nothing_and_of_one():
     none, one = PERCENTILE([None, None]), PERCENTILE([0.5, None])
     assert none.model_dump() == dict.fromkeys(("mean", "sd", "median", "low", "high")) | {
