@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from autoseg.cli import common, scoring_options
 
 if TYPE_CHECKING:
+    from autoseg.dataset.dataset_json import DatasetJson
     from autoseg.evaluation.summary import Summary
 
 EXAMPLES = """  autoseg_evaluate -p masks -g Dataset011_RatT2/labelsTs
@@ -77,7 +78,7 @@ def _main(arguments: argparse.Namespace) -> None:
         chill=arguments.chill,
         **scoring_options.scoring_options(arguments),
     ).model_copy(update={"command": arguments.command})
-    written = [*summary.write(out), *_overlays(summary, arguments, out)]
+    written = [*summary.write(out), *_overlays(summary, info, arguments, out)]
     print(format_table(summary))
     print(f"\n{_intervals(summary)}")
     for path in written:
@@ -95,7 +96,9 @@ def _intervals(summary: Summary) -> str:
     return f"{n} cases; intervals: {summary.interval}{few}"
 
 
-def _overlays(summary: Summary, arguments: argparse.Namespace, out: Path) -> list[Path]:
+def _overlays(
+    summary: Summary, info: DatasetJson | None, arguments: argparse.Namespace, out: Path
+) -> list[Path]:
     from autoseg import messages
     from autoseg.report import overlay
 
@@ -105,7 +108,8 @@ def _overlays(summary: Summary, arguments: argparse.Namespace, out: Path) -> lis
         overlay.remove_overlays(out)
         messages.info(f"no overlays: there is no folder of images beside {truths}; give one with -i")
         return []
-    return overlay.draw_overlays(summary, images, out, channel=arguments.channel)
+    names = info.channel_names if info else {}
+    return overlay.draw_overlays(summary, images, out, channel=arguments.channel, channel_names=names)
 
 
 if __name__ == "__main__":

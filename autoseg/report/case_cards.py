@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import CaseScores
 from autoseg.files import hash_file
 from autoseg.report.collect import Material, ScoredFolder
-from autoseg.report.overlay import Picture, choose_cases, draw, find_file, read_picture
+from autoseg.report.montage import DPI, draw
+from autoseg.report.overlay import choose_cases
+from autoseg.report.picture import Picture, find_file, read_picture
 from autoseg.report.viewer import Viewer, make_viewer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MONTAGE_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def show_cases(
         messages.info(f"drawing {case.name}")
         place, original = material.place(case.name)
         try:
-            picture = _read(place, original, channel)
+            picture = _read(place, original, channel, material.channel_names)
         except AutosegError as error:
             problems.append(f"{case.name}: {' '.join(str(error).split())}")
             continue
@@ -79,7 +79,7 @@ def show_cases(
     return shown, problems
 
 
-def _read(place: ScoredFolder, case: CaseScores, channel: int) -> Picture:
+def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Mapping[str, str]) -> Picture:
     """The files of a case, if they are those that were scored."""
     if place.images is None:
         raise AutosegError("the folder of images is not known", fix="give it with -i")
@@ -94,7 +94,7 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int) -> Picture:
             raise AutosegError(
                 f"the {what} has changed since it was scored", fix="run autoseg_evaluate again"
             )
-    return read_picture(place.summary, case, place.images, channel)
+    return read_picture(place.summary, case, place.images, channel, channel_names)
 
 
 def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, viewers: bool) -> ShownCase:
@@ -105,14 +105,15 @@ def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, v
         place=place.name,
         webp=_saved(figure, "webp", pil_kwargs={"lossless": True}),
         png=_saved(figure, "png"),
-        alt=f"Slices of {case.name} with the outlines of truth and prediction; {_scores(case)}",
+        alt=f"{picture.channel} of {case.name}, {picture.view.words}, bare and with the outlines of truth and "
+        f"prediction; {_scores(case)}",
         viewer=make_viewer(picture) if viewers else None,
     )
 
 
 def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=MONTAGE_DPI, facecolor="black", **options)
+    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="black", **options)
     return buffer.getvalue()
 
 

@@ -112,6 +112,13 @@ class Material:
         folder = Path(truths)
         return folder.parent.name if folder.name.startswith("labels") else folder.name
 
+    @property
+    def channel_names(self) -> dict[str, str]:
+        """Number of each channel to its name, as in dataset.json; empty where nothing says it."""
+        if self.info is not None:
+            return self.info.channel_names
+        return {str(i): name for i, name in enumerate(self.plan.channel_names)} if self.plan else {}
+
     def place(self, case: str) -> tuple[ScoredFolder, CaseScores]:
         """The scored folder of a case of :attr:`summary`, and the case as it is called there."""
         name, original = (self.pool.origin if self.pool else {})[case]

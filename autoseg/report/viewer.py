@@ -12,7 +12,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import union_box
-from autoseg.report.overlay import PREDICTION, TRUTH, Picture
+from autoseg.report.picture import PREDICTION, TRUTH, Picture
 
 LARGEST_BYTES = 2_000_000
 """Of the viewer's HTML; the grid is made coarser until it fits."""
@@ -56,6 +56,7 @@ class Viewer:
         legend: meaning and colour of what can occur.
         voxel_mm: of its grid.
         coarser: whether this grid is coarser than the image's.
+        planes: what its three slices are, in a sentence.
     """
 
     html: str
@@ -63,6 +64,7 @@ class Viewer:
     legend: tuple[tuple[str, str], ...]
     voxel_mm: float
     coarser: bool
+    planes: str
 
 
 SLIDER_PX = 34
@@ -72,7 +74,7 @@ def make_viewer(picture: Picture) -> Viewer:
     """Sagittal, coronal and axial slices of a case, which a click moves; patient's right is at the left.
 
     Args:
-        picture: of :func:`autoseg.report.overlay.read_picture`.
+        picture: of :func:`autoseg.report.picture.read_picture`.
 
     Raises:
         AutosegError: nilearn's viewer cannot be used.
@@ -93,6 +95,7 @@ def make_viewer(picture: Picture) -> Viewer:
         legend=tuple(LEGEND[code] for code in used),
         voxel_mm=grid.voxel_mm,
         coarser=grid.is_coarser,
+        planes=picture.view.three,
     )
 
 
@@ -194,16 +197,16 @@ class _Grid:
 
 def _to_patient(volume: np.ndarray, picture: Picture) -> np.ndarray:
     """``[slices, rows, columns]`` of a picture as ``[x, y, z]``, to the patient's left, back and top."""
-    if picture.plane == "axial":
+    if picture.view.plane == "axial":
         return volume.transpose(2, 1, 0)
-    if picture.plane == "coronal":
+    if picture.view.plane == "coronal":
         return volume.transpose(2, 0, 1)[:, :, ::-1]
     return volume.transpose(0, 2, 1)[:, :, ::-1]
 
 
 def _patient_spacing(picture: Picture) -> tuple[float, float, float]:
-    s, r, c = picture.spacing_mm
-    return {"axial": (c, r, s), "coronal": (c, s, r), "sagittal": (s, c, r)}[picture.plane]
+    s, r, c = picture.view.spacing_mm
+    return {"axial": (c, r, s), "coronal": (c, s, r), "sagittal": (s, c, r)}[picture.view.plane]
 
 
 def _head_box(

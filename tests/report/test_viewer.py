@@ -12,7 +12,8 @@ from PIL import Image
 from autoseg.dataset.imageio import Geometry
 from autoseg.errors import AutosegError
 from autoseg.report import viewer
-from autoseg.report.overlay import Picture, View
+from autoseg.report.picture import Picture
+from autoseg.report.planes import View
 
 RIGHT_TO_LEFT, FRONT_TO_BACK, DOWN_TO_UP = np.eye(3)
 ORIENTATIONS = {
@@ -33,7 +34,7 @@ def picture(truth, prediction, orientation="as is", spacing_mm=(1.0, 1.0, 1.0), 
     cosines = np.stack(ORIENTATIONS[orientation], axis=1)
     view = View.of(Geometry(shape, spacing_mm, (0, 0, 0), tuple(cosines.ravel())))
     turned = [{name: view.turn(mask) for name, mask in masks.items()} for masks in (truth, prediction)]
-    return Picture(None, view.turn(image), *turned, view.spacing_mm, view.sides, view.plane, 0)
+    return Picture(None, view.turn(image), *turned, view, "T2")
 
 
 def read(html: str) -> tuple[dict, np.ndarray]:

@@ -1,0 +1,112 @@
+"""One scored case as it is drawn: image, truth and prediction, read from their files and turned alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.dataset.dataset_json import FILE_ENDINGS
+from autoseg.dataset.imageio import as_labels, differences, read_image
+from autoseg.errors import AutosegError
+from autoseg.evaluation.summary import CaseScores, Summary
+from autoseg.labels import LabelSet
+from autoseg.report.planes import View
+
+TRUTH, PREDICTION = "#E69F00", "#56B4E9"
+"""Orange and sky blue of Okabe and Ito, which the colour-blind tell apart."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case as it is drawn.
+
+    Attributes:
+        case: its scores.
+        image: ``[n, rows, columns]``: slices, turned.
+        truth, prediction: class to boolean mask on the same grid.
+        view: which way they were turned, with spacing, sides and the name of the plane.
+        channel: what the image is, such as ``T2``.
+        preset: that the scores are of.
+    """
+
+    case: CaseScores
+    image: np.ndarray
+    truth: dict[str, np.ndarray]
+    prediction: dict[str, np.ndarray]
+    view: View
+    channel: str
+    preset: str = ""
+
+    @property
+    def any_truth(self) -> np.ndarray:
+        """All classes of the truth together."""
+        return np.logical_or.reduce(list(self.truth.values()))
+
+    @property
+    def any_prediction(self) -> np.ndarray:
+        """All classes of the prediction together."""
+        return np.logical_or.reduce(list(self.prediction.values()))
+
+
+def channel_name(channel: int, names: Mapping[str, str]) -> str:
+    """The channel as dataset.json calls it (number to name), or ``channel 1`` without a name."""
+    return names.get(str(channel)) or f"channel {channel}"
+
+
+def find_file(folder: Path, stem: str) -> Path | None:
+    """A mask or an image by its name without ending; None without one."""
+    paths = (folder / f"{stem}{ending}" for ending in FILE_ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_picture(
+    summary: Summary, case: CaseScores, images: Path, channel: int, channel_names: Mapping[str, str]
+) -> Picture:
+    """Read and turn what is drawn of one case.
+
+    Args:
+        summary: with the folders of the masks.
+        case: one of its cases.
+        images: folder of ``CASE_0000.nii.gz``.
+        channel: of the image.
+        channel_names: number to name, as in dataset.json; may be empty.
+
+    Raises:
+        AutosegError: a file is missing or damaged, or the image lies on another grid.
+    """
+    stem = f"{case.name}_{channel:04d}"
+    paths = (
+        find_file(images, stem),
+        find_file(Path(summary.predictions), case.name),
+        find_file(Path(summary.truths), case.name),
+    )
+    if paths[0] is None:
+        raise AutosegError(
+            "the image is missing", where=case.name, expected=f"{images / stem}.nii.gz or another format"
+        )
+    if paths[1] is None or paths[2] is None:
+        raise AutosegError("a mask has vanished since it was scored", where=case.name)
+    image, prediction, truth = (read_image(path) for path in paths if path)
+    for what, found, expected in differences(truth.geometry, image.geometry):
+        raise AutosegError(
+            f"the image's {what} is not that of the truth", where=case.name, found=found, expected=expected
+        )
+    labels = LabelSet.from_labels(summary.labels)
+    masks = {"truth": as_labels(truth.pixels, where=case.name)}
+    masks["prediction"] = as_labels(prediction.pixels, where=case.name)
+    if labels.ignore is not None:
+        masks = {name: np.where(masks["truth"] == labels.ignore, 0, mask) for name, mask in masks.items()}
+    view = View.of(truth.geometry)
+    turned = {name: labels.masks(view.turn(mask)) for name, mask in masks.items()}
+    return Picture(
+        case=case,
+        image=view.turn(image.pixels),
+        truth=turned["truth"],
+        prediction=turned["prediction"],
+        view=view,
+        channel=channel_name(channel, channel_names),
+        preset=summary.preset.name,
+    )
