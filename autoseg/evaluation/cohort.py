@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -176,18 +177,20 @@ def cohort(scores: Sequence[Scores], counts: Sequence[Counts], resamples: int) -
         resamples: of the bootstrap.
     """
     present = [s for s in scores if s["voxels_truth"]]
-    fit = statistics.fit_log_volume(_values(scores, "dice"), _values(scores, "volume_truth_ml"))
+    dice, volumes = _values(scores, "dice"), _values(scores, "volume_truth_ml")
+    fit = statistics.fit_log_volume(dice, volumes)
     values = {
         "micro_dice": _micro_dice(scores, resamples),
         "detection_rate": _detection_rate(present, resamples),
-        "r2_dice_log_volume": CohortValue(
-            value=defined(fit.r_squared),
-            unit="1",
-            definition="R2 of the line Dice = a + b log10(volume of the truth), over the cases with truth",
-            n=fit.n,
+        "r2_dice_log_volume": _cohort_value(
+            fit.r_squared,
+            statistics.r_squared_interval(dice, volumes, resamples=resamples),
+            "R2 of the line Dice = a + b log10(volume of the truth), over the cases with truth",
+            fit.n,
+            resamples,
         ),
     }
-    return values | (_at_thresholds(counts) if counts else {})
+    return values | (_at_thresholds(counts, resamples) if counts else {})
 
 
 def _values(scores: Sequence[Scores], name: str) -> np.ndarray:
@@ -212,38 +215,51 @@ def _detection_rate(present: Sequence[Scores], resamples: int) -> CohortValue:
 
 def _pooled(parts: np.ndarray, wholes: np.ndarray, definition: str, resamples: int) -> CohortValue:
     """A ratio of sums over cases."""
-    low, high = statistics.ratio_interval(parts, wholes, resamples=resamples)
+    ratio = float(parts.sum() / wholes.sum()) if wholes.any() else math.nan
+    interval = statistics.ratio_interval(parts, wholes, resamples=resamples)
+    return _cohort_value(ratio, interval, definition, len(parts), resamples)
+
+
+def _cohort_value(
+    value: float, interval: tuple[float, float], definition: str, n: int, resamples: int
+) -> CohortValue:
+    low, high = (defined(end) for end in interval)
     return CohortValue(
-        value=float(parts.sum() / wholes.sum()) if wholes.any() else None,
-        low=defined(low),
-        high=defined(high),
+        value=defined(value),
+        low=low,
+        high=high,
         unit="1",
         definition=f"{definition}; interval: percentile bootstrap over cases, {resamples} resamples",
-        n=len(parts),
+        n=n,
     )
 
 
-def _at_thresholds(counts: Sequence[Counts]) -> dict[str, CohortValue]:
+def _at_thresholds(counts: Sequence[Counts], resamples: int) -> dict[str, CohortValue]:
     best = thresholds.mdsc_global(counts)
     at = " to ".join(f"{t:g}" for t in sorted({best.thresholds[0], best.thresholds[-1]}))
     curve = thresholds.precision_recall(counts)
     grid = f"of 0, {thresholds.THRESHOLDS[thresholds.MDSC_STEP]:g}, ..., 0.95"
-
-    def value(number: float, definition: str) -> CohortValue:
-        return CohortValue(value=defined(number), unit="1", definition=definition, n=len(counts))
-
-    return {
-        "mdsc_global": value(
-            best.value, f"highest mean Dice that one threshold {grid} gives for all cases; reached at {at}"
+    of_global, of_case = thresholds.mdsc_intervals(counts, resamples)
+    rows = {
+        "mdsc_global": (
+            best.value,
+            of_global,
+            f"highest mean Dice that one threshold {grid} gives for all cases; reached at {at}",
         ),
-        "mdsc_case": value(
+        "mdsc_case": (
             thresholds.mdsc_case(counts),
+            of_case,
             f"mean of the highest Dice that a threshold {grid} gives for each case: an upper bound",
         ),
-        "average_precision": value(
+        "average_precision": (
             curve.average_precision,
+            thresholds.average_precision_interval(counts, resamples),
             "area under the precision-recall curve of the voxels of all cases, by steps at 0, 0.01, ..., 0.99",
         ),
+    }
+    return {
+        name: _cohort_value(value, interval, definition, len(counts), resamples)
+        for name, (value, interval, definition) in rows.items()
     }
 
 

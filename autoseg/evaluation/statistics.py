@@ -6,7 +6,9 @@ is used: importing ``scipy.stats`` costs half a second.
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -119,7 +121,7 @@ def _counts(n: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """``[resamples]``: the mean of each resample."""
+    """``[resamples]``, or ``[resamples, k]`` of values ``[n, k]``: the mean of each resample."""
     counts, rows = _counts(len(values), resamples, seed), max(1, _BLOCK // len(values))
     sums = [counts[i : i + rows].astype(float) @ values for i in range(0, resamples, rows)]
     return np.concatenate(sums) / len(values)
@@ -160,9 +162,70 @@ def ratio_interval(
     if len(parts) < 2 or not wholes.any():
         return NAN_INTERVAL
     parts, wholes = (_resampled_means(values, resamples, seed) for values in (parts, wholes))
+    return _middle(parts[wholes > 0] / wholes[wholes > 0])
+
+
+def interval_of_means(
+    columns: ArrayLike,
+    value: Callable[[np.ndarray], np.ndarray],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a number that follows from means over cases, such as a correlation.
+
+    Args:
+        columns: ``[n, k]``, k quantities of each case.
+        value: of means ``[resamples, k]``: ``[resamples]``, ``nan`` where it is not defined.
+        resamples, seed: of the bootstrap, the same as for means.
+
+    Returns:
+        ``nan`` for fewer than two cases and where no resample has a value.
+    """
+    columns = np.asarray(columns, float)
+    if len(columns) < 2:
+        return NAN_INTERVAL
+    values = _defined(value(_resampled_means(columns, resamples, seed)))
+    return _middle(values) if len(values) else NAN_INTERVAL
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of the values of resamples."""
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(parts[wholes > 0] / wholes[wholes > 0], [tail, 100 - tail])
+    low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def median_interval(values: ArrayLike) -> tuple[float, float]:
+    """95 % interval of the median, from the k-th smallest to the k-th largest value, without a bootstrap.
+
+    k is the largest number for which at most 2.5 % of coin-toss sequences have fewer than k heads, because every
+    case is above the true median with a chance of a half.
+
+    Args:
+        values: one for each case; ``nan`` is left out.
+
+    Returns:
+        ``nan`` for fewer than six values, which cannot give 95 %.
+    """
+    known = np.sort(_defined(values))
+    n, fewer, k = len(known), 0, 0
+    while (fewer := fewer + math.comb(n, k)) <= (1 - CONFIDENCE) / 2 * 2**n:
+        k += 1
+    return (float(known[k - 1]), float(known[n - k])) if k else NAN_INTERVAL
+
+
+def led_by_few(values: ArrayLike) -> tuple[float, float] | None:
+    """The quartiles of the values if their mean lies outside of them, so that few cases lead it; otherwise None.
+
+    Args:
+        values: one for each case; ``nan`` is left out. Quartiles are interpolated.
+    """
+    known = _defined(values)
+    if not len(known):
+        return None
+    low, high = (float(end) for end in np.percentile(known, [25, 75]))
+    return None if low <= known.mean() <= high else (low, high)
 
 
 # ----------------------------------------------------------------------------------------------------- paired tests
@@ -388,6 +451,18 @@ class BlandAltman:
     high_limit_interval: tuple[float, float] = NAN_INTERVAL
 
 
+def t_interval(mean: float, sd: float, n: int) -> tuple[float, float]:
+    """95 % interval of a mean by Student's t distribution, from the SD (with n - 1) of two or more cases."""
+    half = _t_quantile(n) * sd / np.sqrt(n)
+    return float(mean - half), float(mean + half)
+
+
+def _t_quantile(n: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+
+
 def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:
     """Limits of agreement of prediction - truth (Bland and Altman 1986, intervals of the limits 1999).
 
@@ -397,16 +472,12 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:
     Returns:
         ``nan`` for what too few pairs do not give: all without a pair, all but the mean for one pair.
     """
-    from scipy.special import stdtrit
-
     differences = _defined(np.asarray(prediction, float) - np.asarray(truth, float))
     n, mean = len(differences), _mean(differences)
     if n < 2:
         return BlandAltman(mean, np.nan, np.nan, np.nan, n)
     sd = float(differences.std(ddof=1))
-    t = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    half_mean = t * sd / np.sqrt(n)
-    half_limit = t * sd * np.sqrt(1 / n + SD_95**2 / (2 * (n - 1)))
+    half_limit = _t_quantile(n) * sd * np.sqrt(1 / n + SD_95**2 / (2 * (n - 1)))
     low, high = mean - SD_95 * sd, mean + SD_95 * sd
     return BlandAltman(
         mean,
@@ -414,7 +485,7 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:
         low,
         high,
         n,
-        mean_interval=(mean - half_mean, mean + half_mean),
+        mean_interval=t_interval(mean, sd, n),
         low_limit_interval=(low - half_limit, low + half_limit),
         high_limit_interval=(high - half_limit, high + half_limit),
     )
@@ -449,6 +520,27 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
     slope = float(dx @ dy / (dx @ dx))
     r_squared = float(dx @ dy) ** 2 / float((dx @ dx) * (dy @ dy)) if np.ptp(y) > 0 else np.nan
     return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x))
+
+
+def r_squared_interval(
+    dice: ArrayLike, volume: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the R2 of :func:`fit_log_volume`; ``nan`` for fewer than three cases."""
+    dice, volume = np.asarray(dice, float).ravel(), np.asarray(volume, float).ravel()
+    used = ~np.isnan(dice) & (volume > 0)
+    y, x = dice[used], np.log10(volume[used])
+    if len(x) < 3:
+        return NAN_INTERVAL
+    x, y = x - x.mean(), y - y.mean()  # so that rounding is small against their spread
+
+    def r_squared(means: np.ndarray) -> np.ndarray:
+        of_x, of_y, of_xx, of_yy, of_xy = means.T
+        spread = (of_xx - of_x**2) * (of_yy - of_y**2)
+        is_spread = spread > _TINY * max(1e-300, float(np.mean(x**2) * np.mean(y**2)))
+        return np.where(is_spread, (of_xy - of_x * of_y) ** 2 / np.where(is_spread, spread, 1), np.nan)
+
+    columns = np.stack([x, y, x**2, y**2, x * y], axis=1)
+    return interval_of_means(columns, r_squared, resamples=resamples, seed=seed)
 
 
 LANDIS_KOCH = (

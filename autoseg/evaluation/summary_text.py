@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from autoseg.evaluation.statistics import landis_koch
-from autoseg.evaluation.summary import ClassSummary, Mean, Stratum, Summary
+from autoseg.evaluation.statistics import landis_koch, led_by_few, t_interval
+from autoseg.evaluation.summary import ClassSummary, Mean, Stratum, Summary, VolumeAgreement
 from autoseg.evaluation.text import alike, decimals, fixed, grid, with_interval
 
 WIDTH = 110
@@ -14,7 +14,7 @@ WIDTH = 110
 
 def format_table(summary: Summary) -> str:
     """What is printed: the preset, the means, then parts of the cases, then numbers of all cases together."""
-    parts = [format_preset(summary), _means(summary)]
+    parts = [format_preset(summary), _means(summary), _led_by_few(summary)]
     parts += [_stratum(stratum, summary) for stratum in summary.strata]
     parts.append(_cohort(summary))
     return "\n\n".join(part for part in parts if part)
@@ -52,6 +52,30 @@ def _means(summary: Summary) -> str:
     return grid(header, rows)
 
 
+def quartiles_of_led(summary: Summary, label: str, metric: str) -> tuple[float, float] | None:
+    """The quartiles of the cases where few of them lead the mean so far that it lies outside; otherwise None.
+
+    Metrics between 0 and 1 are passed over, because a case cannot lead there by more than it should count, and
+    descriptions such as volumes, which are as skewed as they are.
+    """
+    if summary.metrics[metric].unit == "1" or not summary.metrics[metric].better:
+        return None
+    values = [value for case in summary.cases if (value := case.classes[label][metric]) is not None]
+    return led_by_few(values)
+
+
+def _led_by_few(summary: Summary) -> str:
+    """A note for each metric whose mean is no typical case."""
+    notes = [
+        f"note: few cases lead the mean of {metric} of {label}, which lies outside the middle half of the cases "
+        f"({' to '.join(alike(summary.metrics[metric].unit, *middle))}): read the median"
+        for label in summary.classes
+        for metric in table_metrics(summary)
+        if (middle := quartiles_of_led(summary, label, metric))
+    ]
+    return "\n".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)
+
+
 def _named(label: str, rows: list[list[str]]) -> list[list[str]]:
     """Rows of a class, whose name stands before the first of them only."""
     return [[label if i == 0 else "", *row] for i, row in enumerate(rows)]
@@ -83,11 +107,18 @@ def _cohort(summary: Summary) -> str:
             for name, found in entry.cohort.items()
         ]
         if (volumes := entry.volume_agreement) is not None:
-            mean, low, high = alike("ml", volumes.mean_ml, volumes.low_limit_ml, volumes.high_limit_ml)
-            text = f"{mean}, limits of agreement {low} to {high}"
-            own.append(["volume difference, ml", text, str(volumes.n)])
+            middle, limits = agreement_texts(volumes)
+            own.append(["volume difference, ml", f"{middle}, limits of agreement {limits}", str(volumes.n)])
         rows += _named(label, own)
     return grid(["class", "all cases together", "value [95 % interval]", "n"], rows) if rows else ""
+
+
+def agreement_texts(volumes: VolumeAgreement) -> tuple[str, str]:
+    """The mean difference of volumes with its interval, and the limits of agreement, in ml."""
+    interval = t_interval(volumes.mean_ml, volumes.sd_ml, volumes.n)
+    low, high = volumes.low_limit_ml, volumes.high_limit_ml
+    mean, *ends, low_text, high_text = alike("ml", volumes.mean_ml, *interval, low, high)
+    return f"{mean} [{', '.join(ends)}]", f"{low_text} to {high_text}"
 
 
 def interval_text(mean: Mean, unit: str) -> str:

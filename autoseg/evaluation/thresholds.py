@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.errors import AutosegError
+from autoseg.evaluation import statistics
 from autoseg.files import csv_text, write_text
 
 THRESHOLDS = np.arange(100) / 100
@@ -184,9 +185,48 @@ def precision_recall(counts: Iterable[Counts]) -> PrecisionRecall:
     predicted, truth = total.tp + total.fp, int(total.tp[0] + total.fn[0])
     precision = np.where(predicted > 0, total.tp / np.maximum(predicted, 1), np.nan)
     recall = total.tp / truth if truth else np.full(len(THRESHOLDS), np.nan)
-    gains = recall - np.append(recall[1:], 0.0)  # recall falls as the threshold rises
-    average = float(np.sum(gains * np.nan_to_num(precision)))
-    return PrecisionRecall(THRESHOLDS, precision, recall, average)
+    return PrecisionRecall(THRESHOLDS, precision, recall, float(_average_precision(precision, recall)))
+
+
+def _average_precision(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """Over the last axis, the thresholds; recall falls as they rise."""
+    gains = recall - np.concatenate([recall[..., 1:], np.zeros((*recall.shape[:-1], 1))], axis=-1)
+    return np.sum(gains * np.nan_to_num(precision), axis=-1)
+
+
+def average_precision_interval(counts: Sequence[Counts], resamples: int) -> tuple[float, float]:
+    """95 % bootstrap interval over cases of the average precision of :func:`precision_recall`.
+
+    Args:
+        counts: one for each case.
+        resamples: of the bootstrap.
+    """
+    columns = [np.concatenate([one.tp, one.tp + one.fp, [one.tp[0] + one.fn[0]]]) for one in counts]
+
+    def average(means: np.ndarray) -> np.ndarray:
+        tp, predicted, truth = np.split(means, [len(THRESHOLDS), 2 * len(THRESHOLDS)], axis=1)
+        precision, recall = (
+            tp / np.where(predicted > 0, predicted, 1),
+            tp / np.where(truth > 0, truth, np.nan),
+        )
+        return _average_precision(precision, recall)
+
+    return statistics.interval_of_means(columns, average, resamples=resamples)
+
+
+def mdsc_intervals(
+    counts: Sequence[Counts], resamples: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % bootstrap intervals over cases of :func:`mdsc_global`, whose threshold is chosen anew in each resample, and
+    of :func:`mdsc_case`.
+
+    Args:
+        counts: one for each case.
+        resamples: of the bootstrap.
+    """
+    dice = np.array([one.dice[::MDSC_STEP] for one in counts])
+    best = statistics.interval_of_means(dice, lambda means: means.max(axis=1), resamples=resamples)
+    return best, statistics.mean_interval(dice.max(axis=1), resamples=resamples)
 
 
 # ------------------------------------------------------------------------------------------------------------ files

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from autoseg.evaluation.metrics.metric import GROUPS
 from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratum, Summary, defined
-from autoseg.evaluation.summary_text import interval_text, mean_texts, table_metrics
+from autoseg.evaluation.summary_text import agreement_texts, interval_text, mean_texts, table_metrics
 from autoseg.evaluation.text import alike, number, spoken, with_interval
 from autoseg.evaluation.thresholds import precision_recall
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
@@ -108,10 +108,15 @@ def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
         text = with_interval(value.value, value.low, value.high, value.unit)
         yield COHORT_NAMES.get(name) or spoken(name), f"{name}: {value.definition}", text, value.n
     if (found := entry.volume_agreement) is not None:
-        middle, low, high = alike("ml", found.mean_ml, found.low_limit_ml, found.high_limit_ml)
-        yield "volume difference, ml", "mean of prediction minus truth", middle, found.n
-        tip = "of the volume difference: mean ± 1.96 SD (Bland-Altman)"
-        yield "limits of agreement, ml", tip, f"{low} to {high}", found.n
+        middle, limits = agreement_texts(found)
+        yield (
+            "volume difference, ml",
+            "mean of prediction minus truth; interval: Student's t",
+            middle,
+            found.n,
+        )
+        tip = "of the volume difference: mean ± 1.96 SD (Bland-Altman); the figure shows their intervals"
+        yield "limits of agreement, ml", tip, limits, found.n
 
 
 def folds(material: Material, summary: Summary) -> Table:

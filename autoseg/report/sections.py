@@ -10,9 +10,9 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.comparison import comparison_text
 from autoseg.comparison.comparison_schema import Comparison, Difference, StratumComparison
-from autoseg.evaluation.statistics import FEW_CASES
-from autoseg.evaluation.summary import ClassSummary, Summary
-from autoseg.evaluation.summary_text import interval_text, table_metrics
+from autoseg.evaluation.statistics import FEW_CASES, median_interval
+from autoseg.evaluation.summary import ClassSummary, Mean, Summary, defined
+from autoseg.evaluation.summary_text import interval_text, quartiles_of_led, table_metrics
 from autoseg.evaluation.text import alike, count_of, some_of, spoken
 from autoseg.fingerprint import Quantiles
 from autoseg.plan import hash_plan, is_hash_of
@@ -66,12 +66,10 @@ def tiles(summary: Summary) -> tuple[Tile, ...]:
 def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, counts: bool) -> Tile:
     """One metric of one class; ``counts``: with the cases that were missed or falsely found."""
     unit, mean = summary.metrics[metric].unit, entry.all[metric]
-    middle, low, high = alike(unit, mean.mean, mean.low, mean.high)
-    interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
-    lines = [f"{interval}n = {mean.n}" + (f" ({mean.undefined} undefined)" if mean.undefined else "")]
+    value, what, lines = _headline(summary, label, metric, mean)
     present = entry.truth_present[metric]
     if entry.empty_truth and present.n < mean.n:
-        lines.append(f"{interval_text(present, unit)} in the {present.n} cases with truth")
+        lines.append(f"mean {interval_text(present, unit)} in the {count_of(present.n, 'case')} with truth")
     if counts:
         lines.append(
             f"missed: {entry.missed} of {count_of(entry.cases - entry.empty_truth, 'case')} with truth"
@@ -80,12 +78,26 @@ def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, cou
         lines.append(
             f"false alarms: {entry.false_alarms} of {count_of(entry.empty_truth, 'case')} without truth"
         )
-    return Tile(
-        label,
-        middle,
-        f"mean {spoken(metric)}" + ("" if unit == "1" else f", {unit}"),
-        tuple(lines),
+    return Tile(label, value, f"{what} {spoken(metric)}" + ("" if unit == "1" else f", {unit}"), tuple(lines))
+
+
+def _headline(summary: Summary, label: str, metric: str, mean: Mean) -> tuple[str, str, list[str]]:
+    """Value, what it is, and lines about it: the mean, or the median where few cases lead the mean."""
+    unit = summary.metrics[metric].unit
+    n = f"n = {mean.n}" + (f" ({mean.undefined} undefined)" if mean.undefined else "")
+    middle = quartiles_of_led(summary, label, metric)
+    if middle is None:
+        value, low, high = alike(unit, mean.mean, mean.low, mean.high)
+        interval = f"95 % interval {low} to {high}, " if mean.low is not None else ""
+        return value, "mean", [interval + n]
+    values = [score for case in summary.cases if (score := case.classes[label][metric]) is not None]
+    low_median, high_median = (defined(end) for end in median_interval(values))
+    value, low, high, *quartiles = alike(unit, mean.median, low_median, high_median, *middle)
+    interval = f"95 % interval {low} to {high}, " if low_median is not None else ""
+    led = (
+        f"few cases lead the mean, {interval_text(mean, unit)}: it lies outside the middle half of the cases"
     )
+    return value, "median", [interval + n, f"{led}, {' to '.join(quartiles)}"]
 
 
 # ---------------------------------------------------------------------------------------------------- data and plan

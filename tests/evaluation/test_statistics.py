@@ -15,11 +15,16 @@ from autoseg.evaluation.statistics import (
     describe_interval,
     fit_log_volume,
     holm,
+    interval_of_means,
     landis_koch,
+    led_by_few,
     mean_interval,
+    median_interval,
     paired_t,
     permutation_test,
+    r_squared_interval,
     ratio_interval,
+    t_interval,
     wilcoxon,
 )
 
@@ -323,3 +328,39 @@ def test_words_of_landis_and_koch():
         *["almost perfect"] * 2,
         *["undefined"] * 2,
     ]
+
+
+@pytest.mark.parametrize("n, k", [(6, 1), (8, 1), (9, 2), (10, 2), (12, 3), (20, 6), (25, 8), (50, 18)])
+def test_interval_of_a_median_is_that_of_the_tables(n, k):
+    """Ranks of the 95 % interval as in tables of the sign test (Conover, Practical Nonparametric Statistics)."""
+    values = np.random.default_rng(n).permutation(n) + 1.0
+    assert median_interval(values) == (k, n + 1 - k)
+    assert all(math.isnan(end) for end in median_interval([1.0, 2, 3, 4, 5, np.nan]))
+
+
+def test_few_cases_lead_a_mean_that_lies_outside_the_quartiles():
+    assert led_by_few([1, 1, 2, 2, 70]) == (1, 2)
+    assert led_by_few([1, 1, 2, 3, 4]) is None and led_by_few([]) is None
+    assert led_by_few([0, 0.8, 0.85, 0.9, 0.95, np.nan]) == (0.8, 0.9)
+
+
+def test_intervals_of_what_follows_from_means_against_a_slow_bootstrap():
+    """Every resample is drawn and the value computed from its cases, one by one."""
+    generator = np.random.default_rng(0)
+    volume = 10 ** generator.uniform(0, 3, 15)
+    dice = np.clip(0.2 + 0.2 * np.log10(volume) + generator.normal(0, 0.1, 15), 0, 1)
+    drawn = np.random.default_rng(12345).integers(0, 15, (300, 15))
+    slow = [fit_log_volume(dice[rows], volume[rows]).r_squared for rows in drawn]
+    assert r_squared_interval(dice, volume, resamples=300) == pytest.approx(np.percentile(slow, [2.5, 97.5]))
+    ratio = interval_of_means(
+        np.stack([dice, volume], 1), lambda means: means[:, 0] / means[:, 1], resamples=300
+    )
+    assert ratio == pytest.approx(ratio_interval(dice, volume, resamples=300))
+    assert all(math.isnan(end) for end in r_squared_interval(dice[:2], volume[:2]))
+    assert all(math.isnan(end) for end in r_squared_interval(dice, np.ones(15)))
+
+
+def test_interval_of_a_mean_by_students_t():
+    values = np.array([0.1, 0.4, 0.2, 0.7])
+    expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+    assert t_interval(values.mean(), values.std(ddof=1), 4) == pytest.approx(expected)

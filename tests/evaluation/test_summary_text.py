@@ -113,7 +113,33 @@ def test_strata_and_cohort():
     assert "dice by halves of voxels_truth" in text
     assert "lesion  1 to 8 voxels  0.250 " in text and "        9 voxels       0.500 [0.250, 0.750]" in text
     assert "lesion  micro_dice             0.700 [0.600, 0.800]" in text
-    assert "-0.500, limits of agreement -2.460 to 1.460" in text
+    # the 97.5th percentile of Student's t with 11 degrees of freedom is 2.201: 2.201 / sqrt(12) = 0.635
+    assert "-0.500 [-1.135, 0.135], limits of agreement -2.460 to 1.460" in text
+
+
+def test_a_mean_that_few_cases_lead_is_said():
+    """Of 1, 1, 2, 2 and 70 mm the mean, 15.2, lies above the third quartile, 2; as ratios they lead no mean."""
+    values = [1.0, 1.0, 2.0, 2.0, 70.0]
+    cases = [
+        CaseScores(
+            name=f"c{i}",
+            prediction_sha256="",
+            truth_sha256="",
+            classes={"lesion": {"dice": value, "hd95_mm": value, "tp": value}},
+        )
+        for i, value in enumerate(values)
+    ]
+    graded = {"dice": row("1"), "hd95_mm": row("mm", "distance"), "tp": row("voxels")}
+    graded["hd95_mm"] = graded["hd95_mm"].model_copy(update={"better": "lower"})
+    found = summary({"lesion": entry()}, cases=cases).model_copy(update={"metrics": graded})
+    text = " ".join(summary_text.format_table(found).split())
+    assert (
+        "note: few cases lead the mean of hd95_mm of lesion" in text
+        and "(1.000 to 2.000): read the median" in text
+    )
+    assert text.count("note:") == 1
+    cases[-1].classes["lesion"]["hd95_mm"] = 3.0
+    assert "note:" not in summary_text.format_table(found)
 
 
 def test_csv():

@@ -10,9 +10,11 @@ from autoseg.errors import AutosegError
 from autoseg.evaluation.thresholds import (
     THRESHOLDS,
     Counts,
+    average_precision_interval,
     count,
     mdsc_case,
     mdsc_global,
+    mdsc_intervals,
     pooled,
     precision_recall,
     read_thresholds,
@@ -162,6 +164,20 @@ def test_average_precision_of_a_worked_example():
     truth = [0, 0, 1, 1, 0, 1, 0, 1, 0, 0]
     scores = [0.1, 0.4, 0.35, 0.8, 0.6, 0.7, 0.2, 0.9, 0.55, 0.05]
     assert precision_recall([counts(scores, truth)]).average_precision == pytest.approx(0.892857, abs=5e-7)
+
+
+def test_intervals_against_a_slow_bootstrap():
+    """Every resample is drawn and scored as if its cases were the data."""
+    cases = [count(*random_case(i)) for i in range(6)]
+    drawn = [[cases[i] for i in rows] for rows in np.random.default_rng(12345).integers(0, 6, (200, 6))]
+    slow = {
+        function: np.percentile([function(some) for some in drawn], [2.5, 97.5])
+        for function in (lambda some: mdsc_global(some).value, mdsc_case)
+    }
+    for found, expected in zip(mdsc_intervals(cases, 200), slow.values(), strict=True):
+        assert found == pytest.approx(expected)
+    averages = [precision_recall(some).average_precision for some in drawn]
+    assert average_precision_interval(cases, 200) == pytest.approx(np.percentile(averages, [2.5, 97.5]))
 
 
 def test_precision_and_recall_where_they_are_undefined():

@@ -13,7 +13,9 @@ from autoseg.cli import report as command
 from autoseg.comparison.compare_methods import compare_folders
 from autoseg.comparison.comparison_text import sentences
 from autoseg.errors import AutosegError
-from autoseg.evaluation.summary import read_summary
+from autoseg.evaluation.cohort import summarise
+from autoseg.evaluation.metric_choice import MetricChoice
+from autoseg.evaluation.summary import CaseScores, read_summary
 from autoseg.evaluation.summary_text import mean_texts
 from autoseg.evaluation.text import number
 from autoseg.report import charts
@@ -21,6 +23,7 @@ from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files
 from autoseg.report.page import PageOptions, make_report
 from autoseg.report.score_tables import alike
+from autoseg.report.sections import tiles
 
 SCORES = [
     "scores",
@@ -62,6 +65,39 @@ def test_the_headline_comes_before_everything(page, scored):
         "false alarms: 0 of 2 cases without truth",
     ):
         assert text in head
+
+
+def test_the_headline_is_the_median_where_few_cases_lead_the_mean():
+    """HD95 of 1 to 8 mm and two of 90: mean 21.6, median 5.5, its interval from the 2nd to the 9th of 10."""
+    hd95 = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 90.0, 90.0]
+    dice = [0.0, 0.0, *[0.9] * 8]  # as far from the middle half, but a case that is missed must weigh
+    of_dice, of_hd95 = _tiles(hd95, dice)
+    assert (of_dice.value, of_dice.unit) == ("0.720", "mean Dice")
+    assert (of_hd95.value, of_hd95.unit) == ("5.50", "median HD95, mm")
+    assert of_hd95.lines[0] == "95 % interval 2.00 to 90.00, n = 10"
+    assert of_hd95.lines[1].startswith("few cases lead the mean, 21.60 [")
+    assert of_hd95.lines[1].endswith("it lies outside the middle half of the cases, 3.25 to 7.75")
+
+
+def _tiles(hd95, dice):
+    """The headline cards of such cases."""
+    metrics = ["dice", "hd95_mm"]
+    more = dict.fromkeys(("tp", "voxels_truth", "voxels_prediction"), 5) | {"fp": 0, "fn": 0}
+    more |= {"volume_truth_ml": 1.0, "volume_prediction_ml": 1.0}
+    cases = [
+        CaseScores(
+            name=f"c{i}",
+            prediction_sha256="",
+            truth_sha256="",
+            classes={"lesion": {"dice": d, "hd95_mm": h, **more}},
+        )
+        for i, (d, h) in enumerate(zip(dice, hd95, strict=True))
+    ]
+    choice = MetricChoice("autoseg")
+    made = summarise(cases, choice=choice, predictions="p", truths="t", labels={}, labels_from="")
+    assert made.preset.table[:2] == metrics
+    kept = made.model_copy(update={"preset": made.preset.model_copy(update={"table": metrics})})
+    return tiles(kept)
 
 
 def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
