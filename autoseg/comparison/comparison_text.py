@@ -129,7 +129,7 @@ def _foot(comparison: Comparison) -> str:
         [
             f"differences are first - second; better: the method for which a difference was shown; "
             f"intervals: {comparison.interval}",
-            f"p: {comparison.correction}",
+            f"p: {comparison.correction}. Where an interval leaves out 0 and no difference is shown, p decides",
         ]
     )
 

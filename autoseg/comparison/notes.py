@@ -62,6 +62,8 @@ def notes(results: Results, chosen: Mapping[str, Better], n_cases: int, test: Te
             found.append(f"{metric} is compared by its absolute value: nearer to zero is better")
         found.append(_undefined(metric, results[metric], n_cases))
         found.append(_both_ways(metric, results[metric], test))
+        if smallest_p(n_cases, test) <= ALPHA:
+            found += _disagreeing(metric, results[metric], test)
     return [note for note in found if note]
 
 
@@ -92,6 +94,40 @@ def _both_ways(metric: str, classes: Mapping[str, MetricComparison], test: Test)
     return (
         f"{metric}: Wilcoxon's test finds a difference between {names}, but the ranks favour one method and the mean "
         "the other, so neither is called better: one is better in most cases and much worse in a few"
+    )
+
+
+def _disagreeing(metric: str, classes: Mapping[str, MetricComparison], test: Test) -> list[str]:
+    """Why a p-value and the interval beside it do not say the same."""
+    several = len(classes) > 1
+    reasons: dict[str, list[str]] = {}
+    for label, result in classes.items():
+        for pair in result.pairs:
+            if why := _why_they_disagree(pair, test):
+                name = f"{pair.first} - {pair.second}"
+                reasons.setdefault(why, []).append(f"{name} in {label}" if several else name)
+    return [f"{metric}, {', '.join(names)}: {why}" for why, names in reasons.items()]
+
+
+def _why_they_disagree(pair: Difference, test: Test) -> str:
+    """Empty where p-value and interval agree, one of them is missing, or another note has said it."""
+    if pair.low is None or pair.high is None or pair.p_holm is None or points_both_ways(pair, test):
+        return ""
+    leaves_out_0, shown = pair.low > 0 or pair.high < 0, pair.p_holm <= ALPHA
+    if leaves_out_0 == shown:
+        return ""
+    if shown:
+        about = "ranks" if test == "wilcoxon" else "the mean, in another way"
+        return f"the interval holds 0, yet p is at most {ALPHA:g}: the {SPOKEN[test]} test is about {about}; p decides"
+    p = pair.p[test]
+    if p is not None and p <= ALPHA:
+        return (
+            "the interval leaves out 0, yet no difference is shown: the p-value is corrected for the number of "
+            f"tests (before that it is {p:.2g}), the interval is not; p decides"
+        )
+    return (
+        f"the interval leaves out 0, yet no difference is shown: the {SPOKEN[test]} test is stricter than a bootstrap "
+        "interval, which is narrow for few cases; p decides"
     )
 
 

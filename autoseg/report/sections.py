@@ -356,7 +356,8 @@ def comparison(material: Material) -> Made:
         Text(
             (
                 f"Preset {preset.name}: {preset.title}{source}.",
-                f"Intervals: {found.interval}. Correction: {found.correction}.",
+                f"Intervals: {found.interval}. Correction: {found.correction}. Where an interval leaves out 0 and no "
+                "difference is shown, p decides.",
                 "All metrics, tests and levels: comparison.csv; the scores of every case: comparison_cases.csv.",
             ),
             muted=True,

@@ -15,7 +15,7 @@ from autoseg.cli import compare as command
 from autoseg.cli import scoring_options
 from autoseg.comparison import ranking
 from autoseg.comparison.compare_methods import compare_folders, compared_metrics
-from autoseg.comparison.comparison_schema import Comparison, read_comparison
+from autoseg.comparison.comparison_schema import Comparison, Difference, MetricComparison, read_comparison
 from autoseg.comparison.comparison_text import p_text, sentence, sentences
 from autoseg.comparison.figure import FIRST, SAME, SECOND, make_figure
 from autoseg.comparison.methods import method_names
@@ -133,6 +133,52 @@ def test_wilcoxon_and_the_mean_may_contradict_each_other():
     results = {"dice": ranking.compare_metric({"lesion": {"a": a, "b": b}}, "higher", "wilcoxon")}
     assert "neither is called better" in " ".join(notes(results, {"dice": "higher"}, 33, "wilcoxon"))
     assert one(a, b).better is None  # the permutation test is about the mean and finds nothing
+
+
+def test_a_p_value_and_an_interval_that_disagree_are_explained():
+    """All differences of 7 cases are positive: p = 2/2^7 = 0.0156, by Holm over 4 tests 0.0625, and the interval of
+    each pair lies above 0.
+    """
+    steps = np.array([1.0, 2, 3, 4, 5, 6, 7])
+    many = {f"class {i}": {"a": steps, "b": 0 * steps} for i in range(4)}
+    results = {"dice": ranking.compare_metric(many, "higher", "permutation")}
+    pair = results["dice"]["class 0"].pairs[0]
+    assert (pair.p["permutation"], pair.p_holm, pair.better) == (2 / 128, 8 / 128, None) and pair.low > 0
+    (note,) = (n for n in notes(results, {"dice": "higher"}, 7, "permutation") if "leaves out 0" in n)
+    assert (
+        note.startswith("dice, a - b in class 0, a - b in class 1,")
+        and "corrected for the number of tests" in note
+    )
+    assert "(before that it is 0.016)" in note and note.endswith("p decides")
+
+    agreed = {
+        "dice": ranking.compare_metric({"lesion": {"a": steps, "b": 0 * steps}}, "higher", "permutation")
+    }
+    assert "decides" not in " ".join(notes(agreed, {"dice": "higher"}, 7, "permutation"))
+
+
+@pytest.mark.parametrize(
+    "low, high, p, p_holm, better, test, expected",
+    [
+        (0.1, 0.5, 0.03, 0.09, None, "permutation", "(before that it is 0.03)"),
+        (0.1, 0.5, 0.08, 0.08, None, "permutation", "the permutation test is stricter than a bootstrap"),
+        (-0.5, -0.1, 0.08, 0.08, None, "t", "the paired t test is stricter than a bootstrap"),
+        (-0.1, 0.5, 0.04, 0.04, "a", "permutation", "holds 0, yet p is at most 0.05"),
+        (-0.1, 0.5, 0.04, 0.04, "a", "wilcoxon", "the Wilcoxon test is about ranks"),
+        (-0.1, 0.5, 0.2, 0.4, None, "permutation", None),
+        (0.1, 0.5, 0.01, 0.02, "a", "permutation", None),
+        (None, None, None, None, None, "permutation", None),
+    ],
+)
+def test_each_kind_of_disagreement(low, high, p, p_holm, better, test, expected):
+    pair = Difference(
+        **{"first": "a", "second": "b", "n": 9, "undefined": 0, "mean_first": 1, "mean_second": 0.7},
+        **{"difference": 0.3, "low": low, "high": high, "wins": 6, "losses": 3, "ties": 0},
+        **{"rank_biserial": 0.5, "p": {test: p}, "p_holm": p_holm, "better": better},
+    )
+    results = {"dice": {"lesion": MetricComparison(n=9, ranking=[], pairs=[pair])}}
+    said = [note for note in notes(results, {"dice": "higher"}, 9, test) if note.endswith("p decides")]
+    assert [expected in note for note in said] == ([True] if expected else [])
 
 
 def test_too_few_cases_are_said():
