@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := .demo
+DEMO := demo
 
 .PHONY: setup demo test lint clean
 
