@@ -26,6 +26,7 @@ from autoseg.bundle.networks import build_network
 from autoseg.bundle.transfer import export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
+from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.parts import ImportedWeights
 from autoseg.plugins.trainer import Trainer
@@ -85,14 +86,7 @@ def import_weights(
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
-    name = output.name.removesuffix(".zip")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
-        raise AutosegError(
-            "the name of the bundle is not a plain name",
-            found=name,
-            expected="letters, digits, . _ + -",
-            fix="choose another name with -o",
-        )
+    refuse_bad_name("model", output.name.removesuffix(".zip"), fix="choose another name with -o")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:
