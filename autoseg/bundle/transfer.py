@@ -8,12 +8,15 @@ damage and mixed-up files, not against a forger, who can write a card of his own
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +34,16 @@ from autoseg.plan import Plan, hash_plan, is_hash_of
 LARGEST_JSON_BYTES = 64 << 20
 LARGEST_BUNDLE_BYTES = 32 << 30
 MOST_FILES = 10_000
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What Python's reader raises on damaged zips."""
 LARGEST_RATIO = 200
 """Weights do not compress and JSON does by less than this; more is a zip made to fill the disk."""
 
@@ -146,16 +159,22 @@ def unpack(path: Path, folder: Path) -> ModelCard:
             for entry in entries:
                 _unpack_one(archive, entry, folder)
     except OSError as error:
-        raise write_error(folder, error) from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise AutosegError(
-            "is not a whole zip file",
-            where=str(path),
-            found=str(error),
-            expected="a bundle written by autoseg_export",
-            fix="copy or download it again",
-        ) from None
+        if error.errno != errno.EINVAL:  # a place before the start, where a damaged entry leads
+            raise write_error(folder, error) from error
+        raise _damaged(path, error) from None
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
     return check_unpacked(folder, where=str(path))
+
+
+def _damaged(path: Path, error: Exception) -> AutosegError:
+    return AutosegError(
+        "is not a whole zip file",
+        where=str(path),
+        found=f"{error}" or type(error).__name__,
+        expected="a bundle written by autoseg_export",
+        fix="copy or download it again",
+    )
 
 
 def _refuse_hostile(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -188,6 +207,10 @@ def _entry_fault(entry: zipfile.ZipInfo) -> Fault | None:
         return Fault(where, "does not belong in a bundle", "", "plan, dataset, card, weights, summaries", fix)
     if entry.flag_bits & 0x1:
         return Fault(where, "is encrypted", "", "plain files only", fix)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return Fault(
+            where, "is packed in another way", f"method {entry.compress_type}", "stored or deflated", fix
+        )
     if name.endswith(".json") and entry.file_size > LARGEST_JSON_BYTES:
         return Fault(where, "is too large", f"{entry.file_size} bytes", f"up to {LARGEST_JSON_BYTES}", fix)
     if entry.file_size > LARGEST_RATIO * max(entry.compress_size, 1024):
