@@ -13,6 +13,21 @@ OUTSIDE = -1
 """The label beyond an image, and outside the part of it that counts, on the working grid. No file holds it."""
 
 
+def label_values(labels: dict[str, int | list[int]]) -> list[int]:
+    """All values of the labels, sorted.
+
+    Raises:
+        ValueError: some are too large, or there are more labels than values.
+    """
+    values = sorted({v for item in labels.values() for v in (item if isinstance(item, list) else [item])})
+    if values and values[-1] > LARGEST_LABEL:
+        largest = str(values[-1]) if values[-1] < 10**15 else f"a number of {len(str(values[-1]))} digits"
+        raise ValueError(f"label values go up to {LARGEST_LABEL}, found {largest}")
+    if len(labels) > LARGEST_LABEL + 1:
+        raise ValueError(f"there are at most {LARGEST_LABEL + 1} labels, found {len(labels)}")
+    return values
+
+
 def refuse_bad_labels(labels: dict[str, int | list[int]]) -> None:
     """Check the entry ``labels`` of dataset.json.
 
@@ -24,20 +39,13 @@ def refuse_bad_labels(labels: dict[str, int | list[int]]) -> None:
     plain = [v for v in labels.values() if not isinstance(v, list)]
     if len(set(plain)) < len(plain):
         raise ValueError("two labels have the same value")
-    values = sorted({v for item in labels.values() for v in (item if isinstance(item, list) else [item])})
-    if values[-1] > LARGEST_LABEL:
-        largest = str(values[-1]) if values[-1] < 10**15 else f"a number of {len(str(values[-1]))} digits"
-        raise ValueError(f"label values go up to {LARGEST_LABEL}, found {largest}")
+    values = label_values(labels)
     if values != list(range(len(values))):
         missing = ", ".join(str(v) for v in sorted(set(range(values[-1] + 1)) - set(values)))
         gap = f"{missing} missing" if missing else f"{values[0]} is negative"
         raise ValueError(f"label values must be consecutive from 0: {gap}")
     if len(values) < 2:
         raise ValueError("at least one label beside the background is needed")
-    if len(labels) > LARGEST_LABEL + 1:
-        raise ValueError(
-            f"there are at most {LARGEST_LABEL} labels beside the background, found {len(labels)}"
-        )
     ignore = labels.get("ignore")
     if ignore is not None and ignore != values[-1]:
         raise ValueError(f"the label 'ignore' must be the highest value ({values[-1]}), found {ignore}")

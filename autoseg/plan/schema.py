@@ -23,7 +23,7 @@ from pydantic import (
 
 from autoseg.device import Precision
 from autoseg.fingerprint import MOST_CHANNELS
-from autoseg.labels import LabelSet, refuse_bad_labels, refuse_bad_order
+from autoseg.labels import LabelSet, label_values, refuse_bad_order
 from autoseg.names import Name, is_name
 
 PLAN_VERSION = 2  # as Plan.version
@@ -523,8 +523,8 @@ class Plan(Strict):
 
     @field_validator("labels")
     @classmethod
-    def _labels_can_be_told_apart(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
-        refuse_bad_labels(value)
+    def _labels_fit_a_mask(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
+        label_values(value)
         return value
 
     @model_validator(mode="after")
