@@ -9,6 +9,17 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MOST_SHOWN = 20
+"""Faults of one file that are shown; a file with more of them is another file than was meant."""
+
+_LONGEST = 1000
+
+
+def _readable(text: str, longest: int = _LONGEST) -> str:
+    """A text that may quote anything: unseen characters are spelled out, and it ends before it fills a screen."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "\u2026"
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cut)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -29,9 +40,9 @@ class Fault:
     fix: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.problem}" if self.where else self.problem]
+        lines = [_readable(f"{self.where}: {self.problem}" if self.where else self.problem)]
         lines += [
-            f"  {title:<9} {text}"
+            f"  {title:<9} {_readable(text)}"
             for title, text in (("found:", self.found), ("expected:", self.expected), ("do:", self.fix))
             if text
         ]
@@ -79,12 +90,16 @@ class StaleError(AutosegError):
 def format_faults(faults: Iterable[Fault]) -> str:
     """The faults as a text table with the columns case, problem, found, expected, what to do."""
     header = ("case or file", "problem", "found", "expected", "what to do")
-    rows = [header, *((f.where, f.problem, f.found, f.expected, f.fix) for f in faults)]
+    rows = [header, *(tuple(map(_cell, (f.where, f.problem, f.found, f.expected, f.fix))) for f in faults)]
     used = [i for i in range(len(header)) if any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in used}
     lines = ["  ".join(row[i].ljust(widths[i]) for i in used).rstrip() for row in rows]
     rule = "  ".join("-" * widths[i] for i in used)
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    return _readable(text, 300).replace("\n", " ")
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:

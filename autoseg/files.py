@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +17,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg import strict_json
+from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+LARGEST_JSON_BYTES = 256 << 20
+"""A fingerprint of ten thousand cases has fewer."""
 
 
 class ExactModel(BaseModel):
@@ -118,11 +124,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: BaseModel | dict[str, Any] | list[Any]) -> None:
-    """Write JSON atomically, indented for reading; NaN becomes null."""
+    """Write JSON atomically, indented for reading; NaN and infinite numbers become null."""
     if isinstance(content, BaseModel):
         text = content.model_dump_json(indent=1)
     else:
-        text = json.dumps(_without_nan(content), indent=1)
+        text = json.dumps(_finite(content), indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -133,14 +139,14 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return out.getvalue()
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: a missing number is null."""
-    if isinstance(value, float) and value != value:
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: a missing number is null."""
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [_finite(item) for item in value]
     return value
 
 
@@ -152,15 +158,24 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
         made_by: the command that makes it, for the message when it is missing.
 
     Raises:
-        AutosegError: it is missing or is not JSON.
+        AutosegError: it is missing, cannot be read, or is not JSON within the limits of
+            :mod:`autoseg.strict_json`.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as handle:
+            content = handle.read(LARGEST_JSON_BYTES + 1)
+        if len(content) > LARGEST_JSON_BYTES:
+            raise ValueError(f"it is larger than {LARGEST_JSON_BYTES >> 20} MiB")
+        return strict_json.parse(content.decode("utf-8"))
     except FileNotFoundError:
         fix = f"run {made_by} first" if made_by else "check the path"
         raise AutosegError("the file is missing", where=str(path), fix=fix) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise AutosegError(
+            "cannot be read", where=str(path), found=error.strerror or str(error), fix="check the file"
+        ) from None
+    except ValueError as error:
         raise AutosegError(
             "is not valid JSON", where=str(path), found=str(error), fix="correct the file or make it again"
         ) from None
@@ -220,7 +235,8 @@ def validate(content: Any, model: type[Model], *, where: str) -> Model:
             )
             for item in error.errors(include_url=False, include_context=False)
         ]
-        raise FaultsError(f"{where}: {len(faults)} entries do not fit", faults) from None
+        plural = "entries do" if len(faults) > 1 else "entry does"
+        raise FaultsError(f"{where}: {len(faults)} {plural} not fit", faults[:MOST_SHOWN]) from None
 
 
 def _short(value: Any, limit: int = 60) -> str:

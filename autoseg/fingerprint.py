@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from autoseg.names import Name
+
 FINGERPRINT_VERSION: Final = 1
 
 FOREGROUND_PERCENTS = (
@@ -17,6 +19,9 @@ FOREGROUND_PERCENTS = (
     *(87.5, *map(float, range(90, 99)), 98.5, 99.0, 99.25, 99.5, 99.75, 99.9, 100.0),
 )
 """The percentiles that a case keeps of its foreground; the dataset's are computed from them."""
+
+MOST_CHANNELS = 1000
+"""Of a case; what has more is a mistake."""
 
 MODE_BIN = 16.0
 """Width of the bins in which the most frequent intensity is looked for."""
@@ -83,7 +88,7 @@ class CaseFingerprint(Record):
         everywhere: intensities per channel over all voxels; empty in records of an earlier autoseg.
     """
 
-    name: str
+    name: Name
     content_hash: str
     spacing_mm: tuple[float, float, float]
     shape: tuple[int, int, int]
@@ -163,7 +168,7 @@ class Fingerprint(Record):
     """
 
     version: Literal[1] = FINGERPRINT_VERSION
-    dataset: str
+    dataset: Name
     channel_names: list[str]
     labels: dict[str, int | list[int]]
     regions_class_order: list[int] | None = None

@@ -6,8 +6,66 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LARGEST_LABEL = 255
+"""The largest value of a label: masks are written as 8-bit files."""
+
 OUTSIDE = -1
 """The label beyond an image, and outside the part of it that counts, on the working grid. No file holds it."""
+
+
+def label_values(labels: dict[str, int | list[int]]) -> list[int]:
+    """All values of the labels, sorted.
+
+    Raises:
+        ValueError: some are too large, or there are more labels than values.
+    """
+    values = sorted({v for item in labels.values() for v in (item if isinstance(item, list) else [item])})
+    if values and values[-1] > LARGEST_LABEL:
+        largest = str(values[-1]) if values[-1] < 10**15 else f"a number of {len(str(values[-1]))} digits"
+        raise ValueError(f"label values go up to {LARGEST_LABEL}, found {largest}")
+    if len(labels) > LARGEST_LABEL + 1:
+        raise ValueError(f"there are at most {LARGEST_LABEL + 1} labels, found {len(labels)}")
+    return values
+
+
+def refuse_bad_labels(labels: dict[str, int | list[int]]) -> None:
+    """Check the entry ``labels`` of dataset.json.
+
+    Raises:
+        ValueError: no background, no other label, values that are not 0, 1, 2 and so on, or too many of them.
+    """
+    if labels.get("background") != 0:
+        raise ValueError('labels must contain "background": 0')
+    plain = [v for v in labels.values() if not isinstance(v, list)]
+    if len(set(plain)) < len(plain):
+        raise ValueError("two labels have the same value")
+    values = label_values(labels)
+    if values != list(range(len(values))):
+        missing = ", ".join(str(v) for v in sorted(set(range(values[-1] + 1)) - set(values)))
+        gap = f"{missing} missing" if missing else f"{values[0]} is negative"
+        raise ValueError(f"label values must be consecutive from 0: {gap}")
+    if len(values) < 2:
+        raise ValueError("at least one label beside the background is needed")
+    ignore = labels.get("ignore")
+    if ignore is not None and ignore != values[-1]:
+        raise ValueError(f"the label 'ignore' must be the highest value ({values[-1]}), found {ignore}")
+
+
+def refuse_bad_order(labels: dict[str, int | list[int]], order: list[int] | None) -> None:
+    """Check the entry ``regions_class_order`` of dataset.json, where labels are regions.
+
+    Raises:
+        ValueError: it is missing, has another number of values than there are regions, or values of no label.
+    """
+    if not any(isinstance(v, list) for v in labels.values()):
+        return
+    n_regions = sum(name not in ("background", "ignore") for name in labels)
+    if order is None or len(order) != n_regions:
+        found = order if order is None else f"{len(order)}"
+        raise ValueError(f"regions need regions_class_order with {n_regions} values, found {found}")
+    known = {v for item in labels.values() for v in (item if isinstance(item, list) else [item])}
+    if unknown := [v for v in order if v not in known]:
+        raise ValueError(f"regions_class_order names {unknown[0]}, which is the value of no label")
 
 
 @dataclass(frozen=True)

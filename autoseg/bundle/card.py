@@ -14,9 +14,9 @@ from autoseg.bundle.layout import CARD
 from autoseg.bundle.opening import read_plan
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.files import hash_file, read_json, read_model, write_json
+from autoseg.names import NAME, Name
 from autoseg.plan import hash_plan
 
-PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 _FOLD = r"fold_(?:\d+|all)"
 ALLOWED = tuple(
     re.compile(pattern)
@@ -24,7 +24,7 @@ ALLOWED = tuple(
         r"plan\.json",
         r"dataset\.json",
         r"model_card\.json",
-        rf"{_FOLD}/weights/{PLAIN_NAME}\.safetensors",
+        rf"{_FOLD}/weights/{NAME}\.safetensors",
         rf"{_FOLD}/validation/summary\.json",
         rf"{_FOLD}/fitted\.json",
         rf"{_FOLD}/normalisation\.json",
@@ -89,9 +89,9 @@ class ModelCard(BaseModel):
 
     bundle_version: Literal[1] = 1  # BUNDLE_VERSION
     autoseg_version: str
-    name: str
-    dataset: str
-    trainer: str
+    name: Name
+    dataset: Name
+    trainer: Name
     channel_names: list[str]
     labels: dict[str, int | list[int]]
     spacing_mm: list[float | None]

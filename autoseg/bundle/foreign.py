@@ -23,9 +23,10 @@ from autoseg.bundle import weights
 from autoseg.bundle.card import Imported, ImportedFile, ModelCard, write_model_card
 from autoseg.bundle.layout import CARD, PREDICTING_NETWORK, weight_file_name
 from autoseg.bundle.networks import build_network
-from autoseg.bundle.transfer import export_bundle
+from autoseg.bundle.transfer import DAMAGED, export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
+from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.parts import ImportedWeights
 from autoseg.plugins.trainer import Trainer
@@ -85,14 +86,7 @@ def import_weights(
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
-    name = output.name.removesuffix(".zip")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
-        raise AutosegError(
-            "the name of the bundle is not a plain name",
-            found=name,
-            expected="letters, digits, . _ + -",
-            fix="choose another name with -o",
-        )
+    refuse_bad_name("model", output.name.removesuffix(".zip"), fix="choose another name with -o")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not overwrite:
@@ -178,7 +172,8 @@ def _refuse_other_zips(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError):
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (*DAMAGED, OSError):
         return
     if "constants.pkl" in names:
         problem, fix = "is a TorchScript program, which runs code", "give the state dict of the network alone"
@@ -186,6 +181,8 @@ def _refuse_other_zips(path: Path) -> None:
         problem, fix = "is a model of autoseg already", "use autoseg_predict -m, or autoseg_import"
     elif "data.pkl" not in names:
         problem, fix = "is a zip file, but not one of torch", "give the file with the weights"
+    elif unpacked > path.stat().st_size:  # torch stores; what is packed may be made to fill the memory
+        problem, fix = f"claims {unpacked} bytes in a file of {path.stat().st_size}", "do not use this file"
     else:
         return
     found, expected = ", ".join(sorted(names)[:4]), "a state dict written by torch.save"
@@ -231,6 +228,14 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
             f"{len(others)} of {len(content)} entries are no plain tensors, such as {', '.join(others[:3])}"
         )
         raise AutosegError("is no plain state dict", where=str(path), found=found, expected=expected, fix=fix)
+    if claimed := [name for name, value in content.items() if _claims_more_than_it_has(value)]:
+        raise AutosegError(
+            "tensors claim more numbers than the file has",
+            where=str(path),
+            found=f"{claimed[0]} of shape {tuple(content[claimed[0]].shape)}",
+            expected="every number in the file",
+            fix="do not use this file",
+        )
     broken = [name for name, value in content.items() if not torch.isfinite(value).all()]
     if broken:
         raise AutosegError(
@@ -241,6 +246,11 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
             fix="take the weights of another run",
         )
     return dict(content)
+
+
+def _claims_more_than_it_has(tensor: torch.Tensor) -> bool:
+    """Whether numbers are shown several times, which a file of a few bytes could do without end."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _is_plain_tensor(name: object, value: object) -> bool:

@@ -48,13 +48,23 @@ def build_network(plan: Plan, key: str, trainer: Trainer | None = None) -> Ready
     what, arguments = f"the network '{spec.name}'", spec.arguments
     channels = plan.channels_of(key)
     refuse_misfits(what, row.channels, len(channels), **arguments)
-    sizes = {
-        "in_channels": row.channels(len(channels), **arguments),
-        "out_channels": plan.label_set.n_outputs,
-    }
-    refuse_misfits(what, row.build, **sizes, **arguments)
-    module = row.build(**sizes, **arguments)
-    return ReadyNetwork(module, NetworkInput(row.divisor_of(arguments), channels), arguments)
+    try:
+        sizes = {
+            "in_channels": row.channels(len(channels), **arguments),
+            "out_channels": plan.label_set.n_outputs,
+        }
+        refuse_misfits(what, row.build, **sizes, **arguments)
+        module = row.build(**sizes, **arguments)
+        return ReadyNetwork(module, NetworkInput(row.divisor_of(arguments), channels), arguments)
+    except AutosegError:
+        raise
+    except Exception as error:  # values of another kind or range than the network was written for
+        raise AutosegError(
+            f"{what} cannot be built from its arguments",
+            where=f"networks.{key}.arguments",
+            found=f"{arguments} ({type(error).__name__}: {error})",
+            fix="correct the arguments in the plan",
+        ) from error
 
 
 def network_row(plan: Plan, key: str, trainer: Trainer | None = None) -> NetworkPart:

@@ -8,28 +8,42 @@ damage and mixed-up files, not against a forger, who can write a card of his own
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from autoseg import messages
-from autoseg.bundle.card import PLAIN_NAME, ModelCard, bundle_files, is_allowed, make_card
+from autoseg.bundle.card import ModelCard, bundle_files, is_allowed, make_card
 from autoseg.bundle.layout import BUNDLE_VERSION, CARD, WeightsKind
 from autoseg.bundle.opening import open_model, read_plan, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
+from autoseg.names import shown
 from autoseg.plan import Plan, hash_plan, is_hash_of
 
 LARGEST_JSON_BYTES = 64 << 20
 LARGEST_BUNDLE_BYTES = 32 << 30
 MOST_FILES = 10_000
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What Python's reader raises on damaged zips."""
 LARGEST_RATIO = 200
 """Weights do not compress and JSON does by less than this; more is a zip made to fill the disk."""
 
@@ -145,16 +159,22 @@ def unpack(path: Path, folder: Path) -> ModelCard:
             for entry in entries:
                 _unpack_one(archive, entry, folder)
     except OSError as error:
-        raise write_error(folder, error) from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise AutosegError(
-            "is not a whole zip file",
-            where=str(path),
-            found=str(error),
-            expected="a bundle written by autoseg_export",
-            fix="copy or download it again",
-        ) from None
+        if error.errno != errno.EINVAL:  # a place before the start, where a damaged entry leads
+            raise write_error(folder, error) from error
+        raise _damaged(path, error) from None
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
     return check_unpacked(folder, where=str(path))
+
+
+def _damaged(path: Path, error: Exception) -> AutosegError:
+    return AutosegError(
+        "is not a whole zip file",
+        where=str(path),
+        found=f"{error}" or type(error).__name__,
+        expected="a bundle written by autoseg_export",
+        fix="copy or download it again",
+    )
 
 
 def _refuse_hostile(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -163,7 +183,7 @@ def _refuse_hostile(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     seen: set[str] = set()
     for entry in entries:
         if entry.filename.lower() in seen:
-            faults.append(Fault(_shown(entry.filename), "the name is there twice"))
+            faults.append(Fault(shown(entry.filename), "the name is there twice"))
         seen.add(entry.filename.lower())
     total = sum(entry.file_size for entry in entries)
     if total > LARGEST_BUNDLE_BYTES or len(entries) > MOST_FILES:
@@ -176,7 +196,7 @@ def _refuse_hostile(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
 def _entry_fault(entry: zipfile.ZipInfo) -> Fault | None:
     """What is wrong with one entry of a zip; None for a file that a bundle may hold."""
     name, mode = entry.filename, entry.external_attr >> 16
-    where, fix = _shown(name), "do not use this file; ask its sender for one made by autoseg_export"
+    where, fix = shown(name), "do not use this file; ask its sender for one made by autoseg_export"
     parts = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in entry.orig_filename:
         return Fault(where, "the path leads out of the folder", "", "a plain name inside the bundle", fix)
@@ -187,16 +207,16 @@ def _entry_fault(entry: zipfile.ZipInfo) -> Fault | None:
         return Fault(where, "does not belong in a bundle", "", "plan, dataset, card, weights, summaries", fix)
     if entry.flag_bits & 0x1:
         return Fault(where, "is encrypted", "", "plain files only", fix)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return Fault(
+            where, "is packed in another way", f"method {entry.compress_type}", "stored or deflated", fix
+        )
     if name.endswith(".json") and entry.file_size > LARGEST_JSON_BYTES:
         return Fault(where, "is too large", f"{entry.file_size} bytes", f"up to {LARGEST_JSON_BYTES}", fix)
     if entry.file_size > LARGEST_RATIO * max(entry.compress_size, 1024):
         found = f"{entry.compress_size} bytes become {entry.file_size}"
         return Fault(where, "is a zip bomb", found, f"at most {LARGEST_RATIO} times as many", fix)
     return None
-
-
-def _shown(name: str) -> str:
-    return repr(name[:80])
 
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
@@ -245,7 +265,7 @@ def _file_faults(folder: Path, card: ModelCard) -> Iterable[Fault]:
         yield Fault(name, "is not on the card", fix=fix)
     for name, expected in sorted(card.files.items()):
         if name not in there:
-            yield Fault(_shown(name), "is missing", fix=fix)
+            yield Fault(shown(name), "is missing", fix=fix)
         elif (found := hash_file(folder / name)) != expected:
             yield Fault(name, "was changed or damaged", f"SHA-256 {found[:12]}", expected[:12], fix)
         elif name.endswith(".safetensors") and (problem := _weights_problem(folder / name)):
@@ -264,16 +284,7 @@ def _weights_problem(path: Path) -> str | None:
 
 
 def _refuse_contradictions(card: ModelCard, plan: Plan, where: str) -> None:
-    """The folder that the card asks for must be a plain name, and its plan the one that is there."""
-    for title, value in (("dataset", card.dataset), ("name", card.name)):
-        if not re.fullmatch(PLAIN_NAME, value):
-            raise AutosegError(
-                f"the card's {title} is not a plain name",
-                where=where,
-                found=_shown(value),
-                expected="letters, digits, . _ + -",
-                fix="do not use this file; ask its sender for one made by autoseg_export",
-            )
+    """The plan that the card tells of must be the one that is there."""
     found = {"dataset": plan.dataset, "trainer": plan.trainer, "plan_hash": hash_plan(plan)}
     for key, value in found.items():
         same = is_hash_of(card.plan_hash, plan) if key == "plan_hash" else getattr(card, key) == value

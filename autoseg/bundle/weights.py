@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from autoseg import strict_json
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 
@@ -177,10 +178,12 @@ def _info(path: Path, metadata: dict[str, str]) -> WeightsInfo:
     try:
         values: dict[str, Any] = {name: metadata[name] for name in REQUIRED}
         numbers = {name: int(values[name]) for name in ("member", "epoch")}
-        facts = {key: int(value) for key, value in json.loads(metadata.get("facts", "{}")).items()}
-        start = json.loads(metadata.get("start", "{}"))
+        facts = {key: int(value) for key, value in strict_json.parse(metadata.get("facts", "{}")).items()}
+        start = dict(strict_json.parse(metadata.get("start", "{}")).items())
+        if min(numbers.values()) < 0:
+            raise ValueError(f"{numbers} are counted from 0")
         return WeightsInfo(**{**values, **numbers, "facts": facts, "start": start})
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise AutosegError(
             "the weight file does not say what it belongs to",
             where=str(path),

@@ -7,13 +7,12 @@ Ctrl-C and SIGTERM after saving.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from autoseg import messages
+from autoseg import messages, strict_json
 from autoseg.errors import AutosegError
 
 
@@ -96,8 +95,8 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
                 fix="add =VALUE",
             )
         try:
-            overrides[path] = json.loads(text)
-        except json.JSONDecodeError:
+            overrides[path] = strict_json.parse(text)
+        except ValueError:
             overrides[path] = text
     return overrides
 

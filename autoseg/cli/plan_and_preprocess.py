@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from autoseg import plugins
 from autoseg.cli import common
+
+if TYPE_CHECKING:
+    from autoseg.plan import Plan
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
@@ -98,6 +102,7 @@ def _main(arguments: argparse.Namespace) -> None:
             budget=Budget(memory_gb=arguments.gpu_memory_target),
             overrides=common.parse_overrides(arguments.overrides),
             keep=arguments.keep_plan,
+            check=_check,
         )
         print(format_plan(prepared.plan))
         if not arguments.no_pp:
@@ -110,6 +115,13 @@ def _main(arguments: argparse.Namespace) -> None:
             print(f"next: autoseg_plan_and_preprocess {named} --keep_plan")
         else:
             print(f"next: autoseg_train {raw_folder.name} 0 -p {prepared.plan_name}")
+
+
+def _check(plan: Plan) -> None:
+    """What a training would refuse is refused now: it comes after hours of preprocessing, or on another machine."""
+    from autoseg.training.check_recipe import check_recipe
+
+    check_recipe(plan, plugins.load(plugins.TRAINERS, plan.trainer))
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def _main(arguments: argparse.Namespace) -> int:
     from autoseg.training.train_fold import train_fold
 
     device = choose_device(arguments.device)
-    model = model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name)
-    if arguments.model_name:
-        model = model.with_name(arguments.model_name)
+    model = model_folder(
+        results, prepared.dataset, plan.trainer, prepared.plan_name, arguments.model_name or None
+    )
     job = FoldJob(
         prepared=prepared,
         plan=plan,

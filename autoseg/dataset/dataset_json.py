@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import read_json, validate
-from autoseg.labels import LabelSet
+from autoseg.fingerprint import MOST_CHANNELS
+from autoseg.labels import LabelSet, refuse_bad_labels, refuse_bad_order
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -30,7 +31,7 @@ class DatasetJson(BaseModel):
     Attributes:
         channel_names: channel index (as text) to name; the name chooses the normalisation.
         labels: label name to value, or to the list of values that make up a region; ``background`` is 0,
-            ``ignore`` (optional) is the highest value.
+            ``ignore`` (optional) is the highest value. The largest is 255.
         numTraining: how many training cases there should be.
         file_ending: one of :data:`FILE_ENDINGS`, the same for all files.
         regions_class_order: for regions, the value that each region writes, in that order.
@@ -38,7 +39,7 @@ class DatasetJson(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    channel_names: dict[str, str] = Field(min_length=1)
+    channel_names: dict[str, str] = Field(min_length=1, max_length=MOST_CHANNELS)
     labels: dict[str, int | list[int]]
     numTraining: int = Field(ge=1)
     file_ending: str
@@ -48,28 +49,15 @@ class DatasetJson(BaseModel):
     @classmethod
     def _channels_count_from_zero(cls, value: dict[str, str]) -> dict[str, str]:
         expected = [str(i) for i in range(len(value))]
-        if sorted(value, key=lambda k: int(k) if k.isdigit() else -1) != expected:
-            raise ValueError(f"channels must be numbered {', '.join(expected)}")
+        if set(value) != set(expected):
+            numbers = ", ".join(expected if len(expected) < 10 else [*expected[:2], "...", expected[-1]])
+            raise ValueError(f"channels must be numbered {numbers}")
         return {key: value[key] for key in expected}
 
     @field_validator("labels")
     @classmethod
     def _labels_are_consecutive(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
-        if value.get("background") != 0:
-            raise ValueError('labels must contain "background": 0')
-        plain = [v for v in value.values() if not isinstance(v, list)]
-        if len(set(plain)) < len(plain):
-            raise ValueError("two labels have the same value")
-        values = sorted({v for item in value.values() for v in (item if isinstance(item, list) else [item])})
-        if values != list(range(len(values))):
-            missing = ", ".join(str(v) for v in sorted(set(range(max(values) + 1)) - set(values)))
-            gap = f"{missing} missing" if missing else f"{values[0]} is negative"
-            raise ValueError(f"label values must be consecutive from 0: {gap}")
-        if len(values) < 2:
-            raise ValueError("at least one label beside the background is needed")
-        ignore = value.get("ignore")
-        if ignore is not None and ignore != values[-1]:
-            raise ValueError(f"the label 'ignore' must be the highest value ({values[-1]}), found {ignore}")
+        refuse_bad_labels(value)
         return value
 
     @field_validator("file_ending")
@@ -81,11 +69,7 @@ class DatasetJson(BaseModel):
 
     @model_validator(mode="after")
     def _regions_have_an_order(self) -> DatasetJson:
-        n_regions = sum(name not in ("background", "ignore") for name in self.labels)
-        if any(isinstance(v, list) for v in self.labels.values()):
-            order = self.regions_class_order
-            if order is None or len(order) != n_regions:
-                raise ValueError(f"regions need regions_class_order with {n_regions} values, found {order}")
+        refuse_bad_order(self.labels, self.regions_class_order)
         return self
 
     @cached_property

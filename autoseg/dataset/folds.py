@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +11,7 @@ from typing import Any
 
 from autoseg.errors import AutosegError, Fault, FaultsError, StaleError, nearest_names
 from autoseg.files import read_json, write_json
+from autoseg.names import EXPECTED, is_name, shown
 
 PARTS = {"train": "train", "val": "validate", "test": "test"}
 """The parts of an entry of splits.json, and what the cases of each do. A third part is optional."""
@@ -212,8 +214,12 @@ def _faults(where: str, entry: Any) -> list[Fault]:
             expected = "a list of at least one case name"
             fix = "name the cases" + (", or leave test out" if key == "test" else "")
             faults.append(Fault(where, f"{key} names no cases", repr(cases)[:60], expected, fix))
+        elif bad := [shown(name) for name in cases if not is_name(name)]:
+            faults.append(
+                Fault(where, f"{key} has names that no case has", _some(bad), EXPECTED, "correct them")
+            )
         elif len(set(cases)) < len(cases):
-            twice = _some(sorted({name for name in cases if cases.count(name) > 1}))
+            twice = _some(sorted(name for name, n in Counter(cases).items() if n > 1))
             faults.append(Fault(where, f"{key} names a case twice", twice, "every case once", "remove one"))
     for a, b in combinations([part for part in PARTS if part in entry], 2) if not faults else ():
         if both := sorted(set(entry[a]) & set(entry[b])):

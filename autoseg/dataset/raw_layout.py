@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.names import EXPECTED, is_name, refuse_bad_name, shown
 
 IMAGES, MASKS = "imagesTr", "labelsTr"
 
@@ -50,7 +52,7 @@ def load_raw(folder: Path | str) -> RawDataset:
 
     Raises:
         AutosegError: the folder, dataset.json or imagesTr is missing, or there is no case.
-        FaultsError: dataset.json does not fit its schema.
+        FaultsError: dataset.json does not fit its schema; names of cases that lead elsewhere.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -67,7 +69,27 @@ def load_raw(folder: Path | str) -> RawDataset:
     cases = _listed_cases(folder, info) or _found_cases(folder, info)
     if not cases:
         raise _no_case(folder / IMAGES, info)
+    refuse_bad_name("dataset", folder.name, where=str(folder), fix="rename the folder")
+    refuse_bad_names(folder, (case.name for case in cases))
     return RawDataset(folder, folder.name, info, tuple(cases))
+
+
+def refuse_bad_names(where: Path, names: Iterable[str]) -> None:
+    """Refuse cases whose names cannot be those of files that are made for them.
+
+    Args:
+        where: the folder that names them, for the message.
+        names: of the cases.
+
+    Raises:
+        FaultsError: some are none.
+    """
+    fix = "rename its files, and the case where dataset.json lists it"
+    faults = [
+        Fault(shown(name), "cannot name a case", "", EXPECTED, fix) for name in names if not is_name(name)
+    ]
+    if faults:
+        raise FaultsError(f"{where}: {len(faults)} names of cases cannot be used", faults)
 
 
 def refuse_taken_number(target: Path, option: str) -> None:
@@ -181,7 +203,7 @@ def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
 
     Raises:
         AutosegError: there is nothing to predict.
-        FaultsError: cases have too few or too many channels.
+        FaultsError: cases have too few or too many channels, or names that their masks cannot have.
     """
     path = Path(path)
     if not path.exists():
@@ -194,11 +216,13 @@ def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
         if parts is None:
             raise _nothing_to_predict(path, channels)
         name, number, _ = parts
+        refuse_bad_names(path.parent, [name])
         if number is None and len(channels) == 1:
             return [Case(name, (path,))]
         cases = {name: _cases_in(path.parent).get(name, {})}
     if not any(cases.values()):
         raise _nothing_to_predict(path, channels)
+    refuse_bad_names(path, cases)
     faults = [fault for name, files in cases.items() for fault in _channel_faults(name, files, channels)]
     if faults:
         raise FaultsError(f"{path}: {len(faults)} cases do not have the model's channels", faults)

@@ -49,6 +49,7 @@ from autoseg.files import (
     write_text,
 )
 from autoseg.labels import LabelSet
+from autoseg.names import EXPECTED, is_name, shown
 
 ENDING = ".nii.gz"
 SPLITS = "splits.json"
@@ -57,7 +58,6 @@ MADE_BY = "converted"
 UNCOVERED_SHARE = 0.05
 """A resampled image that leaves out more than this share of the grid is warned of."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOCK = ".lock"
 
 
@@ -86,7 +86,7 @@ def dataset_folder_name(wanted: str, name: str) -> str:
     """
     if wanted.isdigit() and int(wanted) > 0:
         return f"Dataset{int(wanted):03d}_{name}"
-    if re.fullmatch(r"Dataset\d{3,}_[A-Za-z0-9][A-Za-z0-9_.+-]*", wanted):
+    if re.fullmatch(r"Dataset\d{3,}_.+", wanted) and is_name(wanted):
         return wanted
     raise AutosegError(
         f"'{wanted}' does not name a dataset",
@@ -191,11 +191,9 @@ def _refuse_bad_names(conversion: Conversion) -> None:
     seen: dict[str, str] = {}
     for case in conversion.cases:
         where = _shown(case.images[0], conversion.root)
-        if not _NAME.fullmatch(case.name):
-            expected = "letters, digits and _ . + -"
-            faults.append(
-                Fault(where, "no name for a case follows from it", case.name, expected, "rename it")
-            )
+        if not is_name(case.name):
+            problem = "no name for a case follows from it"
+            faults.append(Fault(where, problem, shown(case.name), EXPECTED, "rename it"))
         elif (other := seen.setdefault(case.name.casefold(), where)) != where:
             faults.append(
                 Fault(where, "the same case name twice", case.name, f"not that of {other}", "rename one")

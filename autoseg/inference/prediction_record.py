@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autoseg.dataset.raw_layout import Case
 from autoseg.files import hash_file, hash_json, read_model, write_json
+from autoseg.names import Name
 
 FILE_NAME = "prediction.json"
 
@@ -29,7 +30,7 @@ class PredictedCase(BaseModel):
     status: Literal["done", "failed"]
     made_by: str
     input_sha256: str
-    files: dict[str, str] = {}
+    files: dict[Name, str] = {}
     seconds: float | None = None
     problem: str = ""
 
@@ -42,7 +43,7 @@ class PredictionRecord(BaseModel):
     version: Literal[1] = 1
     autoseg_version: str
     identity: dict[str, Any]
-    cases: dict[str, PredictedCase] = {}
+    cases: dict[Name, PredictedCase] = {}
 
     @property
     def made_by(self) -> str:

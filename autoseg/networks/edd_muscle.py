@@ -49,6 +49,9 @@ def receptive_field(stacks: Sequence[int]) -> int:
     return 1 + convolutions + sum(2**level for level in range(len(stacks) - 1))
 
 
+MOST_BRANCHES = 64
+
+
 class DeconvNet(nn.Module):
     """Image ``[b, c, y, x]`` of any size to logits ``[b, k, y, x]``, in both modes.
 
@@ -61,16 +64,16 @@ class DeconvNet(nn.Module):
         width: w, feature maps of the finest resolution, doubled by each pooling.
 
     Raises:
-        AutosegError: fewer than two stacks, an empty stack, a width under 1.
+        AutosegError: fewer than two stacks, an empty stack, a width under 1; stacks that would take days to build.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stacks: Sequence[int], width: int) -> None:
         super().__init__()
-        if len(stacks) < 2 or min(stacks) < 1 or width < 1:
+        if not 2 <= len(stacks) <= 16 or not 1 <= min(stacks) <= max(stacks) <= 64 or width < 1:
             raise AutosegError(
                 "the arguments of DeconvNet do not fit",
                 found=f"stacks {list(stacks)}, width {width}",
-                expected="at least two stacks of at least one convolution, and a width of at least 1",
+                expected="2 to 16 stacks of 1 to 64 convolutions, and a width of at least 1",
                 fix="correct the arguments in the plan",
             )
         maps = [width * 2**level for level in range(len(stacks))]
@@ -300,8 +303,15 @@ def build_edd(
             paper's Table 4. The weights are the same.
 
     Raises:
-        AutosegError: fewer than one branch, a fusion or an output that does not exist.
+        AutosegError: no branch or too many, a fusion or an output that does not exist.
     """
+    if not 1 <= branches <= MOST_BRANCHES:
+        raise AutosegError(
+            "the arguments of EDD Net do not fit",
+            found=f"branches {branches}",
+            expected=f"1 to {MOST_BRANCHES}",
+            fix="correct the arguments in the plan",
+        )
     outputs = ["refined", "fused", *(f"branch{i + 1}" for i in range(branches))]
     for name, value, known in (("fusion", fusion, list(FUSIONS)), ("output", output, outputs)):
         if value not in known:
@@ -310,13 +320,6 @@ def build_edd(
                 expected=" or ".join(known),
                 fix=nearest_names(value, known),
             )
-    if branches < 1:
-        raise AutosegError(
-            "the arguments of EDD Net do not fit",
-            found=f"branches {branches}",
-            expected="at least 1",
-            fix="correct the arguments in the plan",
-        )
     networks = [DeconvNet(in_channels, out_channels, stacks, width) for _ in range(branches)]
     return EDDNet(networks, in_channels, out_channels, width, FUSIONS[fusion], outputs.index(output))
 

@@ -17,6 +17,9 @@ from torch import nn
 from autoseg.errors import AutosegError
 from autoseg.plugins.parts import NetworkPart
 
+MOST_STAGES, MOST_IN_A_STAGE = 16, 64
+"""Stages, and convolutions or blocks in one; more would take days to be built alone."""
+
 
 class UNet(nn.Module):
     """An encoder and a decoder; deep supervision in training mode only.
@@ -168,11 +171,11 @@ def _shape(
         "strides": len(strides),
     }
     n_axes = {len(entry) for entry in (*kernel_sizes, *strides)}
-    if n_stages < 2 or any(length != n_stages for length in lengths.values()):
+    if not 2 <= n_stages <= MOST_STAGES or any(length != n_stages for length in lengths.values()):
         raise AutosegError(
             "the arguments of the U-Net do not fit each other",
             found=f"n_stages {n_stages}; " + ", ".join(f"{k}: {v} entries" for k, v in lengths.items()),
-            expected="at least 2 stages, and one entry per stage in each list",
+            expected=f"2 to {MOST_STAGES} stages, and one entry per stage in each list",
             fix="correct the arguments in the plan",
         )
     if len(n_axes) != 1 or not n_axes <= {2, 3}:
@@ -192,11 +195,11 @@ def _shape(
 
 def _per_stage(name: str, value: Sequence[int] | int, length: int) -> list[int]:
     entries = [value] * length if isinstance(value, int) else list(value)
-    if len(entries) != length:
+    if len(entries) != length or not all(isinstance(n, int) and 1 <= n <= MOST_IN_A_STAGE for n in entries):
         raise AutosegError(
             "the arguments of the U-Net do not fit each other",
-            found=f"{name}: {len(entries)} entries",
-            expected=f"{length} entries",
+            found=f"{name}: {len(entries)} entries, {entries[:MOST_STAGES]}",
+            expected=f"{length} entries, each from 1 to {MOST_IN_A_STAGE}",
             fix="correct the arguments in the plan",
         )
     return entries

@@ -10,33 +10,43 @@ Axis order is z, y, x everywhere; ``working`` means the transposed grid on which
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from autoseg.device import Precision
-from autoseg.labels import LabelSet
+from autoseg.fingerprint import MOST_CHANNELS
+from autoseg.labels import LabelSet, label_values, refuse_bad_order
+from autoseg.names import Name, is_name
 
 PLAN_VERSION = 2  # as Plan.version
 """2 added words for valid convolutions, masks, subsets of channels, weights of other models, and steps that learn. Each
 is optional and its default is what version 1 did, so a plan of version 1 is read as it is."""
 
-PatchSize = list[PositiveInt | Literal["whole"]]
+Millimetres = Annotated[float, Field(ge=1e-4, le=1e3)]
+"""A spacing; finer or coarser ones are mistakes of the unit."""
+
+Axis = Annotated[int, Field(ge=0, le=2)]
+"""z, y or x."""
+
+Voxels = Annotated[int, Field(gt=0, le=16384)]
+Margin = Annotated[int, Field(ge=0, le=16384)]
+
+PatchSize = list[Voxels | Literal["whole"]]
 """Voxels of each axis; ``whole`` takes what the image has there, padded to a multiple that the network takes."""
 
 
 class Strict(BaseModel):
     """A part of the plan: unknown keys are refused, so that a mistyped one is noticed."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class Named(Strict):
@@ -93,13 +103,17 @@ class MaskRole(Strict):
 
     channel: str | None = None
     folder: str | None = None
-    dilation: NonNegativeInt = 0
+    dilation: int = Field(0, ge=0, le=1000)
     fill_holes: bool = True
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> MaskRole:
         if (self.channel is None) == (self.folder is None):
             raise ValueError("a mask comes from a channel or from a folder, one of them")
+        if self.folder is not None and not all(is_name(part) for part in self.folder.split("/")):
+            raise ValueError(
+                f"the folder of the masks lies in that of the dataset, found {self.folder[:60]!r}"
+            )
         return self
 
 
@@ -124,7 +138,7 @@ class Preprocessing(Strict):
     transpose: tuple[int, int, int] = (0, 1, 2)
     crop_to_nonzero: bool = True
     crop_to_object: bool = False
-    spacing_mm: tuple[float | None, float | None, float | None]
+    spacing_mm: tuple[Millimetres | None, Millimetres | None, Millimetres | None]
     normalisation: list[Normalisation]
     image_order: int = Field(3, ge=0, le=5)
     label_order: int = Field(1, ge=0, le=1)
@@ -132,6 +146,13 @@ class Preprocessing(Strict):
     separate_axis_ratio: float = Field(3.0, gt=1)
     separate_axis_order: int = Field(0, ge=0, le=1)
     mask: MaskRole | None = None
+
+    @field_validator("transpose")
+    @classmethod
+    def _every_axis_once(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if sorted(value) != [0, 1, 2]:
+            raise ValueError(f"transpose has each of the axes 0, 1 and 2 once, found {list(value)}")
+        return value
 
     @model_validator(mode="after")
     def _mask_is_there(self) -> Preprocessing:
@@ -177,10 +198,10 @@ class Augmentation(Strict):
 
     name: str = "nnunet"
     backend: Literal["auto", "torch", "batchgenerators"] = "auto"
-    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    mirror_axes: tuple[Axis, ...] = Field((0, 1, 2), max_length=3)
     arguments: dict[str, Any] = Field(default_factory=dict)
     share: float = Field(1.0, ge=0, le=1)
-    transforms: list[Named] = Field(default_factory=list)
+    transforms: list[Named] = Field(default_factory=list, max_length=100)
 
 
 class ModelStart(Strict):
@@ -196,8 +217,8 @@ class ModelStart(Strict):
     """
 
     model: str
-    stage: str | None = None
-    fold: int | Literal["same", "all"] = "same"
+    stage: Name | None = None
+    fold: Annotated[int, Field(ge=0)] | Literal["same", "all"] = "same"
     weights: Literal["final", "best"] = "final"
     partial: bool = False
 
@@ -232,16 +253,16 @@ class Stage(Strict):
             it their scores are too good. None trains all epochs. Only stages of the network ``main`` are validated.
     """
 
-    name: str
-    network: str = "main"
+    name: Name
+    network: Name = "main"
     start: str | ModelStart = "scratch"
     optimiser_state: Literal["fresh", "previous"] = "fresh"
     channels: list[str] = Field(default_factory=list)
     patch_size: PatchSize = Field(max_length=3)
-    context: list[NonNegativeInt] = Field(default_factory=list, max_length=3)
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    iterations_per_epoch: int | None = Field(None, ge=1)
+    context: list[Margin] = Field(default_factory=list, max_length=3)
+    batch_size: int = Field(ge=1, le=65536)
+    epochs: int = Field(ge=1, le=1_000_000)
+    iterations_per_epoch: int | None = Field(None, ge=1, le=10_000_000)
     loss: Named
     optimiser: Named
     schedule: Named
@@ -249,7 +270,7 @@ class Stage(Strict):
     sampling: Sampling = Field(default_factory=Sampling)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     frozen: list[str] = Field(default_factory=list)
-    snapshots: list[int] = Field(default_factory=list)
+    snapshots: list[int] = Field(default_factory=list, max_length=1000)
     keep: bool = True
     leave_out: tuple[int, int] | None = None
     patience: int | None = Field(None, ge=1)
@@ -322,12 +343,12 @@ class Inference(Strict):
     """
 
     patch_size: PatchSize = Field(max_length=3)
-    context: list[NonNegativeInt] = Field(default_factory=list, max_length=3)
+    context: list[Margin] = Field(default_factory=list, max_length=3)
     tiles: Literal["cover", "centre"] = "cover"
-    step: float = Field(0.5, gt=0, le=1)
+    step: float = Field(0.5, ge=0.05, le=1)
     gaussian: bool = True
-    mirror_axes: tuple[int, ...] = (0, 1, 2)
-    batch_size: int = Field(1, ge=1)
+    mirror_axes: tuple[Axis, ...] = Field((0, 1, 2), max_length=3)
+    batch_size: int = Field(1, ge=1, le=65536)
 
     @model_validator(mode="after")
     def _context_has_the_axes_of_the_patch(self) -> Inference:
@@ -379,10 +400,10 @@ class Recipe(Strict):
         compile: train through ``torch.compile``.
     """
 
-    stages: list[Stage] = Field(min_length=1)
-    members: int = Field(1, ge=1)
+    stages: list[Stage] = Field(min_length=1, max_length=100)
+    members: int = Field(1, ge=1, le=1000)
     fusion: Named = Field(default_factory=lambda: Named(name="mean_logits"))
-    postprocessing: list[PostStep] = Field(default_factory=list)
+    postprocessing: list[PostStep] = Field(default_factory=list, max_length=100)
     inference: Inference
     validation: Validation = Field(default_factory=Validation)
     precision: Precision = "auto"
@@ -422,6 +443,16 @@ class Recipe(Strict):
             seen[stage.name] = stage.network
         if not any(stage.keep for stage in self.stages):
             raise ValueError("at least one stage must be kept for the prediction")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_files_of_their_own(self) -> Recipe:
+        taken: set[str] = set()
+        for stage in self.stages:  # some file systems do not tell small letters from capitals
+            name = stage.name.casefold()
+            if name in taken or re.sub(r"\.(best|epoch\d+)$", "", name) in taken - {name}:
+                raise ValueError(f"the weights of stage {stage.name!r} would have the files of another stage")
+            taken.add(name)
         return self
 
     @model_validator(mode="after")
@@ -467,17 +498,17 @@ class Plan(Strict):
     """
 
     version: Literal[2] = 2
-    planner: str
+    planner: Name
     planner_options: dict[str, Any] = Field(default_factory=dict)
-    trainer: str
-    dataset: str
+    trainer: Name
+    dataset: Name
     fingerprint_hash: str
-    seed: int = Field(12345, ge=0)
-    channel_names: list[str]
+    seed: int = Field(12345, ge=0, lt=2**63)
+    channel_names: list[str] = Field(min_length=1, max_length=MOST_CHANNELS)
     labels: dict[str, int | list[int]]
     regions_class_order: list[int] | None = None
     preprocessing: Preprocessing
-    networks: dict[str, Named]
+    networks: dict[Name, Named] = Field(min_length=1, max_length=100)
     recipe: Recipe
     reasons: list[Reason] = Field(default_factory=list)
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -489,6 +520,26 @@ class Plan(Strict):
         if isinstance(content, dict) and content.get("version") == 1:
             return {**content, "version": PLAN_VERSION}
         return content
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_fit_a_mask(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
+        label_values(value)
+        return value
+
+    @model_validator(mode="after")
+    def _regions_have_an_order(self) -> Plan:
+        refuse_bad_order(self.labels, self.regions_class_order)
+        return self
+
+    @model_validator(mode="after")
+    def _every_channel_is_normalised(self) -> Plan:
+        if len(self.preprocessing.normalisation) != len(self.channel_names):
+            raise ValueError(
+                f"preprocessing.normalisation has one entry for each of {len(self.channel_names)} channels, "
+                f"found {len(self.preprocessing.normalisation)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _channels_are_known(self) -> Plan:

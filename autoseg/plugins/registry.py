@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Hashable, Iterable
 from functools import cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from autoseg import messages, plugins
 from autoseg.errors import AutosegError, nearest_names
@@ -91,13 +95,17 @@ def installed_trainers() -> tuple[Trainer, ...]:
 
 
 def refuse_misfits(what: str, function: Callable[..., Any], *args: Any, **arguments: Any) -> None:
-    """Explain arguments that a function does not take; their values do not matter.
+    """Explain arguments that a function does not take, or that are of another type than it says; as in JSON a list may
+    stand for a tuple and a whole number for any number.
 
     Raises:
-        AutosegError: unknown or missing arguments.
+        AutosegError: unknown or missing arguments, or such of another type.
     """
     try:
         inspect.signature(function).bind(*args, **arguments)
+        for name, adapter in (_typed(function) if isinstance(function, Hashable) else {}).items():
+            if name in arguments:
+                _refuse_other_type(name, arguments[name], adapter)
     except TypeError as error:
         raise AutosegError(
             f"the arguments do not fit {what}",
@@ -105,3 +113,29 @@ def refuse_misfits(what: str, function: Callable[..., Any], *args: Any, **argume
             expected=str(inspect.signature(function)),
             fix="correct the arguments in the plan",
         ) from None
+
+
+@cache
+def _typed(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    """What checks the type of each argument; only types that a plan could hold."""
+    try:
+        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except (NameError, TypeError, AttributeError):  # names for type checkers alone; no function of Python's
+        return {}
+    adapters = {}
+    for name, hint in hints.items():
+        with contextlib.suppress(PydanticUserError, TypeError):  # no type that JSON knows
+            adapters[name] = TypeAdapter(hint)
+    return adapters
+
+
+def _refuse_other_type(name: str, value: Any, adapter: TypeAdapter[Any]) -> None:
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        return  # no argument of a plan
+    try:
+        adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise TypeError(f"{name} = {value!r}: {problem[0].lower()}{problem[1:]}") from None

@@ -12,6 +12,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, StaleError, nearest_names
 from autoseg.files import read_model
 from autoseg.fingerprint import Fingerprint
+from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ class Prepared:
     Attributes:
         folder: ``preprocessed/DatasetNNN_Name``.
         plan_name: the plan is ``folder/plan_name/plan.json``, the store lies beside it.
+
+    Raises:
+        AutosegError: the plan has a name that leads elsewhere.
     """
 
     folder: Path
     plan_name: str
+
+    def __post_init__(self) -> None:
+        refuse_bad_name("plan", self.plan_name, fix="choose another name with -p")
 
     @property
     def dataset(self) -> str:
@@ -124,6 +131,19 @@ def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = N
     )
 
 
-def model_folder(results: Path, dataset: str, trainer: str, plan_name: str) -> Path:
-    """Where the models of a trainer and plan go; this folder is the bundle."""
-    return results / dataset / f"{trainer}__{plan_name}"
+def model_folder(
+    results: Path, dataset: str, trainer: str, plan_name: str, model_name: str | None = None
+) -> Path:
+    """Where the models of a trainer and plan go; this folder is the bundle.
+
+    Args:
+        results: root of the results.
+        dataset: full name of the dataset.
+        trainer, plan_name: the name of the folder, unless the user gave one.
+        model_name: that of the user.
+
+    Raises:
+        AutosegError: the name leads elsewhere.
+    """
+    name = f"{trainer}__{plan_name}" if model_name is None else model_name
+    return results / dataset / refuse_bad_name("model", name, fix="choose another name with -name")

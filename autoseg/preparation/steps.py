@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,12 +137,14 @@ def decide(
     budget: Budget,
     overrides: dict[str, Any],
     keep: bool,
+    check: Callable[[Plan], None] = lambda plan: None,
 ) -> Prepared:
     """Make the plan, or take the one that is there, and write it.
 
     Args:
         keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``); without a name that of the planner,
             or the only one.
+        check: refuses a plan that cannot be trained, before it is written.
 
     Raises:
         AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep, or one that does not
@@ -157,6 +159,7 @@ def decide(
         plan = make_plan(fingerprint, planner, budget, overrides)
         name = plan_name or plan.planner
     prepared = Prepared(folder, name)
+    check(plan)
     if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
         messages.info(f"the plan '{name}' is replaced")
     write_json(prepared.plan_path, plan)

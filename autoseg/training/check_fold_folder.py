@@ -12,7 +12,7 @@ from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
 from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
 from autoseg.training import checkpoint
-from autoseg.training.checkpoint import Checkpoint
+from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
 from autoseg.training.stage_run import hash_cases
 
@@ -83,7 +83,27 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
         )
     if found.cases_hash != hash_cases(fold):
         raise _other_cases("the checkpoint was", job, fold)
+    _refuse_other_position(job, found.position)
     return found
+
+
+def _refuse_other_position(job: FoldJob, position: Position) -> None:
+    """A place that the plan does not have, in a file that was changed."""
+    recipe = job.plan.recipe
+    epochs = [stage.epochs for stage in recipe.stages]
+    if (
+        position.member < recipe.members
+        and position.stage < len(epochs)
+        and position.epoch <= epochs[position.stage]
+    ):
+        return
+    raise AutosegError(
+        "the checkpoint is of a place that the plan does not have",
+        where=str(job.folder),
+        found=f"member {position.member}, stage {position.stage}, epoch {position.epoch}, counted from 0",
+        expected=f"{recipe.members} members and {len(recipe.stages)} stages as in plan.json",
+        fix="start this fold again with --overwrite",
+    )
 
 
 def _other_cases(what: str, job: FoldJob, fold: Fold) -> AutosegError:

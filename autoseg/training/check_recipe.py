@@ -10,7 +10,7 @@ from torch import nn
 
 from autoseg import postprocessing
 from autoseg.bundle.layout import PREDICTING_NETWORK
-from autoseg.bundle.networks import build_network, network_row, refuse_classifier
+from autoseg.bundle.networks import ReadyNetwork, network_row, refuse_classifier
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
 from autoseg.plan import Augmentation, Named, Plan, PostStep, Stage
@@ -20,6 +20,7 @@ from autoseg.sampling import samplers, transforms
 from autoseg.training import losses, optimisers, schedules
 from autoseg.training.freezing import trained_parameters
 from autoseg.training.sources import source_part
+from autoseg.training.trial_networks import network_on_trial, try_patches
 
 
 def check_recipe(plan: Plan, trainer: Trainer) -> None:
@@ -28,13 +29,13 @@ def check_recipe(plan: Plan, trainer: Trainer) -> None:
     Raises:
         AutosegError: a part that is not known or whose arguments do not fit.
     """
-    networks: dict[str, nn.Module] = {}
+    networks: dict[str, ReadyNetwork] = {}
     for stage in plan.recipe.stages:
         if stage.network not in networks:
-            module = build_network(plan, stage.network, trainer).module
-            networks = {stage.network: module}  # one at a time: they may be large
+            networks = {stage.network: network_on_trial(plan, stage.network, trainer)}
         _check_context(plan, trainer, stage)
-        _check_stage(plan, trainer, stage, networks[stage.network])
+        try_patches(plan, stage, networks[stage.network], trainer)
+        _check_stage(plan, trainer, stage, networks[stage.network].module)
     if PREDICTING_NETWORK in plan.networks:
         refuse_classifier(plan, PREDICTING_NETWORK, trainer)
     postprocessing.check(plan.recipe, trainer)
@@ -76,7 +77,10 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
 
     def schedule(spec: Named) -> Any:
         built = schedules.REGISTRY.build(spec.name, epochs=stage.epochs, trainer=trainer, **spec.arguments)
-        return built(0.0)
+        for progress in (0.0, stage.epochs / 2, stage.epochs - 0.5):
+            settings = built(progress)
+            if not all(np.isrealobj(value) and np.isfinite(value) for value in settings.values()):
+                raise ValueError(f"epoch {progress:g} gives {settings}")
 
     def loss(spec: Named) -> Any:
         return losses.build(spec.name, labels=plan.label_set, trainer=trainer, **spec.arguments)

@@ -108,7 +108,15 @@ def load(path: Path) -> Checkpoint:
             where=str(path),
             fix="start the training without --c",
         ) from None
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OSError,
+    ) as error:
         raise AutosegError(
             "the checkpoint is damaged",
             where=str(path),
@@ -133,7 +141,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
         _, index, name = key.split("/", 2)
         state.setdefault(int(index), {})[name] = value
     return Checkpoint(
-        position=Position(**json.loads(metadata["position"])),
+        position=_position(metadata["position"]),
         plan_hash=metadata["plan_hash"],
         cases_hash=metadata["cases_hash"],
         network={n.removeprefix("network/"): v for n, v in tensors.items() if n.startswith("network/")},
@@ -142,3 +150,20 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
         rng_state=tensors.get("rng_state"),
         start=json.loads(metadata.get("start", "{}")),
     )
+
+
+def _position(text: str) -> Position:
+    """The position in a checkpoint.
+
+    Raises:
+        TypeError: it has other entries, or such that are no numbers.
+        ValueError: numbers that count something are negative.
+    """
+    position = Position(**json.loads(text))
+    for name, default in asdict(Position()).items():
+        value = getattr(position, name)
+        if isinstance(value, bool) or not isinstance(value, (int, type(default))):
+            raise TypeError(f"{name} is {value!r:.60}")
+        if isinstance(default, int) and value < 0:
+            raise ValueError(f"{name} is {value}")
+    return position

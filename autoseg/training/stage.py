@@ -31,7 +31,7 @@ from autoseg.training.interrupt import Interrupted
 from autoseg.training.seeds import derive
 from autoseg.training.sources import open_source
 from autoseg.training.stage_run import StageRun
-from autoseg.training.start import keep_optimiser, load_optimiser, load_start
+from autoseg.training.start import fill_optimiser, keep_optimiser, load_optimiser, load_start
 
 CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
@@ -120,7 +120,7 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
         load_optimiser(run, optimiser)
     scaler = torch.amp.GradScaler(run.device.type, enabled=dtype is torch.float16)
     if resume is not None:
-        optimiser.load_state_dict(resume.optimiser)
+        fill_optimiser(optimiser, resume.optimiser, where=f"checkpoint of {run.folder.name}")
         scaler.load_state_dict(resume.scaler)
     loss = losses.build(
         stage.loss.name, labels=run.plan.label_set, trainer=run.trainer, **stage.loss.arguments

@@ -256,4 +256,49 @@ def load_optimiser(run: StageRun, optimiser: torch.optim.Optimizer) -> None:
     path = run.optimiser_path(earlier.name if earlier else "")
     state = checkpoint.load(path).optimiser["state"]
     settings = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": settings})
+    fill_optimiser(optimiser, {"state": state, "param_groups": settings}, where=str(path))
+
+
+def fill_optimiser(optimiser: torch.optim.Optimizer, content: dict[str, Any], *, where: str) -> None:
+    """Give an optimiser the state and the settings of a checkpoint.
+
+    Args:
+        optimiser: that of the plan, with its parameters.
+        content: as of ``optimiser.state_dict()``.
+        where: the file, for the message.
+
+    Raises:
+        AutosegError: they are not of this optimiser and these parameters.
+    """
+    own = optimiser.state_dict()["param_groups"]
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    try:
+        for mine, other in zip(own, content["param_groups"], strict=True):
+            misfits = [key for key in mine if _kind(other[key]) != _kind(mine[key])]
+            misfits += ["params"] if other["params"] != mine["params"] else []
+            if misfits:
+                raise ValueError(f"another {misfits[0]}")
+        for index, values in content["state"].items():
+            shapes = {tuple(v.shape) for v in values.values() if isinstance(v, torch.Tensor) and v.ndim}
+            if shapes - {tuple(parameters[index].shape)}:
+                raise ValueError(f"tensors of other shapes for parameter {index}")
+        optimiser.load_state_dict(content)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise AutosegError(
+            "the state of the optimiser does not fit the plan",
+            where=where,
+            found=f"{type(error).__name__}: {error}",
+            expected=f"that of {len(parameters)} parameters",
+            fix="start this fold again with --overwrite",
+        ) from None
+
+
+def _kind(setting: Any) -> str:
+    """What a setting of an optimiser is, in JSON."""
+    return (
+        "number"
+        if type(setting) in (int, float)
+        else "list"
+        if type(setting) is tuple
+        else type(setting).__name__
+    )

@@ -294,8 +294,8 @@ def test_an_output_is_replaced_only_when_asked_and_only_an_import(three, tmp_pat
 
 
 def test_a_name_that_no_bundle_can_have(three, tmp_path):
-    with pytest.raises(AutosegError, match="not a plain name"):
-        import_weights(three, tmp_path / "my model")
+    with pytest.raises(AutosegError, match="cannot name a model"):
+        import_weights(three, tmp_path / "my:model")
 
 
 def test_a_missing_file(tmp_path, capsys):

@@ -237,7 +237,7 @@ def test_a_hostile_name_on_the_card_is_refused(exported, tmp_path, field):
     _, target = exported
     card = {**json.loads(contents(target)["model_card.json"]), field: "../../evil"}
     rewrite(target, {"model_card.json": json.dumps(card).encode()})
-    is_refused(target, tmp_path / "in", "is not a plain name")
+    is_refused(target, tmp_path / "in", "cannot be the name of a file")
 
 
 def test_a_card_of_another_plan_is_refused(exported, tmp_path):

@@ -269,7 +269,7 @@ def test_a_mask_on_another_grid_is_refused_unless_its_header_is_to_be_ignored(so
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("b", "the same case name twice"), ("x y", "no name for a case follows")]
+    ("name", "message"), [("b", "the same case name twice"), ("x:y", "no name for a case follows")]
 )
 def test_names_that_cannot_be(source, target, name, message):
     assert message in refused(changed(source, name=name), target)
