@@ -6,6 +6,7 @@ The core never prints. It logs to ``LOGGER``; the commands decide where that goe
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections import Counter
@@ -71,11 +72,12 @@ class Ticker:
         self._line: Any = None
         self._shown = float("-inf")
 
-    def tell(self, text: str) -> None:
-        """The work stands at ``text``; call it as often as you like."""
+    def tell(self, text: str, short: str = "") -> None:
+        """The work stands at ``text``; call it as often as you like. ``short`` is for a narrow terminal."""
         now = self._clock()
         if self._terminal and now - self._shown >= SECONDS_BETWEEN_LOOKS:
-            self._show(text)
+            fits = len(text) < shutil.get_terminal_size().columns
+            self._show(text if fits or not short else short)
             self._shown = now
         if now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now

@@ -88,7 +88,8 @@ class Left:
 def left_words(left: Left) -> str:
     """``stage 3 h, fold 9 h``; the fold says ``at least`` where some stage is not measured yet."""
     least = "" if left.whole else "at least "
-    return f"stage {messages.duration(left.stage)}, fold {least}{messages.duration(left.fold)}"
+    stage = f"stage {messages.duration(left.stage)}, " if left.stage else ""
+    return f"{stage}fold {least}{messages.duration(left.fold)}"
 
 
 def what_is_left(plan: Plan, amounts: Amounts, measured: Measured, ahead: Sequence[Ahead]) -> Left | None:
@@ -101,9 +102,10 @@ def what_is_left(plan: Plan, amounts: Amounts, measured: Measured, ahead: Sequen
         ahead: the stages of all members that are left, the running one first.
     """
     stages = [stage_seconds(plan, amounts, measured, one) for one in ahead]
-    if not stages or stages[0] is None:
+    step = iteration_seconds(plan, amounts, measured, ahead[0].index)
+    if step is None or stages[0] is None:
         return None
-    step, count = measured.iteration[ahead[0].index], measured.iterations[ahead[0].index]
+    count = measured.iterations[ahead[0].index]
     last = prediction_seconds(plan, amounts, measured)
     fold = sum(filter(None, [*stages, last]))
     return Left((count - ahead[0].iteration) * step, stages[0], fold, None not in stages)

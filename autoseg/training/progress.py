@@ -83,7 +83,9 @@ class FoldProgress:
         now = self._clock()
         if self._ended is not None:
             self._rests.append(now - self._ended)
-            self.measured.rest = sum(self._rests) / len(self._rests)
+        if len(self._rests) > 1:
+            rests = list(self._rests)[1:]  # the first one also imports what draws
+            self.measured.rest = sum(rests) / len(rests)
         self._at, self._mark = replace(self._at, epoch=epoch, iteration=iteration), now
 
     def looked(self, iteration: int, loss: float) -> None:
@@ -94,7 +96,7 @@ class FoldProgress:
         if self._n_looks > 1 or seconds >= LONG_LOOK:
             self._looks.append((steps, seconds))
             self._measure()
-        self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text('; left: ')}")
+        self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text()}", self._short(loss))
 
     def end_iterations(self) -> None:
         """All iterations of the epoch are done; validation and saving follow."""
@@ -147,11 +149,23 @@ class FoldProgress:
         parts += [f"stage {recipe.stages[index].name}"] if len(recipe.stages) > 1 else []
         return ", ".join(parts) + end if parts else ""
 
-    def _left_text(self, before: str) -> str:
+    def _left_text(self) -> str:
         left = self.left()
-        if left is None:
-            return ""
-        return f"{before}epoch {messages.duration(left.epoch)}, {left_words(left)}"
+        return (
+            f"; left: epoch {messages.duration(left.epoch)}, {left_words(left)}" if left is not None else ""
+        )
+
+    def _short(self, loss: float) -> str:
+        """The same in fractions: ``2/3 train 12/700 30/250 loss 0.41; stage 3 h, fold 9 h left``."""
+        recipe, (member, index) = self.plan.recipe, self._ahead[0]
+        stage, left = recipe.stages[index], self.left()
+        parts = [f"{member + 1}/{recipe.members}"] if recipe.members > 1 else []
+        parts += [stage.name] if len(recipe.stages) > 1 else []
+        parts += [
+            f"{self._at.epoch + 1}/{stage.epochs}",
+            f"{self._at.iteration}/{self.measured.iterations[index]}",
+        ]
+        return f"{' '.join(parts)} loss {loss:.3g}{f'; {left_words(left)} left' if left is not None else ''}"
 
     def _measure(self) -> None:
         """Take the last looks into account; say the estimate when there are enough."""

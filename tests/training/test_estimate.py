@@ -46,6 +46,15 @@ def test_all_members_and_stages_and_their_predictions_are_in_it():
     assert found.fold == 2 * (2000 + 10) + 2 * (500 + 10) + 4 * 3 * 5
 
 
+def test_a_stage_of_the_same_network_is_known_before_it_is_measured():
+    two = plan(stage(), stage("later", iterations_per_epoch=50), every=10)
+    measured = Measured(iteration={0: 2.0}, iterations={0: 100, 1: 50}, case=5.0)
+    found = what_is_left(two, amounts(), measured, [Ahead(1, 9, 20)])
+    assert found == Left(epoch=30, stage=30 + 10, fold=40 + 2 * 3 * 5)
+    over = what_is_left(two, amounts(), measured, [Ahead(1, 10)])
+    assert left_words(over) == "fold 30 s"
+
+
 def test_a_stage_of_another_network_is_unknown_until_it_is_measured():
     two = plan(stage(), stage("judge", network="second", iterations_per_epoch=None))
     measured = Measured(iteration={0: 2.0}, iterations={0: 100}, case=5.0)

@@ -110,7 +110,11 @@ def test_members_stages_and_validations_are_named_and_measured(clock, told):
     clock.now += 2  # the checkpoint
     left = progress.end_epoch(ended=False)
     progress.begin_epoch(1, 0)
-    assert progress.measured.rest == 3 and not left.whole
+    assert progress.measured.rest == 0 and not left.whole, "the first time something is imported"
+    progress.end_iterations()
+    clock.now += 3
+    progress.begin_epoch(1, 0)
+    assert progress.measured.rest == 3
     assert progress.end_epoch(ended=True).stage == 0
     progress.begin_stage(0, 1, 4)
     assert (
@@ -157,3 +161,16 @@ def test_a_terminal_has_one_changing_line_and_a_log_the_others(clock, caplog, ca
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("DEBUG", "number 119")]
     shown = capsys.readouterr().err
     assert "number 199" in shown and "\n" not in shown
+
+
+def test_a_narrow_terminal_has_a_short_line(clock, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "70")
+    progress = FoldProgress(
+        plan(members=3), amounts(), clock=clock, ticker=messages.Ticker(clock, terminal=True)
+    )
+    progress.begin_stage(0, 0, 100)
+    progress.begin_epoch(0, 0)
+    for iteration in (1, 2, 3):
+        look(progress, clock, iteration, 2)
+    progress.close()
+    assert "1/3 1/10 3/100 loss 0.5; stage 34 min, fold 1.7 h left" in capsys.readouterr().err
