@@ -6,11 +6,17 @@ The core never prints. It logs to ``LOGGER``; the commands decide where that goe
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 LOGGER = logging.getLogger("autoseg")
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_LOOKS = 120.0, 0.2
+"""Of a :class:`Ticker`: between two lines of a log, between two changes of the line on a terminal."""
 _warnings: Counter[str] = Counter()
 
 
@@ -42,10 +48,57 @@ def forget_warnings() -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time for reading: ``40 s``, ``12 min``, ``3.5 h``."""
+    """A time for reading: ``40 s``, ``12 min``, ``3.5 h``, ``17 days``."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
+
+
+class Ticker:
+    """Says where a long work stands: in one changing line on a terminal, as a line every few minutes elsewhere.
+
+    A log file gets the lines in both cases.
+
+    Args:
+        clock: seconds.
+        terminal: whether a person looks on; None asks stderr.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, terminal: bool | None = None) -> None:
+        self._clock, self._said = clock, clock()
+        self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._line: Any = None
+        self._shown = float("-inf")
+
+    def tell(self, text: str, short: str = "") -> None:
+        """The work stands at ``text``; call it as often as you like. ``short`` is for a narrow terminal."""
+        now = self._clock()
+        if self._terminal and now - self._shown >= SECONDS_BETWEEN_LOOKS:
+            fits = len(text) < shutil.get_terminal_size().columns
+            self._show(text if fits or not short else short)
+            self._shown = now
+        if now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            LOGGER.log(logging.DEBUG if self._terminal else logging.INFO, text)
+
+    def said(self) -> None:
+        """Something else has just said as much: the next line may wait."""
+        self._said = self._clock()
+
+    def close(self) -> None:
+        """Take the changing line away."""
+        if self._line is not None:
+            self._line.close()
+        self._line = None
+
+    def _show(self, text: str) -> None:
+        if self._line is None:
+            from tqdm import tqdm
+
+            self._line = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, file=sys.stderr)
+        self._line.set_description_str(text)
 
 
 def show_messages(stream_level: int = logging.INFO) -> None:

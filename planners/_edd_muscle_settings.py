@@ -18,6 +18,8 @@ THICK = 2.5
 
 WIDTHS = (32, 24, 16, 8)
 """Feature maps of the finest resolution: the published number, then what is tried while the memory is too small."""
+QUICK_WIDTH, QUICK_BATCH, QUICK_BATCHES = 8, 32, 20
+"""Of a quick plan: feature maps, patches in a batch, batches in an epoch."""
 
 SMALL_PX = 60
 """MUSCLE Net judges components of at most so many pixels: 99 % of EDD Net's false ones in the paper's validation."""

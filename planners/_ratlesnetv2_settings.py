@@ -18,6 +18,8 @@ THICK = 3
 """Slices are thick when they are at least so many times as far apart as the pixels; the published ratio is 8.5."""
 PATCH_STEP = 8  # three poolings
 AUGMENTED_LEARNING_RATE = 1e-3
+QUICK_WIDTH, QUICK_LEARNING_RATE, QUICK_BATCHES = 8, 2e-3, 10
+"""Of a quick plan: first filters, rate of Adam, images in an epoch."""
 FEW_CASES = 20
 """With fewer cases the plan points to options that help; the published trainings have 36 and 40."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoseg import messages
-from autoseg.plan import Reason
+from autoseg.plan import QUICK, Reason
 from autoseg.planners._unet_settings import PRESETS, Configuration, Decisions
 
 AXES = "zyx"
@@ -78,6 +78,8 @@ def _preset(d: Decisions) -> Reason:
     kind = f"ResEnc {d.options.preset}" if preset.residual else "plain U-Net"
     if d.target_gb == preset.target_gb:
         why = f"the preset's own target of {preset.target_gb:g} GB; -gpu_memory_target changes it"
+    elif d.quick:
+        why = f"{QUICK}: its patch is small; else {preset.target_gb:g} GB"
     else:
         why = f"as asked for, instead of the preset's own {preset.target_gb:g} GB"
     return Reason(what="preset", value=f"{kind} for a device of {d.target_gb:g} GB", why=why)

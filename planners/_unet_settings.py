@@ -23,6 +23,13 @@ LOWRES_BELOW = 0.25
 LOWRES_STEP = 1.03
 LOWRES_MIN_GAIN = 2
 
+QUICK_GB = 0.5
+"""Memory that the patch of a quick plan may need, with the published width."""
+QUICK_FEATURES = (8, 64)
+"""Of its first resolution, and at most."""
+QUICK_LEARNING_RATE = 0.004
+"""With Adam, which gets a network of this width off the ground in a few hundred steps."""
+
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres"]
 
 
@@ -137,7 +144,11 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Everything that was worked out, for the plan and for the words that explain it."""
+    """Everything that was worked out, for the plan and for the words that explain it.
+
+    Attributes:
+        quick: see :class:`autoseg.plugins.planner.Budget`.
+    """
 
     fingerprint: Fingerprint
     options: UNetOptions
@@ -146,3 +157,4 @@ class Decisions:
     configurations: dict[str, Configuration]
     chosen: Configuration
     normalisation: list[Normalisation]
+    quick: bool = False

@@ -17,6 +17,7 @@ from typing import Any
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
+    QUICK,
     Augmentation,
     Inference,
     Named,
@@ -27,6 +28,7 @@ from autoseg.plan import (
     Sampling,
     Stage,
     Validation,
+    replan,
 )
 from autoseg.planners._edd_muscle_reasons import reasons
 from autoseg.planners._edd_muscle_settings import (
@@ -44,6 +46,9 @@ from autoseg.planners._edd_muscle_settings import (
     MUSCLE_ITERATIONS,
     MUSCLE_NET,
     PATIENCE,
+    QUICK_BATCH,
+    QUICK_BATCHES,
+    QUICK_WIDTH,
     TABLE_3,
     THICK,
     TRAINED_SHARE,
@@ -132,11 +137,13 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
         AutosegError: regions, several labels or no lesion; options that contradict each other; memory that is too
             small.
     """
+    if budget.quick:
+        options = options.model_copy(update=_quick_options(options))
     choice = decide(fingerprint, budget, options)
     networks = {"main": choice.network}
     if choice.muscle:
         networks["muscle"] = Named(name="muscle", arguments=dict(MUSCLE_NET))
-    return Plan(
+    full = Plan(
         planner="edd_muscle",
         planner_options=options.model_dump(mode="json"),
         trainer="edd_muscle",
@@ -157,6 +164,23 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) ->
         recipe=_recipe(options, choice),
         reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )
+    return replan(full, _quick_changes(full, options), QUICK) if budget.quick else full
+
+
+def _quick_options(options: EDDMuscleOptions) -> dict[str, int]:
+    """A narrow network and small batches, unless they were set."""
+    quick = {"width": QUICK_WIDTH, "batch_size": QUICK_BATCH}
+    return {name: value for name, value in quick.items() if name not in options.model_fields_set}
+
+
+def _quick_changes(full: Plan, options: EDDMuscleOptions) -> dict[str, Any]:
+    """Stages that go over lesion pixels do not go over all of them in an epoch."""
+    pixels = [stage.name for stage in full.recipe.stages if stage.sampling.name == "lesion_pixels"]
+    return {
+        "networks.main.arguments.width": full.networks["main"].arguments["width"],
+        **{f"stages.{name}.batch_size": options.batch_size for name in pixels},
+        **{f"stages.{name}.iterations_per_epoch": QUICK_BATCHES for name in pixels},
+    }
 
 
 def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:

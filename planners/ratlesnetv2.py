@@ -15,6 +15,7 @@ import numpy as np
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
+    QUICK,
     Augmentation,
     Inference,
     Named,
@@ -26,6 +27,7 @@ from autoseg.plan import (
     Sampling,
     Stage,
     Validation,
+    replan,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB
 from autoseg.planners._ratlesnetv2_reasons import reasons
@@ -33,6 +35,9 @@ from autoseg.planners._ratlesnetv2_settings import (
     AUGMENTED_LEARNING_RATE,
     LARGEST_RODENT_MM,
     PATCH_STEP,
+    QUICK_BATCHES,
+    QUICK_LEARNING_RATE,
+    QUICK_WIDTH,
     THICK,
     VARIANTS,
     RatLesNetV2Choice,
@@ -91,8 +96,10 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) 
             expected="one value for each label",
             fix="use the planner unet, or give each label one value",
         )
+    if budget.quick:
+        options = options.model_copy(update={"width": options.width or QUICK_WIDTH})
     choice = choose_memory(fingerprint, budget, options)
-    return build_plan(
+    full = build_plan(
         dataset=fingerprint.dataset,
         fingerprint_hash=fingerprint.content_hash,
         channel_names=fingerprint.channel_names,
@@ -103,6 +110,12 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) 
         transpose=fingerprint.summary.slices_first,
         why=reasons(fingerprint, options, choice, match(fingerprint)),
     )
+    changes = {
+        "networks.main.arguments.width": options.width,
+        "optimiser.arguments.lr": QUICK_LEARNING_RATE,
+        "iterations_per_epoch": QUICK_BATCHES,
+    }
+    return replan(full, changes, QUICK) if budget.quick else full
 
 
 def build_plan(

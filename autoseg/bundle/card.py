@@ -79,6 +79,7 @@ class ModelCard(BaseModel):
             it follows the case.
         plan_hash, data_hash: of plan.json, and of the fingerprint of the training data.
         seed: the root of all random numbers of the training.
+        length: ``quick`` for a plan that was made for trying out; its scores say nothing about the method.
         licence: of the model, and what dataset.json says about the data.
         imported: of weights that autoseg did not train; the licence is theirs then.
         folds: with their validation scores.
@@ -98,6 +99,7 @@ class ModelCard(BaseModel):
     plan_hash: str
     data_hash: str
     seed: int
+    length: Literal["full", "quick"] = "full"
     licence: str
     intended_use: str = "research only; not a medical device"
     imported: Imported | None = None
@@ -156,6 +158,7 @@ def make_card(folder: Path, names: Sequence[str], imported: Imported | None = No
         plan_hash=hash_plan(plan),
         data_hash=plan.fingerprint_hash,
         seed=plan.seed,
+        length="quick" if plan.quick else "full",
         licence=imported.licence if imported else _licence(info),
         imported=imported,
         folds=[_fold_card(folder, fold) for fold in folds],

@@ -46,13 +46,26 @@ def _repeat_warnings() -> None:
 
 
 def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:
-    """A parser whose help starts with what the command is for and ends with examples."""
-    return argparse.ArgumentParser(
+    """A parser whose help starts with what the command is for and ends with examples; it knows ``--version``."""
+    command = argparse.ArgumentParser(
         description=summary,
         epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    command.add_argument("--version", action=_Version, nargs=0, help="print the version of autoseg and leave")
+    return command
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when it is asked for, which costs time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and leave."""
+        import autoseg
+
+        print(f"autoseg {autoseg.__version__}")
+        parser.exit()
 
 
 def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:

@@ -1,7 +1,7 @@
 """plan.json: every decision that a run follows, each with its reason; changes by the user; the plan as a table."""
 
 from autoseg.plan.identity import hash_plan, is_hash_of, without_defaults
-from autoseg.plan.overrides import OFF, apply_overrides
+from autoseg.plan.overrides import OFF, QUICK, apply_overrides, replan
 from autoseg.plan.schema import (
     PLAN_VERSION,
     Augmentation,
@@ -35,6 +35,7 @@ __all__ = [
     "PLAN_VERSION",
     "Plan",
     "Preprocessing",
+    "QUICK",
     "Reason",
     "Recipe",
     "Sampling",
@@ -44,5 +45,6 @@ __all__ = [
     "apply_overrides",
     "hash_plan",
     "is_hash_of",
+    "replan",
     "without_defaults",
 ]

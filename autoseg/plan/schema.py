@@ -561,6 +561,11 @@ class Plan(Strict):
         return self
 
     @property
+    def quick(self) -> bool:
+        """Whether it was made for trying out (:class:`autoseg.preparation.quick.Common`)."""
+        return self.planner_options.get("length") == "quick"
+
+    @property
     def in_channels(self) -> int:
         """Image channels of a case."""
         return len(self.channel_names)

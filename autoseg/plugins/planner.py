@@ -74,9 +74,16 @@ class Match:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the device that will train can hold; None leaves it to the planner's default."""
+    """What may be spent on a training.
+
+    Attributes:
+        memory_gb: what the device can hold; None leaves it to the planner's default.
+        quick: the plan is for trying out on a CPU: a small patch, a narrow network, an optimiser that needs few steps.
+            How long it trains autoseg limits itself, so a planner may leave this word alone.
+    """
 
     memory_gb: float | None = None
+    quick: bool = False
 
 
 class NoOptions(BaseModel, extra="forbid"):
@@ -94,7 +101,8 @@ class Planner:
         summary: one line for lists and help.
         match: judges a dataset.
         plan: configures the family for it; takes the fingerprint, the budget and an ``options`` object.
-        options: typed options, set by ``--set planner.NAME=VALUE``.
+        options: typed options, set by ``--set planner.NAME=VALUE``. ``length`` is autoseg's own, for every planner
+            (:class:`autoseg.preparation.quick.Common`).
     """
 
     name: str

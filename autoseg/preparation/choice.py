@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 from autoseg import messages, plugins
@@ -9,7 +11,9 @@ from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, Reason, Recipe, apply_overrides
+from autoseg.plan.plan_paths import expected_at, with_expectations
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+from autoseg.preparation.quick import Common, make_quick
 
 AUTO = "auto"
 """Stands for the planner that fits a dataset best."""
@@ -26,7 +30,8 @@ def make_plan(
         budget: memory of the training device.
         overrides: dotted path to value; paths that start with ``planner.`` go to the planner before it plans,
             all others change its plan. An option of the planner that is no field of a plan may leave ``planner.`` out,
-            where the planner was named.
+            where the planner was named. ``planner.length`` is an option of every planner
+            (:class:`autoseg.preparation.quick.Common`).
 
     Raises:
         AutosegError: unknown planner or path; a value that does not fit; no planner can run on this dataset.
@@ -34,7 +39,8 @@ def make_plan(
     if planner_name == AUTO:
         return _make_best_plan(fingerprint, budget, overrides or {})
     planner = _load(planner_name)
-    short = set(planner.options.model_fields) - set(Plan.model_fields) - set(Recipe.model_fields)
+    known = {*planner.options.model_fields, *Common.model_fields}
+    short = known - set(Plan.model_fields) - set(Recipe.model_fields)
     options, changes = _parted(overrides or {}, short)
     return _planned(planner, fingerprint, budget, options, changes)
 
@@ -64,7 +70,7 @@ def _make_best_plan(fingerprint: Fingerprint, budget: Budget, overrides: dict[st
             expected="at least the planner 'unet', which comes with autoseg and fits any dataset",
             fix="install autoseg again, or name a planner with -pl",
         )
-    options, changes = _parted(overrides, set())
+    options, changes = _parted(overrides, set(Common.model_fields))
     plan = _planned(plugins.load(plugins.PLANNERS, best), fingerprint, budget, options, {})
     plan = plan.model_copy(update={"reasons": [_reason(best, matches), *plan.reasons]})
     return apply_overrides(plan, changes) if changes else plan
@@ -123,12 +129,38 @@ def _planned(
     options: dict[str, Any],
     changes: dict[str, Any],
 ) -> Plan:
+    """A plan of one planner.
+
+    Raises:
+        AutosegError: an option that it does not have.
+        FaultsError: a value that does not fit.
+    """
+    known = {**planner.options.model_fields, **Common.model_fields}
     for name in options:
-        if name not in planner.options.model_fields:
-            raise AutosegError(
-                f"--set planner.{name}: the planner '{planner.name}' has no such option",
-                fix=nearest_names(name, planner.options.model_fields),
-            )
-    typed = validate(options, planner.options, where=f"options of {planner.name}")
-    plan = planner.plan(fingerprint, budget, typed)
+        if name not in known:
+            raise _unknown_option(planner, name)
+    common = {name: options.pop(name) for name in [*options] if name in Common.model_fields}
+    with with_expectations(Common):
+        length = validate(common, Common, where="options of every planner").length
+    with with_expectations(planner.options):
+        typed = validate(options, planner.options, where=f"options of {planner.name}")
+    plan = planner.plan(fingerprint, replace(budget, quick=length == "quick"), typed)
+    if length == "quick":
+        plan = make_quick(plan)
     return apply_overrides(plan, changes) if changes else plan
+
+
+def _unknown_option(planner: Planner, name: str) -> AutosegError:
+    """The error for an option that a planner does not have; all that there are come with it."""
+    lines = [
+        f"planner.{option}={json.dumps(field.get_default(call_default_factory=True), default=str)}"
+        f"  ({expected_at(model, option) or 'see its page'})"
+        for model in (Common, planner.options)
+        for option, field in model.model_fields.items()
+    ]
+    return AutosegError(
+        f"--set planner.{name}: the planner '{planner.name}' has no such option",
+        expected="one of these, here with what they are when left out"
+        + "".join(f"\n            {x}" for x in lines),
+        fix=nearest_names(name, {*planner.options.model_fields, *Common.model_fields}),
+    )

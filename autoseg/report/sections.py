@@ -471,8 +471,12 @@ def _named(names: Sequence[str], what: str, most: int = 8) -> list[str]:
 
 
 def _unfinished(material: Material) -> list[str]:
-    """Folds without a result, and folds that were trained by another plan."""
+    """Folds without a result, folds that were trained by another plan, a plan that is for trying out only."""
     items = []
+    if material.plan is not None and material.plan.quick:
+        items.append(
+            "The plan is a quick one, for trying out: these scores do not tell how good the method is."
+        )
     scored = set(material.scored)
     if "" not in scored:
         lacking = [t.name for t in material.trainings if t.name not in scored and t.fold != "all"]

@@ -1,16 +1,15 @@
-"""The record of a training: one line per epoch on the terminal, in log.jsonl, as curves, in TensorBoard."""
+"""The record of a training: one line per epoch, in log.jsonl, as curves, in TensorBoard; and that line in words."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from autoseg import messages
 from autoseg.files import write_error, write_text
+from autoseg.training.estimate import Left, left_words
 
 
 class Journal:
@@ -25,7 +24,6 @@ class Journal:
         self.path = folder / "log.jsonl"
         self.curves = folder / "curves.png"
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
-        self._ends: deque[float] = deque([time.monotonic()], maxlen=11)
 
     def entries(self) -> list[dict[str, Any]]:
         """All epochs that are recorded; a line that a killed process left half written is not one."""
@@ -44,22 +42,18 @@ class Journal:
         kept = [e for e in self.entries() if e["epoch"] < epochs.get((e["member"], e["stage_index"]), 0)]
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
-    def add(self, entry: dict[str, Any], epochs: int) -> None:
+    def record(self, entry: dict[str, Any]) -> None:
         """Record one epoch.
 
         Args:
             entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
                 measured ``validation_dice`` (class to mean over cases) with ``validation_cases``.
-            epochs: of the stage.
         """
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise write_error(self.path, error) from error
-        self._ends.append(time.monotonic())
-        a_epoch = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        messages.info(epoch_line(entry, epochs, seconds_left=a_epoch * (epochs - 1 - entry["epoch"])))
         if self._board is not None:
             _to_board(self._board, entry)
 
@@ -94,19 +88,25 @@ def _parsed(line: str) -> dict[str, Any] | None:
         return None
 
 
-def epoch_line(entry: dict[str, Any], epochs: int, seconds_left: float = 0.0) -> str:
-    """The line that the user sees; ``seconds_left`` until the end of the stage, validations included."""
-    width = len(str(epochs))
+def epoch_line(entry: dict[str, Any], epochs: int, left: Left | None = None) -> str:
+    """The line that the user sees after an epoch.
+
+    Args:
+        entry: as of :meth:`Journal.record`, with ``members`` and ``stages``, how many there are.
+        epochs: of the stage.
+        left: until the end of the stage and of the fold.
+    """
+    width, members = len(str(epochs)), entry.get("members", 1)
     parts = [
-        f"member {entry['member']}" if entry.get("members", 1) > 1 else "",
-        entry["stage"] if entry.get("stages", 1) > 1 else "",
+        f"member {entry['member'] + 1}/{members}" if members > 1 else "",
+        f"stage {entry['stage']}" if entry.get("stages", 1) > 1 else "",
         f"epoch {entry['epoch'] + 1:>{width}}/{epochs}",
         f"loss {entry['loss']:.4f}",
         _dice_text(entry),
         f"lr {entry['lr']:.3g}",
         f"{entry['seconds']:.1f} s",
         f"waiting {100 * entry['wait_share']:.0f} %",
-        f"{messages.duration(seconds_left)} left" if seconds_left else "",
+        f"left: {left_words(left)}" if left is not None else "",
     ]
     return "  ".join(part for part in parts if part)
 

@@ -28,12 +28,15 @@ from autoseg.training import checkpoint, losses, optimisers, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.freezing import trained_parameters
 from autoseg.training.interrupt import Interrupted
+from autoseg.training.journal import epoch_line
 from autoseg.training.seeds import derive
 from autoseg.training.sources import open_source
 from autoseg.training.stage_run import StageRun
 from autoseg.training.start import fill_optimiser, keep_optimiser, load_optimiser, load_start
 
-CHECK_EVERY = 10  # iterations between looks at the loss; each look waits for the device
+CHECK_EVERY = (
+    10  # iterations between looks at the loss; each look waits for the device, which a CPU never does
+)
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
 
 
@@ -80,6 +83,8 @@ def train_stage(run: StageRun, resume: Checkpoint | None = None) -> None:
         )
         if source.nothing_to_learn:
             _keep_untrained(run, running, source.nothing_to_learn)
+        elif run.progress is not None:
+            run.progress.begin_stage(run.member, run.index, source.iterations, running.position.epoch)
         while running.position.epoch < run.stage.epochs:
             _train_epoch(run, running, source)
             _finish_epoch(run, running, source.iterations)
@@ -155,6 +160,9 @@ def _train_epoch(run: StageRun, running: _Running, source: Source) -> None:
     if position.iteration == 0:
         torch.manual_seed(derive(*run.seed_key, position.epoch, 1))
     running.forward.train()
+    look_every = 1 if run.device.type == "cpu" else CHECK_EVERY
+    if run.progress is not None:
+        run.progress.begin_epoch(position.epoch, position.iteration)
     started = time.perf_counter()
     before = position.seconds
     with contextlib.closing(source.batches(position.epoch, position.iteration)) as batches:
@@ -163,8 +171,10 @@ def _train_epoch(run: StageRun, running: _Running, source: Source) -> None:
                 _step(run, running, batch, position.epoch + position.iteration / source.iterations)
             position.iteration += 1
             position.wait_seconds += batch.wait_seconds
-            if position.iteration % CHECK_EVERY == 0 or position.iteration == source.iterations:
+            if position.iteration % look_every == 0 or position.iteration == source.iterations:
                 _collect_losses(run, running)
+                if run.progress is not None:
+                    run.progress.looked(position.iteration, position.loss_sum / position.iteration)
             if run.world.any(run.stop.requested, run.device):
                 position.seconds = before + time.perf_counter() - started
                 _leave(run, running)
@@ -250,6 +260,8 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
     """Validate, record, keep snapshots and save."""
     position, stage = running.position, run.stage
     last = position.epoch + 1 == stage.epochs
+    if run.progress is not None:
+        run.progress.end_iterations()
     scores = _validate(run, running, last)
     entry = {
         "member": run.member,
@@ -266,7 +278,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
     }
     tired = False
     if run.journal is not None:
-        run.journal.add(entry, stage.epochs)
+        run.journal.record(entry)
         if position.epoch % 10 == 0:
             run.journal.draw()
         if scores and (mean := mean_score(scores)) is not None and mean > position.best:
@@ -275,6 +287,8 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         if position.epoch + 1 in stage.snapshots:
             _keep(run, running, snapshot_epoch=position.epoch + 1)
         tired = bool(scores) and _out_of_patience(stage, position)
+        left = run.progress.end_epoch(last or tired) if run.progress is not None else None
+        messages.info(epoch_line(entry, stage.epochs, left))
         if last or tired:
             _keep_last(run, running)
     ended = run.world.any(tired, run.device)

@@ -24,6 +24,7 @@ from autoseg.training.distributed import World
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
+from autoseg.training.progress import FoldProgress
 from autoseg.training.seeds import fold_number
 
 Scores = dict[str, float | None]
@@ -47,6 +48,7 @@ class StageRun:
         world: the processes that share a batch.
         stop: set when the user wants to stop.
         journal: where epochs are recorded; None in processes that do not lead.
+        progress: what is told of them meanwhile; None likewise.
         validate: measures the network that predicts on whole volumes. Raises Interrupted when the user stops it.
     """
 
@@ -58,6 +60,7 @@ class StageRun:
     world: World
     stop: StopRequest
     journal: Journal | None = None
+    progress: FoldProgress | None = None
     validate: Callable[[ReadyNetwork], Scores] = measure_nothing
 
     @property

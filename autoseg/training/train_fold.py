@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from autoseg.plan import hash_plan
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
 from autoseg.preprocessing.normalise import fixed_channels
+from autoseg.training.amounts import amounts_of
 from autoseg.training.check_fold_folder import (
     earlier_stages,
     last_weights,
@@ -37,6 +39,7 @@ from autoseg.training.fit import fit_steps
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
+from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun
 from autoseg.training.validation import Validator, scored_cases, validate_fold
@@ -159,6 +162,7 @@ def _train_members(
         begun = {(first.member, first.stage): first.epoch} if first else {}
         journal.keep(begun | done)
         messages.info(_where(job, first) if first else _what_begins(job, fold))
+    progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
             for index in range(len(job.plan.recipe.stages)):
@@ -174,12 +178,27 @@ def _train_members(
                     world=processes,
                     stop=stop,
                     journal=journal,
-                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop),
+                    progress=progress,
+                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop, progress),
                 )
                 train_stage(run, resume if here else None)
     finally:
+        if progress is not None:
+            progress.close()
         if journal is not None:
             journal.close()
+
+
+def _progress(job: FoldJob, fold: Fold, done: Collection[tuple[int, int]]) -> FoldProgress:
+    """What is told while the fold is trained."""
+    quick = f"autoseg_plan_and_preprocess -d {job.prepared.dataset} -pl {job.plan.planner} -p quick"
+    return FoldProgress(
+        job.plan,
+        amounts_of(job, fold),
+        done,
+        device=_device_name(job.device),
+        advice="" if job.plan.quick else quick,
+    )
 
 
 def _what_begins(job: FoldJob, fold: Fold) -> str:
@@ -198,10 +217,11 @@ def _what_begins(job: FoldJob, fold: Fold) -> str:
 def _where(job: FoldJob, position: Position) -> str:
     """Where a continued training goes on, in words."""
     stage = job.plan.recipe.stages[position.stage]
+    member = f"member {position.member + 1} of {job.plan.recipe.members}"
     if position.epoch >= stage.epochs:
-        return f"stage {stage.name} of member {position.member} is done; continuing after it"
+        return f"stage {stage.name} of {member} is done; continuing after it"
     return (
-        f"continuing member {position.member}, stage {stage.name} "
+        f"continuing {member}, stage {stage.name} "
         f"at epoch {position.epoch + 1}, iteration {position.iteration + 1}"
     )
 

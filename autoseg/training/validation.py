@@ -25,6 +25,7 @@ from autoseg.labels import OUTSIDE
 from autoseg.plan import Stage
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
+from autoseg.training.progress import FoldProgress
 from autoseg.training.stage_run import fold_store
 
 
@@ -36,8 +37,15 @@ class Validator:
     are not scored.
     """
 
-    def __init__(self, job: FoldJob, fold: Fold, stage: Stage, stop: StopRequest) -> None:
-        self.job, self.stop, self.store = job, stop, fold_store(job)
+    def __init__(
+        self,
+        job: FoldJob,
+        fold: Fold,
+        stage: Stage,
+        stop: StopRequest,
+        progress: FoldProgress | None = None,
+    ) -> None:
+        self.job, self.stop, self.store, self.progress = job, stop, fold_store(job), progress
         names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
         self.cases = spread(job, names, job.plan.recipe.validation.cases)
 
@@ -49,7 +57,8 @@ class Validator:
         """
         labels = self.job.plan.label_set
         scores: dict[str, list[float]] = {name: [] for name in labels.names}
-        for name in self.cases:
+        for number, name in enumerate(self.cases):
+            self._tell(number)
             case = self.store.read(name)
             logits = predict_logits(
                 network.module,
@@ -71,7 +80,13 @@ class Validator:
             truth, predicted = labels.masks(stored), labels.masks(decided)
             for label in labels.names:
                 scores[label].append(dice(predicted[label], truth[label]))
+        self._tell(len(self.cases))
         return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}
+
+    def _tell(self, number: int) -> None:
+        """The case with this number, from 0, comes next."""
+        if self.progress is not None:
+            self.progress.validating(number, len(self.cases))
 
 
 def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:

@@ -260,7 +260,8 @@ def test_the_estimate_comes_first_and_says_what_mirroring_would_cost(work, caplo
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+    ("seconds", "text"),
+    [(0.2, "1 s"), (42, "42 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h"), (1.5e6, "17 days")],
 )
 def test_duration(seconds, text):
     assert messages.duration(seconds) == text

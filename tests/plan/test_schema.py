@@ -3,7 +3,18 @@
 import pytest
 
 from autoseg.errors import AutosegError, FaultsError
-from autoseg.plan import Inference, Named, Normalisation, Plan, Preprocessing, Recipe, Stage, apply_overrides
+from autoseg.plan import (
+    Inference,
+    Named,
+    Normalisation,
+    Plan,
+    Preprocessing,
+    Reason,
+    Recipe,
+    Stage,
+    apply_overrides,
+    replan,
+)
 
 
 def stage(name="train", **changes):
@@ -51,6 +62,63 @@ def test_an_override_changes_one_value_and_is_recorded(path, value, get):
     after = apply_overrides(before, {path: value})
     assert get(after) == value and after.overrides == {path: value}
     assert before == plan()
+
+
+def test_a_field_of_a_stage_is_changed_in_all_stages():
+    stages = [stage(), stage("second", epochs=9)]
+    before = plan(recipe=Recipe(stages=stages, inference=Inference(patch_size=[8, 8, 8])))
+    after = apply_overrides(before, {"epochs": 2, "optimiser.arguments.lr": 0.5})
+    assert [s.epochs for s in after.recipe.stages] == [2, 2]
+    assert [s.optimiser.arguments["lr"] for s in after.recipe.stages] == [0.5, 0.5]
+    assert after.overrides == {"epochs": 2, "optimiser.arguments.lr": 0.5}
+    smaller = apply_overrides(before, {"patch_size": [4, 4, 4]})
+    assert smaller.recipe.inference.patch_size == [4, 4, 4]
+
+
+def test_an_unknown_path_shows_paths_of_this_plan_with_their_values():
+    with pytest.raises(AutosegError) as caught:
+        apply_overrides(plan(), {"stages.0.optimiser.learning_rate": 7})
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert "stages.train.optimiser.arguments.lr=0.01" in lines
+    with pytest.raises(AutosegError, match=r"\n +seed=12345\n"):
+        apply_overrides(plan(), {"sed": 7})
+
+
+def test_an_option_of_the_planner_is_not_changed_in_a_plan():
+    with pytest.raises(
+        AutosegError, match="plan_and_preprocess -d Dataset001_A -pl unet --set planner.preset="
+    ):
+        apply_overrides(plan(), {"planner.preset": "M"})
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("epochs", "a whole number, at least 1"),
+        ("stages.0.sampling.foreground_share", "a number, at least 0 and at most 1"),
+        ("stages.0.sampling.balance", "one of voxel, component"),
+        ("stages.0.gradient_clip", "a number, above 0 or null"),
+        ("stages.0.keep", "true or false"),
+        ("stages.0.frozen", "a list of entries, each text"),
+        ("fusion.name", "text"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_type_and_range(path, expected):
+    with pytest.raises(FaultsError) as caught:
+        apply_overrides(plan(), {path: {"no": "such"}})
+    assert caught.value.faults[0].expected == expected
+
+
+def test_whoever_made_a_plan_changes_it_with_a_reason():
+    reasons = [Reason(what="recipe.stages.0.epochs", value="3 passes", why="as published")]
+    before = plan(reasons=[*reasons, Reason(what="networks.main", value="unet", why="it fits")])
+    after = replan(
+        before, {"stages.train.iterations_per_epoch": 5, "networks.main.arguments.width": 4}, "short"
+    )
+    assert after.recipe.stages[0].iterations_per_epoch == 5 and not after.overrides
+    assert [reason.why for reason in after.reasons] == ["short; else 3 passes", "short; else unet"]
+    again = replan(after, {"networks.main.arguments.width": 4}, "narrow")
+    assert again.reasons[1].why == "narrow"
 
 
 def test_an_unknown_path_gives_the_nearest_names():

@@ -35,7 +35,7 @@ def test_a_stop_within_a_validation_saves_the_epoch_before_it(root, whole, capfd
         assert train.main(["1", "0", "-device", "cpu"]) == STOPPED
     assert len(calls) == 2 and [entry["epoch"] for entry in log(root)] == [0]
     assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
-    assert "continuing member 0, stage train at epoch 2, iteration 5" in capfd.readouterr().err
+    assert "continuing member 1 of 1, stage train at epoch 2, iteration 5" in capfd.readouterr().err
     assert same(final(root), final(whole))
     assert [e["validation_dice"] for e in log(root)] == [e["validation_dice"] for e in log(whole)]
 

@@ -1,0 +1,184 @@
+"""Paths into a plan, for whoever mistypes one: those that exist with their values, and what a value may be."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from autoseg.errors import AutosegError, FaultsError, nearest_names
+from autoseg.plan.schema import Plan, Recipe, Stage
+
+RECORDS = {
+    *("version", "planner", "planner_options", "dataset", "fingerprint_hash", "channel_names", "labels"),
+    *("regions_class_order", "reasons", "overrides", "alternatives"),
+}
+"""Fields of a plan that say where it comes from; a user changes none of them."""
+
+NEAREST = 6
+LONGEST_VALUE = 60
+
+
+def settings(plan: Plan) -> dict[str, Any]:
+    """Every path that ``--set`` takes in this plan with its value, as short as it can be written."""
+    content = plan.model_dump(mode="json", exclude=RECORDS)
+    return dict(_leaves({**content.pop("recipe"), **content}, ""))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Paths and values below a place; lists of named entries are gone into, by name."""
+    parts: Mapping[str, Any] = {}
+    if isinstance(value, dict):
+        parts = value
+    elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        parts = {str(entry.get("name", index)): entry for index, entry in enumerate(value)}
+    if not parts:
+        yield path, value
+    for name, part in parts.items():
+        yield from _leaves(part, f"{path}.{name}" if path else name)
+
+
+def unknown_path(plan: Plan, path: str, part: str, place: Any) -> AutosegError:
+    """The error for a path that is not in the plan.
+
+    Args:
+        plan: the plan at hand.
+        path: that was asked for, from the top of the plan.
+        part: the first part of it that is not there.
+        place: where it was looked for.
+    """
+    short = path.removeprefix("recipe.")
+    if short.startswith("planner."):
+        return AutosegError(
+            f"--set {short}: options of the planner belong to the planning",
+            found="a plan that is made already",
+            fix=f"autoseg_plan_and_preprocess -d {plan.dataset} -pl {plan.planner} --set {short}=...",
+        )
+    known = _names_at(place)
+    lines = [f"{p}={_shown(value)}" for p, value in nearest(plan, short).items()]
+    return AutosegError(
+        f"--set {short}: there is no '{part}'",
+        found="" if known else f"a value without parts: {place!r}",
+        expected="a path into plan.json; in this plan there are"
+        + "".join(f"\n            {x}" for x in lines),
+        fix=nearest_names(part, known) if known else "leave the end of the path out",
+    )
+
+
+def _names_at(place: Any) -> list[str]:
+    """What could have stood there."""
+    if isinstance(place, dict):
+        top = [*Recipe.model_fields, *Stage.model_fields] if "recipe" in place else []
+        return [*(name for name in place if not top or name not in RECORDS), *top]
+    if isinstance(place, list):
+        return [
+            *map(str, range(len(place))),
+            *(v["name"] for v in place if isinstance(v, dict) and "name" in v),
+        ]
+    return []
+
+
+def nearest(plan: Plan, path: str) -> dict[str, Any]:
+    """The paths of a plan that are most like ``path``, with their values, best first."""
+    found = settings(plan)
+    likeness = {name: (_alike(path, name), -len(name)) for name in found}
+    return {name: found[name] for name in sorted(found, key=likeness.__getitem__, reverse=True)[:NEAREST]}
+
+
+def _alike(path: str, name: str) -> float:
+    """0 to 3: how alike the wholes are, and the last parts; whether one of these has the other's initials, as lr."""
+    asked, last = (text.rpartition(".")[2] for text in (path, name))
+    initials = "".join(word[:1] for word in asked.split("_"))
+    likeness = sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in ((path, name), (asked, last)))
+    return likeness + (len(last) > 1 and last == initials)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+# ------------------------------------------------------------------------------------------- what a value may be
+
+
+@contextlib.contextmanager
+def with_expectations(model: type[BaseModel]) -> Iterator[None]:
+    """Faults of values of a model that are raised in the block say what was expected in their place."""
+    try:
+        yield
+    except FaultsError as error:
+        faults = [replace(f, expected=f.expected or expected_at(model, f.where)) for f in error.faults]
+        raise FaultsError(error.fault.problem, faults) from None
+
+
+def expected_at(model: type[BaseModel], path: str) -> str:
+    """Type and range of a value in words; empty for a part that has values of its own.
+
+    Args:
+        model: a plan, or the options of a planner.
+        path: into it.
+    """
+    whole = _schema(model)
+    place, named = whole, whole.get("$defs", {})
+    for part in path.split("."):
+        place = _below(place, part, named)
+    return _words(place, named)
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+def _below(place: dict[str, Any], part: str, named: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a part; empty where nothing is known of it."""
+    place = _resolved(place, named)
+    if part in place.get("properties", {}):
+        found: dict[str, Any] = place["properties"][part]
+        return found
+    if part.isdigit() and "items" in place:
+        return dict(place["items"])
+    further = place.get("additionalProperties")
+    return dict(further) if isinstance(further, dict) else {}
+
+
+def _resolved(place: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference stands for."""
+    if "$ref" in place:
+        return dict(named[place["$ref"].rpartition("/")[2]])
+    return place
+
+
+def _words(place: dict[str, Any], named: dict[str, Any]) -> str:
+    """A schema in words."""
+    place = _resolved(place, named)
+    if "anyOf" in place:
+        return " or ".join(filter(None, (_words(one, named) for one in place["anyOf"])))
+    if "enum" in place or "const" in place:
+        return (
+            "one of " + ", ".join(map(str, place["enum"])) if "enum" in place else json.dumps(place["const"])
+        )
+    if place.get("type") == "array":
+        inner = _words(place.get("items", {}), named)
+        return f"a list of entries, each {inner}" if inner else "a list"
+    plain = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+    plain |= {"string": "text", "null": "null"}
+    return plain.get(place.get("type", ""), "") + _range(place)
+
+
+def _range(place: dict[str, Any]) -> str:
+    """The bounds of a number in words."""
+    said = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    bounds = [f"{words} {place[key]:g}" for key, words in said.items() if key in place]
+    return f", {' and '.join(bounds)}" if bounds else ""
