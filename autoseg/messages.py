@@ -47,6 +47,17 @@ def forget_warnings() -> None:
     _warnings.clear()
 
 
+def count_of(n: int, one: str, many: str = "") -> str:
+    """``1 case``, ``2 cases``; ``1 entry does not fit``, ``2 entries do not fit``.
+
+    Args:
+        n: how many.
+        one: what is said of one.
+        many: what is said of another number; ``one`` with an s at its end if not given.
+    """
+    return f"{n} {one}" if n == 1 else f"{n} {many or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time for reading: ``40 s``, ``12 min``, ``3.5 h``, ``17 days``."""
     if seconds < 90:

@@ -32,17 +32,17 @@ def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
         return 0
     finally:
-        _repeat_warnings()
+        _count_warnings()
 
 
-def _repeat_warnings() -> None:
+def _count_warnings() -> None:
+    """Say how many warnings stand above, and which of them came again."""
     counts = messages.warning_counts()
     if counts:
-        total = sum(counts.values())
-        print(f"\n{total} warning{'s' * (total > 1)}:", file=sys.stderr)
-        for message, count in counts.items():
-            head, _, details = message.partition("\n")
-            print(f"  {count} x {head}{' (details above)' if details else ''}", file=sys.stderr)
+        print(f"\n{messages.count_of(len(counts), 'warning')}, see above", file=sys.stderr)
+    for message, count in counts.items():
+        if count > 1:
+            print(f"  {count} times: {message.splitlines()[0]}", file=sys.stderr)
 
 
 def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from autoseg.comparison.comparison_schema import Comparison, Difference, Test
 from autoseg.comparison.notes import SPOKEN, TOO_MANY
 from autoseg.comparison.ranking import none_can_be_shown
-from autoseg.evaluation.text import count_of, csv_cell, grid, number, repeated, spoken
+from autoseg.evaluation.text import csv_cell, grid, number, repeated, spoken
 from autoseg.files import csv_text
+from autoseg.messages import count_of
 
 # ------------------------------------------------------------------------------------------------------- sentences
 

@@ -16,8 +16,9 @@ from autoseg.comparison.comparison_schema import Comparison, Difference
 from autoseg.comparison.comparison_text import difference_text, p_text
 from autoseg.comparison.notes import SPOKEN
 from autoseg.comparison.ranking import comparable
-from autoseg.evaluation.text import count_of, spoken
+from autoseg.evaluation.text import spoken
 from autoseg.files import atomic_path
+from autoseg.messages import count_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from autoseg.comparison.comparison_schema import Difference, MetricComparison, T
 from autoseg.comparison.ranking import ALPHA, none_can_be_shown, smallest_p
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.statistics import FEW_CASES, PERMUTATIONS
-from autoseg.evaluation.text import count_of
+from autoseg.messages import count_of
 
 TESTS: dict[Test, str] = {
     "permutation": f"paired sign-flip permutation test of the mean difference, {PERMUTATIONS} random sign vectors, "

@@ -31,8 +31,9 @@ from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.score_case import all_cases, faults_of, score_labels, unknown_values
 from autoseg.evaluation.score_masks import found_labels
 from autoseg.evaluation.summary import defined
-from autoseg.evaluation.text import count_of, some_of
+from autoseg.evaluation.text import some_of
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 
 SYMMETRIC = (
     "dice",

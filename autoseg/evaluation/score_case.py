@@ -20,8 +20,8 @@ from autoseg.evaluation.metrics.catalogue import score
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.metrics.pair import Pair, union_box
 from autoseg.evaluation.summary import CaseScores, defined
-from autoseg.evaluation.text import count_of
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 from autoseg.parallel import each
 
 MOST_CLASSES = 32

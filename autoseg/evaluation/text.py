@@ -64,11 +64,6 @@ def spoken(metric: str) -> str:
     return " ".join(ABBREVIATIONS.get(word, word) for word in words)
 
 
-def count_of(n: int, thing: str) -> str:
-    """``1 case``, ``2 cases``."""
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
-
-
 def some_of(names: Sequence[str], limit: int = 5) -> str:
     """The first of the names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -47,7 +47,7 @@ def draw_overlays(
 ) -> list[Path]:
     """Write ``overlay_worst.png``, ``overlay_median.png`` and ``overlay_best.png`` for a scored folder.
 
-    Pictures of an earlier run are removed. A case whose image is missing or does not fit is said and left out.
+    Pictures of an earlier run are removed. Cases whose image is missing or does not fit are left out and said at once.
 
     Args:
         summary: of the folder.
@@ -57,18 +57,20 @@ def draw_overlays(
         channel_names: number to name, as in dataset.json; may be empty.
     """
     remove_overlays(out)
-    written = []
+    written, problems = [], []
     for rank, case in choose_cases(summary, len(RANKS)):
         name = RANKS[0] if rank == "only" else rank
         try:
             picture = read_picture(summary, case, images, channel, channel_names)
         except AutosegError as error:
-            messages.warn(f"no overlay of the {name} case: {error}")
+            problems.append(f"of the {name} case: {' '.join(str(error).split())}")
             continue
         path = out / f"overlay_{name}.png"
         with atomic_path(path) as temporary:
             draw(picture, rank).savefig(temporary, dpi=DPI, facecolor="black")
         written.append(path)
+    if problems:
+        messages.warn(f"no overlay {'; '.join(problems)}")
     return written
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.errors import AutosegError
-from autoseg.evaluation.text import count_of
 from autoseg.files import read_json, write_bytes, write_json, write_text
+from autoseg.messages import count_of
 from autoseg.report import score_tables, sections
 from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section
 from autoseg.report.case_cards import ShownCase, file_names, show_cases

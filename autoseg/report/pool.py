@@ -64,13 +64,22 @@ def pool(summaries: Mapping[str, Summary], counts: Mapping[str, FolderCounts | N
         "predictions": ", ".join(s.predictions for s in summaries.values()),
         "ignored": sorted({name for s in summaries.values() for name in s.ignored}),
         "unpredicted": sorted({name for s in summaries.values() for name in s.unpredicted}),
-        "warnings": [f"{name}: {text}" for name, s in summaries.items() for text in s.warnings],
+        "warnings": _warnings(summaries),
         "interval": statistics.describe_interval(mean.method, resamples=mean.resamples),
         "classes": {label: class_summary(cases, label, mean) for label in first.classes},
         "strata": strata,
         "cases": cases,
     }
     return Pool(first.model_copy(update=changes), origin, left_out)
+
+
+def _warnings(summaries: Mapping[str, Summary]) -> list[str]:
+    """What was said of the folders, once, with the folders that it was said of."""
+    said: dict[str, list[str]] = {}
+    for name, summary in summaries.items():
+        for text in summary.warnings:
+            said.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in said.items()]
 
 
 def _named(summaries: Mapping[str, Summary]) -> dict[str, tuple[str, CaseScores]]:

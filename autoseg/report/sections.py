@@ -13,8 +13,9 @@ from autoseg.comparison.comparison_schema import Comparison, Difference, Stratum
 from autoseg.evaluation.statistics import FEW_CASES, median_interval
 from autoseg.evaluation.summary import ClassSummary, Mean, Summary, defined
 from autoseg.evaluation.summary_text import interval_text, quartiles_of_led, table_metrics
-from autoseg.evaluation.text import alike, count_of, some_of, spoken
+from autoseg.evaluation.text import alike, some_of, spoken
 from autoseg.fingerprint import Quantiles
+from autoseg.messages import count_of
 from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
 from autoseg.report import charts, score_tables

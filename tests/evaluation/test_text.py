@@ -2,7 +2,8 @@
 
 import pytest
 
-from autoseg.evaluation.text import alike, count_of, csv_cell, grid, number, repeated, some_of, with_interval
+from autoseg.evaluation.text import alike, csv_cell, grid, number, repeated, some_of, with_interval
+from autoseg.messages import count_of
 
 
 @pytest.mark.parametrize(
