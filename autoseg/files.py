@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg import strict_json
 from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError
+from autoseg.messages import count_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -235,8 +236,8 @@ def validate(content: Any, model: type[Model], *, where: str) -> Model:
             )
             for item in error.errors(include_url=False, include_context=False)
         ]
-        plural = "entries do" if len(faults) > 1 else "entry does"
-        raise FaultsError(f"{where}: {len(faults)} {plural} not fit", faults[:MOST_SHOWN]) from None
+        some = count_of(len(faults), "entry does", "entries do")
+        raise FaultsError(f"{where}: {some} not fit", faults[:MOST_SHOWN]) from None
 
 
 def _short(value: Any, limit: int = 60) -> str:

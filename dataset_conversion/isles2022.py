@@ -19,6 +19,7 @@ from typing import Any
 
 from autoseg import messages
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.messages import count_of
 from autoseg.plugins.converter import Conversion, Converter, SourceCase, Volume
 
 LAYOUT = """as on Zenodo (ISLES-2022):
@@ -117,7 +118,7 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
         notes["resampled"] = "FLAIR onto the grid of the DWI, linearly, by the headers, without registration"
         messages.info(f"resampled: {notes['resampled']}")
     for ending, count in sorted(Counter(e for subject in subjects for e in subject.unused).items()):
-        messages.warn(f"{ending} is not used; {count} cases have it")
+        messages.warn(f"{ending} is not used; {count_of(count, 'case has', 'cases have')} it")
     groups = _groups(download, subjects)
     cases = (_case(subject, channels, groups[subject.name]) for subject in subjects)
     return Conversion(
@@ -225,7 +226,9 @@ def find_subjects(download: Download, channels: Sequence[str]) -> list[Subject]:
             fix = "add the images, or move this folder out of ROOT"
             faults.append(Fault(download.shown(folder), "a mask without images", "", expected, fix))
     if faults:
-        raise FaultsError(f"{download.root}: {len(faults)} faults in {len(folders)} cases", faults)
+        raise FaultsError(
+            f"{download.root}: {count_of(len(faults), 'fault')} in {count_of(len(folders), 'case')}", faults
+        )
     return [subject for subject in subjects if subject]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
+from autoseg.messages import count_of
 from autoseg.plugins.converter import Conversion, Converter, SourceCase, Volume
 
 LAYOUT = """ROOT/STUDY/TIMEPOINT/SCAN/scan.nii.gz         image: height x width x slices [x channels]
@@ -249,7 +250,7 @@ def _without_scan(folder: Path, root: Path, depth: int, image: str) -> Fault:
 
 def _tell_unused(scans: Iterable[Scan]) -> None:
     for name, count in sorted(Counter(name for scan in scans for name in scan.others).items()):
-        messages.warn(f"{name} is not used; it lies in {count} scan folders")
+        messages.warn(f"{name} is not used; it lies in {count_of(count, 'scan folder')}")
 
 
 # -------------------------------------------------------------------------------------------------- the shams
@@ -289,7 +290,8 @@ def declare_shams(
             faults.append(Fault(scan.path, "another file may be its mask", found, " or ".join(masks), fix))
         declared.append(replace(scan, sham=sham))
     if faults:
-        raise FaultsError(f"{len(faults)} of {len(scans)} scans have no mask that could be used", faults)
+        some = count_of(len(faults), f"of {len(scans)} scans has", f"of {len(scans)} scans have")
+        raise FaultsError(f"{some} no mask that could be used", faults)
     return declared
 
 
@@ -311,7 +313,9 @@ def _listed_shams(path: Path, scans: Sequence[Scan]) -> set[str]:
             fix = nearest_names(entry, [scan.path for scan in scans][:1000])
             faults.append(Fault(where, f"'{entry}' is no scan", "", "STUDY/TIMEPOINT/SCAN, or SCAN", fix))
     if faults:
-        raise FaultsError(f"{path}: {len(faults)} entries do not fit", faults)
+        raise FaultsError(
+            f"{path}: {count_of(len(faults), 'entry does not fit', 'entries do not fit')}", faults
+        )
     return shams
 
 

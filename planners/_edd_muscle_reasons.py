@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autoseg import messages
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import count_of
 from autoseg.plan import Reason
 from autoseg.planners._edd_muscle_settings import (
     CANDIDATES_PER_CASE,
@@ -319,7 +320,7 @@ def _notes(
     if choice.muscle:
         notes.append(_small_lesions(sizes, options.spacing_mm))
     if lost := sum(size < 0.999 for size in sizes):
-        value = f"{lost} of {len(sizes)} lesions smaller than a pixel"
+        value = f"{lost} of {count_of(len(sizes), 'lesion')} smaller than a pixel"
         messages.warn(f"{value} of {options.spacing_mm:g} mm: they may vanish in preprocessing")
         why = "they may vanish in preprocessing; planner.spacing_mm sets a finer grid"
         notes.append(("note: lost lesions", value, why))
@@ -332,7 +333,11 @@ def _small_lesions(sizes_px: tuple[float, ...], spacing_mm: float) -> Row:
     counted = f"all slices of a lesion together, pixels of {spacing_mm:g} mm"
     if small:
         why = f"MUSCLE Net judges findings of this size ({counted})"
-        return "note: small lesions", f"{small} of {n} have at most {SMALL_PX} pixels", why
+        return (
+            "note: small lesions",
+            f"{count_of(small, f'of {n} has', f'of {n} have')} at most {SMALL_PX} pixels",
+            why,
+        )
     value = f"none of {n} has at most {SMALL_PX} pixels"
     messages.warn(
         f"no lesion has at most {SMALL_PX} pixels: MUSCLE Net has few or no small ones to learn from"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoseg import messages
+from autoseg.messages import count_of
 from autoseg.plan import QUICK, Reason
 from autoseg.planners._unet_settings import PRESETS, Configuration, Decisions
 
@@ -67,7 +68,9 @@ def _configuration(d: Decisions) -> Reason:
     elif d.chosen.name == "2d":
         why = f"the images are too thin for three dimensions: {_times(shape)} voxels in the median case"
     else:
-        why = f"the {len(d.fingerprint.cases)} images are volumes, {_times(shape)} voxels in the median case"
+        n = len(d.fingerprint.cases)
+        volumes = "the image is a volume" if n == 1 else f"the {n} images are volumes"
+        why = f"{volumes}, {_times(shape)} voxels in the median case"
         why += "; 3d_lowres exists as well, because the patch sees little of the image" if low else ""
         why += "; planner.configuration takes another"
     return Reason(what="configuration", value=d.chosen.name, why=why)
@@ -126,7 +129,7 @@ def _spacing(d: Decisions) -> Reason:
 def _median_spacing_reason(d: Decisions) -> str:
     n_cases, distinct = len(d.fingerprint.cases), _distinct_spacings(d)
     if distinct == 1:
-        return f"the spacing of all {n_cases} cases"
+        return "the spacing of the only case" if n_cases == 1 else f"the spacing of all {n_cases} cases"
     return f"the median of {n_cases} cases with {distinct} different spacings"
 
 
@@ -234,7 +237,7 @@ def _background_note(d: Decisions) -> list[Reason]:
     if 2 * len(filled) < len(cases):
         return []
     values = [value for case in filled for value in case.background if value]
-    text = f"air is not 0 in {len(filled)} of {len(cases)} cases"
+    text = f"air is not 0 in {len(filled)} of {count_of(len(cases), 'case')}"
     messages.warn(f"{text}: nothing is cropped there, and the normalisation counts air as tissue")
     why = (
         f"all corners of an image have one value, from {min(values):.3g} to {max(values):.3g}; nothing is "
@@ -264,7 +267,7 @@ def _lesion_notes(d: Decisions) -> list[Reason]:
     voxels = median / voxel_mm3
     size = f"median {amount} = {voxels:.{0 if voxels >= 10 else 1}f} voxels of the working grid"
     return [
-        Reason(what="note: lesions", value=f"{lesions_mm3.size} lesions, {size}", why=why),
+        Reason(what="note: lesions", value=f"{count_of(lesions_mm3.size, 'lesion')}, {size}", why=why),
         *_sub_voxel_note(lesions_mm3, voxel_mm3),
         *_balance_note(d, lesions_mm3),
     ]
@@ -284,7 +287,7 @@ def _sub_voxel_note(lesions_mm3: np.ndarray, voxel_mm3: float) -> list[Reason]:
     lost = int((lesions_mm3 < 0.999 * voxel_mm3).sum())
     if not lost:
         return []
-    text = f"{lost} of {lesions_mm3.size} lesions smaller than one voxel of the working grid"
+    text = f"{lost} of {count_of(lesions_mm3.size, 'lesion')} smaller than one voxel of the working grid"
     messages.warn(f"{text}: they may vanish in preprocessing")
     why = f"a voxel has {voxel_mm3:.3g} mm3; preprocessing reports which lesions vanish"
     return [

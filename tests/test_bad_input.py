@@ -345,7 +345,7 @@ SCORING_ROWS = {
     "direction": (lambda m: predicted(m, direction=TILTED), ["case_001", "prediction's direction"]),
     "unknown label": (
         lambda m: predicted(m, with_value(7)),
-        ["case_001", "not in dataset.json", "7 in 1 voxels"],
+        ["case_001", "not in dataset.json", "7 in 1 voxel"],
     ),
     "probabilities as mask": (
         lambda m: predicted(m, lambda a: a.astype(np.float32) * 0.75),

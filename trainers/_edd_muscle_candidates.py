@@ -22,6 +22,7 @@ from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import left_out
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
+from autoseg.messages import count_of
 from autoseg.networks.edd_muscle import IMAGE_WINDOWS_PX, PROBABILITY_WINDOWS_PX
 from autoseg.plan import Plan, Stage
 from autoseg.plugins.parts import Batch, RunContext
@@ -165,8 +166,8 @@ def _why_nothing(n_real: int, n_false: int, context: RunContext) -> str:
     missing = "real ones" if n_false else "false ones" if n_real else "any"
     seen = len(context.stage.sampling.arguments["stages"]) == 1 and not n_false
     return (
-        f"EDD Net has {counts} candidates in the {len(context.cases)} training cases; without {missing} there is "
-        "nothing to tell apart, and predictions stay as EDD Net makes them"
+        f"EDD Net has {counts} candidates in {count_of(len(context.cases), 'training case')}; without {missing} "
+        "there is nothing to tell apart, and predictions stay as EDD Net makes them"
         + "; planner.cross_fitting=true looks in cases that it has not learnt from"
         * seen
     )
@@ -175,7 +176,9 @@ def _why_nothing(n_real: int, n_false: int, context: RunContext) -> str:
 def _find(context: RunContext) -> list[Found]:
     """The candidates of every training case, in the order of their names."""
     say = messages.info if context.rank == 0 else lambda _: None
-    say(f"stage {context.stage.name}: looking for candidates in {len(context.cases)} training cases")
+    say(
+        f"stage {context.stage.name}: looking for candidates in {count_of(len(context.cases), 'training case')}"
+    )
     found: dict[str, Found] = {}
     finders = _finders(context.plan, context.stage)
     for finder in finders:

@@ -10,6 +10,7 @@ from torch import nn
 
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 from autoseg.plugins.parts import LossPart
 from autoseg.training.losses import Targets, at_least_float32, refuse_regions
 
@@ -52,7 +53,7 @@ class SummedCrossEntropy(nn.Module):
         if len(outputs) != len(self.output_weights):
             raise AutosegError(
                 "the loss 'edd_muscle' does not fit the network",
-                found=f"{len(outputs)} outputs",
+                found=count_of(len(outputs), "output"),
                 expected=f"{len(self.output_weights)}, one for each of its output_weights",
                 fix="correct output_weights in the plan",
             )

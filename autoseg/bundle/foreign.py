@@ -26,6 +26,7 @@ from autoseg.bundle.networks import build_network
 from autoseg.bundle.transfer import DAMAGED, export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
+from autoseg.messages import count_of
 from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.parts import ImportedWeights
@@ -152,7 +153,7 @@ def _refuse_other_files(path: Path) -> None:
     if not start:
         problem, found = "the file is empty", "0 bytes"
     elif LEGACY_TORCH.startswith(start):
-        problem, found = "the file is truncated", f"{len(start)} bytes"
+        problem, found = "the file is truncated", count_of(len(start), "byte")
     elif start.startswith(PICKLE):
         problem = "is a pickle without weights of torch, and was not opened: a pickle can run code"
         found = f"it starts with {start[:8]!r}"
@@ -224,9 +225,8 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
         )
     others = [str(name) for name, value in content.items() if not _is_plain_tensor(name, value)]
     if others:
-        found = (
-            f"{len(others)} of {len(content)} entries are no plain tensors, such as {', '.join(others[:3])}"
-        )
+        some = count_of(len(others), "entry is no plain tensor", "entries are no plain tensors")
+        found = f"{some}, such as {', '.join(others[:3])}; it has {len(content)}"
         raise AutosegError("is no plain state dict", where=str(path), found=found, expected=expected, fix=fix)
     if claimed := [name for name, value in content.items() if _claims_more_than_it_has(value)]:
         raise AutosegError(
@@ -241,7 +241,7 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
         raise AutosegError(
             "the weights hold NaN or Inf",
             where=str(path),
-            found=f"{len(broken)} tensors, such as {broken[0]}",
+            found=f"{count_of(len(broken), 'tensor')}, such as {broken[0]}",
             expected="finite numbers",
             fix="take the weights of another run",
         )

@@ -22,6 +22,7 @@ from autoseg.bundle.layout import (
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_file, hash_json, read_json, read_model, validate
+from autoseg.messages import count_of
 from autoseg.plan import PLAN_VERSION, Plan, apply_overrides, hash_plan
 
 PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
@@ -254,7 +255,7 @@ def _missing_weights(folder: Path, missing: Sequence[Path], checkpoint: WeightsK
     return AutosegError(
         "weights are missing",
         where=str(folder),
-        found=f"no {first}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else ""),
+        found=f"no {first}" + (f" and {count_of(len(missing) - 1, 'other')}" if len(missing) > 1 else ""),
         expected="a fold whose training is finished",
         fix=fix,
     )

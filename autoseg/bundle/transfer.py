@@ -28,6 +28,7 @@ from autoseg.bundle.opening import open_model, read_plan, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
+from autoseg.messages import count_of
 from autoseg.names import shown
 from autoseg.plan import Plan, hash_plan, is_hash_of
 
@@ -187,10 +188,15 @@ def _refuse_hostile(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
         seen.add(entry.filename.lower())
     total = sum(entry.file_size for entry in entries)
     if total > LARGEST_BUNDLE_BYTES or len(entries) > MOST_FILES:
-        found, limit = f"{len(entries)} files, {total / 1e9:.1f} GB", f"{LARGEST_BUNDLE_BYTES / 1e9:.0f} GB"
+        found, limit = (
+            f"{count_of(len(entries), 'file')}, {total / 1e9:.1f} GB",
+            f"{LARGEST_BUNDLE_BYTES / 1e9:.0f} GB",
+        )
         faults.append(Fault("the whole", "is too large", found, f"up to {MOST_FILES} files, {limit}"))
     if faults:
-        raise FaultsError(f"{path} is refused, nothing was unpacked: {len(faults)} faults", faults[:20])
+        raise FaultsError(
+            f"{path} is refused, nothing was unpacked: {count_of(len(faults), 'fault')}", faults[:20]
+        )
 
 
 def _entry_fault(entry: zipfile.ZipInfo) -> Fault | None:
@@ -250,7 +256,7 @@ def check_unpacked(folder: Path, *, where: str) -> ModelCard:
     card = validate(content, ModelCard, where=f"{where}: {CARD}")
     faults = list(_file_faults(folder, card))
     if faults:
-        raise FaultsError(f"{where} is damaged: {len(faults)} files", faults)
+        raise FaultsError(f"{where} is damaged: {count_of(len(faults), 'file')}", faults)
     plan = read_plan(folder)
     read_model(folder / "dataset.json", DatasetJson)
     _refuse_contradictions(card, plan, where)

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from autoseg.cli import common
+from autoseg.messages import count_of
 
 if TYPE_CHECKING:
     from autoseg.dataset.raw_writer import Converted
@@ -118,9 +119,9 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(done: Converted, options: argparse.Namespace) -> None:
-    parts = [f"{done.n_training} training cases"]
-    parts += [f"{done.n_test} test cases"] if done.n_test else []
-    parts += [f"{done.n_folds} given folds" if done.n_folds > 1 else "1 given fold"] if done.n_folds else []
+    parts = [count_of(done.n_training, "training case")]
+    parts += [count_of(done.n_test, "test case")] if done.n_test else []
+    parts += [count_of(done.n_folds, "given fold")] if done.n_folds else []
     print(f"{', '.join(parts)}: {done.folder}")
     elsewhere = f" --raw {options.raw}" if options.raw else ""
     print(f"next: autoseg_plan_and_preprocess -d {done.folder.name}{elsewhere}")

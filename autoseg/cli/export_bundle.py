@@ -55,8 +55,9 @@ def _main(arguments: argparse.Namespace) -> None:
     )
     card = export_bundle(folder, target, arguments.folds)
     size_mb = target.stat().st_size / 1e6
+    folds = ", ".join(fold.fold for fold in card.folds)
     print(
-        f"{target}: {card.name} of {card.dataset}, folds {', '.join(f.fold for f in card.folds)}, {size_mb:.1f} MB"
+        f"{target}: {card.name} of {card.dataset}, fold{'s' * (len(card.folds) != 1)} {folds}, {size_mb:.1f} MB"
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 
 from autoseg.cli import common
+from autoseg.messages import count_of
 
 EXAMPLES = """  autoseg_make_phantom rat_t2 -n 12 -o $autoseg_raw --seed 1
   autoseg_make_phantom dwi -n 24 --test 6 -o $autoseg_raw --seed 1 --scale 0.5 -id 900"""
@@ -77,7 +78,7 @@ def _main(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     number = folder.name[len("Dataset") :].partition("_")[0]
-    print(f"{arguments.n + arguments.test} synthetic phantoms ({arguments.kind}) in {folder}")
+    print(f"{count_of(arguments.n + arguments.test, 'synthetic phantom')} ({arguments.kind}) in {folder}")
     print(f"next: autoseg_plan_and_preprocess -d {number} --raw {folder.parent}")
     return 0
 

@@ -128,7 +128,7 @@ def common_cases(methods: Sequence[Method], truths: Path) -> CommonCases:
         counts = (f"{len(found & true)} of {method}" for method, found in masks.items())
         raise AutosegError(
             "no case has a truth and a prediction of every method",
-            found=f"{len(true)} truths, such as {min(true)}; of these, predictions: {', '.join(counts)}",
+            found=f"{count_of(len(true), 'truth')}, such as {min(true)}; of these, predictions: {', '.join(counts)}",
             expected="files of the same names in all folders",
             fix="check the paths; folds of a cross-validation hold different cases and cannot be compared",
         )

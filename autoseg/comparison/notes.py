@@ -28,7 +28,7 @@ Results = Mapping[str, Mapping[str, MetricComparison]]
 def family(n_methods: int, n_classes: int, test: Test) -> str:
     """Over which tests Holm's correction was made."""
     n_pairs = n_methods * (n_methods - 1) // 2
-    classes = "1 class" if n_classes == 1 else f"{n_classes} classes"
+    classes = count_of(n_classes, "class", "classes")
     return (
         f"Holm over the {SPOKEN[test]} tests of each metric: {count_of(n_pairs, 'pair')} of methods, {classes}, "
         f"{count_of(n_pairs * n_classes, 'test')}; in strata over the tests of all levels too. Metrics are not "

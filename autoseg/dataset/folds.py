@@ -11,6 +11,7 @@ from typing import Any
 
 from autoseg.errors import AutosegError, Fault, FaultsError, StaleError, nearest_names
 from autoseg.files import read_json, write_json
+from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, shown
 
 PARTS = {"train": "train", "val": "validate", "test": "test"}
@@ -70,7 +71,7 @@ def make_folds(
     if n_folds < needed or (with_test and len(groups) < needed):
         raise AutosegError(
             f"cases cannot be divided into {needed} kinds of parts",
-            found=f"{n_folds} folds of {len(groups)} cases or subjects",
+            found=f"{count_of(n_folds, 'fold')} of {count_of(len(groups), 'case or subject', 'cases or subjects')}",
             expected=f"at least {needed} of each",
             fix="ask for more folds, or for folds without a test part",
         )
@@ -199,7 +200,7 @@ def _read(path: Path) -> list[Fold]:
         )
     faults = [fault for i, entry in enumerate(content) for fault in _faults(f"fold {i}", entry)]
     if faults:
-        raise FaultsError(f"{path}: {len(faults)} faults", faults)
+        raise FaultsError(f"{path}: {count_of(len(faults), 'fault')}", faults)
     return [Fold(*(tuple(sorted(entry.get(part, ()))) for part in PARTS)) for entry in content]
 
 
@@ -245,7 +246,7 @@ def _refuse_torn(path: Path, folds: Sequence[Fold], subjects: Mapping[str, str])
                 fix = "put them together, or rename the column subject of groups.csv"
                 faults.append(Fault(f"fold {i}", f"subject {subject} is torn apart", found, "one part", fix))
     if faults:
-        raise FaultsError(f"{path}: {len(faults)} faults", faults)
+        raise FaultsError(f"{path}: {count_of(len(faults), 'fault')}", faults)
 
 
 def _refuse_stale(path: Path, folds: Sequence[Fold], names: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ import SimpleITK as sitk
 
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path
+from autoseg.messages import count_of
 
 SPACING_TOLERANCE = 1e-3
 """Spacings differ when they are further apart than this share of the larger one."""
@@ -215,7 +216,7 @@ def as_labels(pixels: np.ndarray, *, where: str) -> np.ndarray:
 def _odd_values(pixels: np.ndarray) -> str:
     odd = pixels[~(np.isfinite(pixels) & (pixels == np.round(pixels)))]
     shown = ", ".join(f"{value:g}" for value in np.unique(odd)[:5])
-    return f"{odd.size} voxels with such values: {shown}"
+    return f"{count_of(odd.size, 'voxel')} with such values: {shown}"
 
 
 # ------------------------------------------------------------------------------------------------- writing

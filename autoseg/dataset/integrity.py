@@ -19,6 +19,7 @@ from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences,
 from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json
+from autoseg.messages import count_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def check_layout(raw: RawDataset) -> list[Fault]:
         _warn_of_unknown_masks(raw)
     if len(raw.cases) != raw.info.numTraining:
         fix = "correct numTraining, or find the missing cases"
-        found, expected = f"{len(raw.cases)} cases", f"numTraining: {raw.info.numTraining}"
+        found, expected = count_of(len(raw.cases), "case"), f"numTraining: {raw.info.numTraining}"
         faults.append(Fault("dataset.json", "there are other cases than it says", found, expected, fix))
     return faults
 
@@ -101,7 +102,7 @@ def _further_images(raw: RawDataset) -> list[Fault]:
         if parts is None or parts[1] is None or not entry.is_file():
             _warn_of_unknown(entry, f"expected CASE_0000{raw.info.file_ending}")
         elif parts[1] >= n_channels:
-            expected = f"{n_channels} channels, _0000 to _{n_channels - 1:04d}"
+            expected = f"{count_of(n_channels, 'channel')}, _0000 to _{n_channels - 1:04d}"
             fix = "name the channel in dataset.json, or remove the file"
             faults.append(
                 Fault(parts[0], "a channel that dataset.json does not name", entry.name, expected, fix)
@@ -227,7 +228,7 @@ def _intensity_faults(path: Path, pixels: np.ndarray) -> list[Fault]:
     low, high = pixels.min(), pixels.max()  # a NaN makes both NaN
     if not (np.isfinite(low) and np.isfinite(high)):
         n_nan, n_inf = int(np.isnan(pixels).sum()), int(np.isinf(pixels).sum())
-        found = f"{n_nan} voxels NaN, {n_inf} voxels Inf, of {pixels.size}"
+        found = f"{count_of(n_nan, 'voxel')} NaN, {n_inf} Inf, of {pixels.size}"
         fix = "replace these values (outside the brain by 0), or remove the case"
         return [Fault(_name(path), "holds NaN or Inf", found, "finite intensities", fix)]
     if low == high:
@@ -243,7 +244,9 @@ def _label_faults(path: Path, mask: np.ndarray, info: DatasetJson) -> list[Fault
     if mask.size == 0 or (known[0] <= mask.min() and mask.max() <= known[-1]):
         return []  # the known values have no gaps
     values, counts = np.unique(mask, return_counts=True)
-    unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known]
+    unknown = [
+        f"{v} ({count_of(int(n), 'voxel')})" for v, n in zip(values, counts, strict=True) if v not in known
+    ]
     found = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
     names = ", ".join(f"{value} {name}" for name, value in info.labels.items())
     fix = "correct the mask, or name the label in dataset.json"
@@ -283,7 +286,7 @@ def emptiness_faults(foreground_voxels: Iterable[int]) -> list[Fault]:
     counts = list(foreground_voxels)
     if not counts or any(counts):
         return []
-    found, expected = f"{len(counts)} masks, all empty", "at least one case with a lesion"
+    found, expected = f"{count_of(len(counts), 'mask')}, all empty", "at least one case with a lesion"
     return [
         Fault("all cases", "no lesion anywhere", found, expected, "check that the masks are the right files")
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, refuse_bad_name, shown
 
 IMAGES, MASKS = "imagesTr", "labelsTr"
@@ -174,13 +175,16 @@ def _listed_cases(folder: Path, info: DatasetJson) -> list[Case]:
             expected = '{"images": [one path per channel], "label": path}'
             faults.append(Fault(f"dataset.{name}", "does not name its files", repr(files)[:60], expected))
     if faults:
-        raise FaultsError(f"{folder / 'dataset.json'}: {len(faults)} entries do not fit", faults)
+        raise FaultsError(
+            f"{folder / 'dataset.json'}: {count_of(len(faults), 'entry does not fit', 'entries do not fit')}",
+            faults,
+        )
     return cases
 
 
 def _no_case(images: Path, info: DatasetJson) -> AutosegError:
     files = sorted(entry.name for entry in images.iterdir() if not entry.name.startswith("."))
-    found = f"{len(files)} files, such as {files[0]}" if files else "an empty folder"
+    found = f"{count_of(len(files), 'file')}, such as {files[0]}" if files else "an empty folder"
     return AutosegError(
         "there is no case",
         where=str(images),
@@ -225,7 +229,9 @@ def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
     refuse_bad_names(path, cases)
     faults = [fault for name, files in cases.items() for fault in _channel_faults(name, files, channels)]
     if faults:
-        raise FaultsError(f"{path}: {len(faults)} cases do not have the model's channels", faults)
+        raise FaultsError(
+            f"{path}: {count_of(len(faults), 'case does', 'cases do')} not have the model's channels", faults
+        )
     return [Case(name, tuple(files[i][0] for i in range(len(channels)))) for name, files in cases.items()]
 
 
@@ -243,7 +249,7 @@ def _channel_faults(name: str, files: dict[int, list[Path]], channels: dict[str,
     expected = ", ".join(f"_{int(i):04d} ({channel})" for i, channel in channels.items())
     if sorted(files) != list(range(len(channels))):
         found = ", ".join(f"_{i:04d}" for i in sorted(files))
-        problem = f"{len(files)} channels where the model needs {len(channels)}"
+        problem = f"{count_of(len(files), 'channel')} where the model needs {len(channels)}"
         return [Fault(name, problem, found, expected, "give the model the channels that it was trained with")]
     twice = [entry.name for entries in files.values() if len(entries) > 1 for entry in entries]
     if twice:

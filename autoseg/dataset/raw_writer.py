@@ -49,6 +49,7 @@ from autoseg.files import (
     write_text,
 )
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, shown
 
 ENDING = ".nii.gz"
@@ -199,7 +200,7 @@ def _refuse_bad_names(conversion: Conversion) -> None:
                 Fault(where, "the same case name twice", case.name, f"not that of {other}", "rename one")
             )
     if faults:
-        raise FaultsError(f"{conversion.root}: {len(faults)} cases cannot be named", faults)
+        raise FaultsError(f"{conversion.root}: {count_of(len(faults), 'case')} cannot be named", faults)
 
 
 def _make_folders(folder: Path, cases: Sequence[SourceCase]) -> None:
@@ -265,19 +266,20 @@ def _write_cases(
     outcomes = dict(parallel.each(work, cases, processes, name_of=lambda case: case.name, doing="converting"))
     faults = [fault for i in range(len(cases)) for fault in outcomes[i].faults]
     if faults:
-        raise FaultsError(f"{conversion.root} is not converted: {len(faults)} faults", faults)
+        raise FaultsError(f"{conversion.root} is not converted: {count_of(len(faults), 'fault')}", faults)
     unsaid = [c.name for i, c in enumerate(cases) if outcomes[i].has_lesion is False and not c.lesion_free]
     if unsaid:
-        messages.warn(f"{len(unsaid)} masks are empty though nothing declares it: {_first_five(unsaid)}")
+        messages.warn(
+            f"{count_of(len(unsaid), 'mask is', 'masks are')} empty though nothing declares it: {_first_five(unsaid)}"
+        )
     short = [
         f"{c.name} ({outcomes[i].uncovered:.0%})"
         for i, c in enumerate(cases)
         if outcomes[i].uncovered > UNCOVERED_SHARE
     ]
     if short:
-        messages.warn(
-            f"{len(short)} resampled images do not fill their grid; share left out: {_first_five(short)}"
-        )
+        some = count_of(len(short), "resampled image does", "resampled images do")
+        messages.warn(f"{some} not fill the grid; share left out: {_first_five(short)}")
 
 
 def _first_five(names: Sequence[str]) -> str:
@@ -299,7 +301,7 @@ def _write_case(
     uncovered = 0.0
     n_resampled = sum(volume.resample for volume in case.images)
     if len(case.images) != n_channels or n_resampled == n_channels:
-        found = f"{len(case.images)} channels, {n_resampled} to be resampled"
+        found = f"{count_of(len(case.images), 'channel')}, {n_resampled} to be resampled"
         expected = f"{n_channels}, at least one of them as it is"
         return _Outcome((Fault(case.name, "has other channels", found, expected, "mend the converter"),))
     for channel, volume in sorted(enumerate(case.images), key=lambda item: item[1].resample):
@@ -432,7 +434,9 @@ def _grid_faults(
 
 def _label_faults(where: str, mask: np.ndarray, known: tuple[int, ...], lesion_free: bool) -> list[Fault]:
     values, counts = np.unique(mask, return_counts=True)
-    unknown = [f"{v} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known]
+    unknown = [
+        f"{v} ({count_of(int(n), 'voxel')})" for v, n in zip(values, counts, strict=True) if v not in known
+    ]
     if unknown:
         found = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         expected = ", ".join(map(str, known))
@@ -440,7 +444,7 @@ def _label_faults(where: str, mask: np.ndarray, known: tuple[int, ...], lesion_f
             Fault(where, "label values that the format does not have", found, expected, "correct the mask")
         ]
     if lesion_free and mask.any():
-        found = f"{int((mask > 0).sum())} voxels of lesion"
+        found = count_of(int((mask > 0).sum()), "voxel of lesion", "voxels of lesion")
         fix = "take it off the list of cases without lesion, or correct the mask"
         return [Fault(where, "declared to have no lesion", found, "an empty mask", fix)]
     return []

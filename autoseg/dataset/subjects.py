@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoseg.dataset.raw_layout import split_name
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.messages import count_of
 
 GROUPS, COLUMN = "groups.csv", "subject"
 
@@ -44,7 +45,7 @@ def read_subjects(path: Path, names: Iterable[str]) -> dict[str, str]:
             found, fix = f"{subjects[case]}, {subject}", "keep one line for each case"
             faults.append(Fault(case, "is of two subjects", found, "one subject", fix))
     if faults:
-        raise FaultsError(f"{path}: {len(faults)} faults", faults)
+        raise FaultsError(f"{path}: {count_of(len(faults), 'fault')}", faults)
     return subjects
 
 

@@ -101,7 +101,7 @@ def unknown_values(mask: np.ndarray, where: str, labels: LabelSet, known: set[in
         for name, values in zip(labels.names, labels.values, strict=True)
     )
     odd = [(value, n) for value, n in _counted(mask).items() if value not in known]
-    found = ", ".join(f"{value} in {n} voxels" for value, n in odd[:5])
+    found = ", ".join(f"{value} in {count_of(n, 'voxel')}" for value, n in odd[:5])
     fix = "use the dataset.json (-djfile) that these masks were made with, or correct the file"
     return [Fault(where, "label that is not in dataset.json", found, expected, fix)]
 

@@ -27,6 +27,7 @@ from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
+from autoseg.messages import count_of
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 
@@ -110,7 +111,7 @@ def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, over
         raise AutosegError(
             "the output folder holds masks that were not predicted by autoseg",
             where=str(output),
-            found=f"{len(there)} files, such as {there[0]}",
+            found=f"{count_of(len(there), 'file')}, such as {there[0]}",
             expected="an empty folder, or one with prediction.json",
             fix="choose another folder with -o, or replace them with --overwrite",
         )
@@ -166,7 +167,8 @@ class _FolderRun:
         if self.faults:
             done = len(self.report.predicted) + len(self.report.kept)
             raise FaultsError(
-                f"{len(self.faults)} cases could not be predicted, {done} are done", self.faults
+                f"{count_of(len(self.faults), 'case')} could not be predicted, {count_of(done, 'is', 'are')} done",
+                self.faults,
             )
         return self.report
 
@@ -185,7 +187,7 @@ class _FolderRun:
                 messages.info(f"{case.name}: predicted again, because {why}")
         if self.report.kept:
             messages.info(
-                f"{len(self.report.kept)} of {len(cases)} cases are done already, {len(todo)} are left"
+                f"{len(self.report.kept)} of {count_of(len(cases), 'case')} done already, {len(todo)} left"
             )
         return todo
 

@@ -27,6 +27,7 @@ from autoseg.errors import AutosegError
 from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
+from autoseg.messages import count_of
 from autoseg.plan import PostStep, is_hash_of
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
@@ -194,7 +195,11 @@ class Predictor:
                 raise AutosegError(
                     f"channel {channel} holds NaN or Inf",
                     where=name,
-                    found=f"{int((~np.isfinite(values)).sum())} voxels that are no number",
+                    found=count_of(
+                        int((~np.isfinite(values)).sum()),
+                        "voxel that is no number",
+                        "voxels that are no number",
+                    ),
                     expected="finite intensities",
                     fix="export the image again, or replace these voxels, for example by 0",
                 )

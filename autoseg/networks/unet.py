@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 from autoseg.plugins.parts import NetworkPart
 
 MOST_STAGES, MOST_IN_A_STAGE = 16, 64
@@ -174,7 +175,8 @@ def _shape(
     if not 2 <= n_stages <= MOST_STAGES or any(length != n_stages for length in lengths.values()):
         raise AutosegError(
             "the arguments of the U-Net do not fit each other",
-            found=f"n_stages {n_stages}; " + ", ".join(f"{k}: {v} entries" for k, v in lengths.items()),
+            found=f"n_stages {n_stages}; "
+            + ", ".join(f"{k}: {count_of(v, 'entry', 'entries')}" for k, v in lengths.items()),
             expected=f"2 to {MOST_STAGES} stages, and one entry per stage in each list",
             fix="correct the arguments in the plan",
         )
@@ -198,7 +200,7 @@ def _per_stage(name: str, value: Sequence[int] | int, length: int) -> list[int]:
     if len(entries) != length or not all(isinstance(n, int) and 1 <= n <= MOST_IN_A_STAGE for n in entries):
         raise AutosegError(
             "the arguments of the U-Net do not fit each other",
-            found=f"{name}: {len(entries)} entries, {entries[:MOST_STAGES]}",
+            found=f"{name}: {count_of(len(entries), 'entry', 'entries')}, {entries[:MOST_STAGES]}",
             expected=f"{length} entries, each from 1 to {MOST_IN_A_STAGE}",
             fix="correct the arguments in the plan",
         )

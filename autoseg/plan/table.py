@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from autoseg.messages import count_of
 from autoseg.plan import (
     MaskRole,
     ModelStart,
@@ -215,7 +216,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     steps = (
         f"one pass over {passes.get(stage.sampling.name, 'the cases')}"
         if stage.iterations_per_epoch is None
-        else f"{stage.iterations_per_epoch} batches"
+        else count_of(stage.iterations_per_epoch, "batch", "batches")
     )
     share, batch = stage.sampling.foreground_share, stage.batch_size
     forced = (
@@ -230,7 +231,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     rows = [
         PlanRow("patch", _patch(stage.patch_size), f"{path}.patch_size"),
         PlanRow("batch", str(stage.batch_size), f"{path}.batch_size"),
-        PlanRow("length", f"{stage.epochs} epochs of {steps}", f"{path}.epochs"),
+        PlanRow("length", f"{count_of(stage.epochs, 'epoch')} of {steps}", f"{path}.epochs"),
         PlanRow("loss", _named(stage.loss), f"{path}.loss"),
         PlanRow(
             "optimiser", f"{_named(stage.optimiser)}, {_named(stage.schedule)}{clip}", f"{path}.optimiser"
@@ -252,7 +253,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
         (
             stage.patience is not None,
             "patience",
-            f"ends after {stage.patience} epochs without a better validation Dice",
+            f"ends after {count_of(stage.patience or 0, 'epoch')} without a better validation Dice",
             "patience",
         ),
         (stage.leave_out is not None, "cases", _left_out(stage), "leave_out"),

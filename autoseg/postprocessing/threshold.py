@@ -9,6 +9,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 from autoseg.plugins.parts import FitCase, Segmentation, StepPart
 
 GRID = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -57,7 +58,7 @@ def _lesion(case: Segmentation) -> np.ndarray:
     if probabilities is None or len(probabilities) != 2:
         raise AutosegError(
             "the post-processing step 'threshold' is for one class beside the background",
-            found="no probabilities" if probabilities is None else f"{len(probabilities)} outputs",
+            found="no probabilities" if probabilities is None else count_of(len(probabilities), "output"),
             expected="2: background and lesion",
             fix="take the step out: postprocessing.threshold=off",
         )

@@ -13,6 +13,7 @@ from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import count_of
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
@@ -52,7 +53,8 @@ class PreprocessReport:
     def summary(self) -> str:
         """For the terminal; lost lesions are left to the warning."""
         lines = [
-            f"{len(self.done)} cases preprocessed in {self.seconds:.1f} s, {len(self.reused)} were up to date"
+            f"{count_of(len(self.done), 'case')} preprocessed in {self.seconds:.1f} s, "
+            f"{count_of(len(self.reused), 'was', 'were')} up to date"
         ]
         lines += [f"  made again: {line}" for line in _grouped(self.stale)]
         if self.extra:
@@ -67,14 +69,17 @@ class PreprocessReport:
         n, largest = sum(part.n_lost for part in parts), max(part.lost_voxels[-1] for part in parts)
         volume = sum(part.lost_ml for part in parts)
         lines = [
-            f"{n} lesion components of {len(self.lost)} cases{self._counting()} have no voxel left on the working grid "
-            f"(the largest had {largest} voxels; {volume:.3g} ml in all)"
+            f"{count_of(n, 'lesion component')} of {count_of(len(self.lost), 'case')}{self._counting()} "
+            f"{'has' if n == 1 else 'have'} no voxel left on the working grid "
+            f"(the largest had {count_of(largest, 'voxel')}; {volume:.3g} ml in all)"
         ]
         for name, found in list(self.lost.items())[:SHOWN]:
             told = ", ".join(self._told(part) for part in found)
             lines.append(f"    {name}: {told}")
         if len(self.lost) > SHOWN:
-            lines.append(f"    and {len(self.lost) - SHOWN} more cases; each is in its record in the store")
+            lines.append(
+                f"    and {count_of(len(self.lost) - SHOWN, 'more case')}; each is in its record in the store"
+            )
         return "\n".join(lines)
 
     def lesions_outside(self) -> str:
@@ -85,7 +90,8 @@ class PreprocessReport:
         worst = sorted(self.outside, key=lambda name: (-self.outside[name], name))
         told = _listed([f"{name} ({self.outside[name]})" for name in worst])
         return (
-            f"{n} lesion voxels of {cases} cases lie outside the plan's mask, where nothing is predicted: {told}; "
+            f"{count_of(n, 'lesion voxel')} of {count_of(cases, 'case')} {'lies' if n == 1 else 'lie'} outside the "
+            f"plan's mask, where nothing is predicted: {told}; "
             "a larger preprocessing.mask.dilation takes them in"
         )
 
@@ -96,8 +102,8 @@ class PreprocessReport:
     def _told(self, part: ClassComponents) -> str:
         label = self.class_names.get(part.label, f"label {part.label}")
         sizes = " ".join(str(voxels) for voxels in part.lost_voxels[-SHOWN:])
-        more = "... " if part.n_lost > SHOWN else ""
-        return f"{part.n_lost} of {part.before} of {label} ({more}{sizes} voxels, {part.lost_ml:.3g} ml)"
+        more, unit = "... " if part.n_lost > SHOWN else "", "voxel" if sizes == "1" else "voxels"
+        return f"{part.n_lost} of {part.before} of {label} ({more}{sizes} {unit}, {part.lost_ml:.3g} ml)"
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def preprocess_dataset(
         _find_outside(store, report)
     if faults:
         raise FaultsError(
-            f"{len(faults)} of {len(tasks)} cases could not be preprocessed; all others are in the store",
+            f"{len(faults)} of {count_of(len(tasks), 'case')} could not be preprocessed; all others are in the store",
             faults,
         )
     return report

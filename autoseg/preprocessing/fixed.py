@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autoseg.errors import AutosegError
 from autoseg.files import hash_json
+from autoseg.messages import count_of
 from autoseg.plan import Normalisation, Preprocessing
 from autoseg.preprocessing.normalise import BLOCK, Where, fixed_channels, shift_and_scale, where_of
 from autoseg.preprocessing.store import Store
@@ -90,7 +91,7 @@ def measure(store: Store, names: Sequence[str], plan: Preprocessing) -> FixedCon
         raise AutosegError(
             "there is no voxel to measure the normalisation in",
             where=f"preprocessing.normalisation.{numbers[n_voxels.index(0)]}",
-            found=f"a mask that is empty in all {len(names)} training cases",
+            found=f"a mask that is empty in all of {count_of(len(names), 'training case')}",
             expected="a mask around the tissue",
             fix="correct preprocessing.mask, or take inside_mask and inside_nonzero out",
         )
@@ -131,8 +132,8 @@ def apply(image: np.ndarray, constants: FixedConstants | None) -> None:
     if len(image) != len(constants.channels):
         raise AutosegError(
             "the constants of the normalisation do not fit the image",
-            found=f"{len(image)} channels",
-            expected=f"{len(constants.channels)} channels",
+            found=count_of(len(image), "channel"),
+            expected=count_of(len(constants.channels), "channel"),
             fix="measure them with the plan that preprocessed the image",
         )
     for channel, known in zip(image, constants.channels, strict=True):

@@ -16,6 +16,7 @@ import numpy as np
 
 from autoseg.dataset.intensities import most_frequent
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 from autoseg.plan import Normalisation, Preprocessing
 from autoseg.preprocessing.bias_field import remove_bias_field
 from autoseg.preprocessing.crop import object_mask
@@ -66,7 +67,7 @@ def normalise(
     if len(entries) != len(image):
         raise AutosegError(
             "the plan does not normalise every channel",
-            found=f"{len(image)} channels",
+            found=count_of(len(image), "channel"),
             expected=f"{len(entries)}, as many as entries in preprocessing.normalisation",
             fix="make the plan again for this dataset",
         )

@@ -19,6 +19,7 @@ from autoseg.evaluation.summary import CaseScores, MetricRow, Stratum, Summary
 from autoseg.evaluation.summary_text import table_metrics
 from autoseg.evaluation.text import alike, number, spoken
 from autoseg.evaluation.thresholds import Counts, precision_recall
+from autoseg.messages import count_of
 from autoseg.report.collect import ScoredFolder, Training
 from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
 from autoseg.report.score_tables import split
@@ -65,7 +66,10 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
             f"validation Dice, {label}", f"Dice of {label} by epoch; at the end {', '.join(last)}", draw
         )
 
-    ends = [f"{t.name} {t.log[-1].get('loss', math.nan):.3g} after {len(t.log)} epochs" for t in trained]
+    ends = [
+        f"{t.name} {t.log[-1].get('loss', math.nan):.3g} after {count_of(len(t.log), 'epoch')}"
+        for t in trained
+    ]
     panels = [Panel("training loss", f"Training loss by epoch; at the end {', '.join(ends)}", loss)]
     return Chart(
         "training",

@@ -18,6 +18,7 @@ from autoseg.evaluation.thresholds import Counts, read_thresholds
 from autoseg.files import read_json, read_model
 from autoseg.fingerprint import Fingerprint
 from autoseg.inference.prediction_record import PredictionRecord, read_record
+from autoseg.messages import count_of
 from autoseg.report.overlay import find_images
 from autoseg.report.pool import Pool, pool
 from autoseg.training.curves import read_log
@@ -207,7 +208,7 @@ def _kind(folder: Path, folds: list[Path], scored: bool) -> str:
     if folds == [folder]:
         return f"fold {_fold_name(folder)} of a model"
     if folds:
-        return f"model with {len(folds)} fold{'s' * (len(folds) > 1)}"
+        return f"model with {count_of(len(folds), 'fold')}"
     if scored:
         return "scored predictions"
     return "model without folds" if (folder / PLAN).is_file() else "comparison of methods"

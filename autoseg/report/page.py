@@ -126,8 +126,10 @@ def _facts(material: Material) -> list[tuple[str, str]]:
     facts = [("made on", f"{datetime.date.today():%Y-%m-%d}"), ("folder", material.folder.resolve().name)]
     if material.summary is not None:
         n, folds = len(material.summary.cases), [name for name in material.scored if name]
-        among = f" in {len(folds)} folds" if len(folds) > 1 else f" of {folds[0]}" if folds else ""
-        facts.append(("scored", f"{n} case{'s' * (n > 1)}{among}"))
+        among = (
+            f" in {count_of(len(folds), 'fold')}" if len(folds) > 1 else f" of {folds[0]}" if folds else ""
+        )
+        facts.append(("scored", f"{count_of(n, 'case')}{among}"))
         facts.append(("preset", material.summary.preset.name))
     if material.comparison is not None:
         facts.append(("methods", ", ".join(method.name for method in material.comparison.methods)))

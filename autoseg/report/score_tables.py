@@ -193,7 +193,7 @@ def cases(material: Material, summary: Summary) -> Table:
         *(["class"] if len(summary.classes) > 1 else []),
     ]
     titles = (_number_head(metric_cell(m, summary.metrics[m])) for m in metrics)
-    caption = f"All {len(summary.cases)} cases, the worst first"
+    caption = "The case" if len(summary.cases) == 1 else f"All {len(summary.cases)} cases, the worst first"
     return Table(caption, (*heads(*header), *titles), sparse(rows), folded=True)
 
 

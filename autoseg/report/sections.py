@@ -217,7 +217,7 @@ def _learned(one: Training) -> Iterator[str]:
     """What the post-processing of a fold has learned, a line for each step."""
     for name, step in one.record.get("learned", {}).items():
         numbers_learned = ", ".join(f"{key} {value:g}" for key, value in step["learned"].items())
-        cases = f"{len(step['cases'])} {step['fit'].replace('_', ' ')} cases"
+        cases = count_of(len(step["cases"]), f"{step['fit'].replace('_', ' ')} case")
         yield f"{one.name}: {name} learned {numbers_learned} from {cases}."
 
 
@@ -447,8 +447,14 @@ def warnings(material: Material, problems: Sequence[str]) -> Section | Absent:
     summary = material.summary
     if summary is not None:
         items += summary.warnings
-        items += _named(summary.ignored, "predictions without truth were not scored")
-        items += _named(summary.unpredicted, "truths without prediction were left out")
+        items += _named(
+            summary.ignored,
+            ("prediction without truth was not scored", "predictions without truth were not scored"),
+        )
+        items += _named(
+            summary.unpredicted,
+            ("truth without prediction was left out", "truths without prediction were left out"),
+        )
         few = [label for label, entry in summary.classes.items() if entry.cases < FEW_CASES]
         if few and len(summary.cases) > 1:
             items.append(
@@ -465,10 +471,10 @@ def warnings(material: Material, problems: Sequence[str]) -> Section | Absent:
     return Section("warnings", "Warnings", (Points(unique, warning=True),))
 
 
-def _named(names: Sequence[str], what: str, most: int = 8) -> list[str]:
+def _named(names: Sequence[str], what: tuple[str, str], most: int = 8) -> list[str]:
     if not names:
         return []
-    return [f"{len(names)} {what}: {some_of(names, most)}."]
+    return [f"{count_of(len(names), *what)}: {some_of(names, most)}."]
 
 
 def _unfinished(material: Material) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 from autoseg.plan import Plan
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import samplers
@@ -39,7 +40,7 @@ def refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
     if stale:
         shown = "; ".join(f"{name}: {why}" for name, why in list(stale.items())[:5])
         raise AutosegError(
-            f"{len(stale)} of {len(names)} preprocessed cases are missing or stale",
+            f"{len(stale)} of {count_of(len(names), 'preprocessed case')} missing or stale",
             where=job.prepared.dataset,
             found=shown,
             fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} -p {job.prepared.plan_name} --keep_plan; "
@@ -69,7 +70,7 @@ def refuse_empty_parts(plan: Plan, fold: Fold) -> None:
         if stage.leave_out is not None and stage.leave_out[1] > len(fold.train):
             raise AutosegError(
                 f"there are too few cases for stage '{stage.name}'",
-                found=f"{len(fold.train)} training cases",
+                found=count_of(len(fold.train), "training case"),
                 expected=f"at least {stage.leave_out[1]}, one for each part of leave_out",
                 fix="use fewer parts, or a plan whose stages leave nothing out",
             )

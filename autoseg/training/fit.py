@@ -18,6 +18,7 @@ from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path, read_model, write_json
 from autoseg.inference.predictor import Predictor
+from autoseg.messages import count_of
 from autoseg.plan import Plan, PostStep
 from autoseg.plugins.parts import FitCase, Segmentation
 from autoseg.training.job import FoldJob
@@ -83,7 +84,9 @@ def _fit_all(
             continue
         if step.fit != "none" and row.fit is not None:
             names = cases_to_fit(plan, fold, step)
-            messages.info(f"{step.name} learns from {len(names)} cases ({step.fit.replace('_', ' ')})")
+            messages.info(
+                f"{step.name} learns from {count_of(len(names), 'case')} ({step.fit.replace('_', ' ')})"
+            )
             cases = _FitCases(predictor, [raw[name] for name in names], tuple(before), folder)
             learned = dict(row.fit(cases, plan.label_set, **step.arguments))
             found[step.name] = FittedStep(learned=learned, fit=step.fit, cases=names)

@@ -21,6 +21,7 @@ from autoseg.bundle.layout import PREDICTING_NETWORK
 from autoseg.bundle.networks import ReadyNetwork, build_network
 from autoseg.device import autocast, lower_precision, place
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 from autoseg.plan import Stage
 from autoseg.plugins.parts import Batch, Loss, Schedule, Source
 from autoseg.sampling.case_cache import NO_MEMORY
@@ -319,7 +320,7 @@ def _keep_last(run: StageRun, running: _Running) -> None:
     if position.epoch + 1 < run.stage.epochs:
         messages.info(
             f"stage {run.stage.name} ends: no better validation Dice than {position.best:.3f} "
-            f"(epoch {position.best_epoch + 1}) for {run.stage.patience} epochs"
+            f"(epoch {position.best_epoch + 1}) for {count_of(run.stage.patience, 'epoch')}"
         )
     best = weights.read(run.weights_path(run.stage.name, best=True))
     _keep(run, running, tensors=best.tensors, epoch=best.info.epoch)

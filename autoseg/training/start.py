@@ -17,6 +17,7 @@ from autoseg.bundle.transfer import opened
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError
 from autoseg.files import hash_file, read_json
+from autoseg.messages import count_of
 from autoseg.plan import ModelStart, Plan, Stage
 from autoseg.plugins.trainer import Trainer
 from autoseg.training import checkpoint
@@ -165,14 +166,13 @@ def _fitting(network: ReadyNetwork, tensors: dict[str, torch.Tensor], path: Path
         raise AutosegError(
             "none of the weights fits the network",
             where=str(path),
-            found=f"{len(tensors)} tensors, such as {next(iter(tensors), 'none')}",
+            found=f"{count_of(len(tensors), 'tensor')}, such as {next(iter(tensors), 'none')}",
             expected=f"some of the network's {len(own)}",
             fix="start from a model with a similar network",
         )
     if left := sorted(set(own) - set(fitting)):
-        messages.warn(
-            f"{len(left)} of {len(own)} tensors start fresh, such as {left[0]}: {path.name} has none for them"
-        )
+        some = count_of(len(left), f"of {len(own)} tensors starts", f"of {len(own)} tensors start")
+        messages.warn(f"{some} fresh, such as {left[0]}: {path.name} has none for them")
     return fitting
 
 

@@ -20,6 +20,7 @@ from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, write_json
+from autoseg.messages import count_of
 from autoseg.plan import hash_plan
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
@@ -90,7 +91,7 @@ def _measure_constants(job: FoldJob, fold: Fold) -> None:
     """What the fold's training cases say about channels that are normalised by numbers of the data set."""
     path = job.folder / NORMALISATION
     if fixed_channels(job.plan.preprocessing) and not (path.exists() and (job.resume or job.redo_from)):
-        messages.info(f"measuring the normalisation in {len(fold.train)} training cases")
+        messages.info(f"measuring the normalisation in {count_of(len(fold.train), 'training case')}")
         constants = fixed.measure(job.prepared.store, fold.train, job.plan.preprocessing)
         if constants is not None:
             write_json(path, constants)
@@ -111,7 +112,7 @@ def split(job: FoldJob) -> Fold:
         raise AutosegError(
             f"there is no fold {job.fold}",
             where=job.prepared.dataset,
-            found=f"{len(names)} cases, {len(folds)} folds",
+            found=f"{count_of(len(names), 'case')}, {count_of(len(folds), 'fold')}",
             expected=f"a fold from 0 to {len(folds) - 1}, or all"
             if folds
             else "at least two cases for folds",
@@ -207,10 +208,12 @@ def _what_begins(job: FoldJob, fold: Fold) -> str:
     if job.redo_from is not None:
         stages, again = stages[stage_index(job.plan, job.redo_from) :], f"again from stage {job.redo_from}, "
     length = " + ".join(str(stage.epochs) for stage in stages)
+    epochs = f"{length} {'epoch' if length == '1' else 'epochs'}"
     tested = f", {len(fold.test)} to test" if fold.test else ""
     return (
-        f"fold {job.fold}: {again}{len(fold.train)} cases to train on, {len(fold.validation)} to validate{tested}; "
-        f"plan {job.prepared.plan_name}, {length} epochs, on {_device_name(job.device)}"
+        f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on, "
+        f"{len(fold.validation)} to validate{tested}; plan {job.prepared.plan_name}, {epochs}, "
+        f"on {_device_name(job.device)}"
     )
 
 

@@ -195,7 +195,7 @@ def test_changed_files_are_refused(exported, tmp_path, name):
     _, target = exported
     content = contents(target)[name]
     rewrite(target, {name: content[:-4] + b"    "})
-    assert "was changed or damaged" in is_refused(target, tmp_path / "in", "is damaged: 1 files")
+    assert "was changed or damaged" in is_refused(target, tmp_path / "in", "is damaged: 1 file")
 
 
 def test_missing_files_are_refused(exported, tmp_path):

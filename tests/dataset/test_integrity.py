@@ -175,9 +175,9 @@ def test_shapes_that_disagree(make_raw: Callable, role: str) -> None:
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ([np.nan], "1 voxels NaN, 0 voxels Inf, of 720"),
-        ([np.inf, -np.inf], "0 voxels NaN, 2 voxels Inf, of 720"),
-        ([np.nan, np.nan, np.inf], "2 voxels NaN, 1 voxels Inf, of 720"),
+        ([np.nan], "1 voxel NaN, 0 Inf, of 720"),
+        ([np.inf, -np.inf], "0 voxels NaN, 2 Inf, of 720"),
+        ([np.nan, np.nan, np.inf], "2 voxels NaN, 1 Inf, of 720"),
     ],
 )
 def test_nan_and_inf(make_raw: Callable, values: list[float], found: str) -> None:

@@ -218,7 +218,7 @@ def test_undeclared_empty_masks_are_warned_of(source, target):
     messages.forget_warnings()
     small.write(source.root / "a_mask.nii.gz", np.zeros(SHAPE, np.uint8))
     write(source, target)
-    assert list(messages.warning_counts()) == ["1 masks are empty though nothing declares it: a"]
+    assert list(messages.warning_counts()) == ["1 mask is empty though nothing declares it: a"]
 
 
 # ---------------------------------------------------------------------------------------------- what is refused

@@ -195,7 +195,7 @@ def test_files_that_are_not_used_are_said(tmp_path):
     put(session / f"{STEM}_flair_registered.nii.gz", image(4))
     (case,) = describe(tmp_path, *ALL).cases
     assert case.images[2].path.name == f"{STEM}_flair.nii.gz"
-    assert list(messages.warning_counts()) == ["flair_registered.nii.gz is not used; 1 cases have it"]
+    assert list(messages.warning_counts()) == ["flair_registered.nii.gz is not used; 1 case has it"]
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

@@ -222,7 +222,7 @@ def test_entries_that_mean_no_scan_or_several(four, tmp_path):
 
 def test_a_list_that_leaves_one_out_is_refused(four, tmp_path):
     (tmp_path / "shams.txt").write_text("A/2h/3\n")
-    with pytest.raises(AutosegError, match="1 of 4 scans have no mask"):
+    with pytest.raises(AutosegError, match="1 of 4 scans has no mask"):
         describe(four, "--shams", str(tmp_path / "shams.txt"))
 
 

@@ -124,10 +124,10 @@ def test_a_size_that_does_not_divide_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strides": [[1, 1, 1]]}, r"strides: 1 entries[\s\S]*one entry per stage"),
+        ({"strides": [[1, 1, 1]]}, r"strides: 1 entry[\s\S]*one entry per stage"),
         ({"n_stages": 4}, r"n_stages 4; features_per_stage: 3 entries"),
         ({"kernel_sizes": [[3, 3]] * 3}, r"with \[2, 3\] numbers"),
-        ({"n_conv_per_stage": [2]}, r"n_conv_per_stage: 1 entries[\s\S]*3 entries"),
+        ({"n_conv_per_stage": [2]}, r"n_conv_per_stage: 1 entry[\s\S]*3 entries"),
         ({"n_conv_per_stage_decoder": [2, 2, 2]}, r"n_conv_per_stage_decoder: 3 entries[\s\S]*2 entries"),
     ],
 )

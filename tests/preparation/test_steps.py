@@ -28,7 +28,7 @@ def test_the_only_plan_is_kept_without_being_named_and_nothing_is_recorded(root,
     after = json.loads(plan_path(root).read_text())
     assert after.pop("fingerprint_hash") != before.pop("fingerprint_hash")
     assert after == before
-    assert "1 cases preprocessed" in capfd.readouterr().out
+    assert "1 case preprocessed" in capfd.readouterr().out
 
 
 def test_a_plan_for_other_classes_is_not_kept(root, capfd):

@@ -176,7 +176,7 @@ def test_lost_lesions_are_warned_of_and_recorded_also_when_reused(dataset):
     assert (part.before, part.lost_voxels, part.lost_ml) == (3, [1, 1], pytest.approx(0.004))
     assert store.record("b").components == [part]
     (warning,) = [text for text in messages.warning_counts() if "no voxel left" in text]
-    assert "2 lesion components of 1 cases" in warning
+    assert "2 lesion components of 1 case have" in warning
     assert "b: 2 of 3 of lesion (1 1 voxels, 0.004 ml)" in warning
     report, _ = prepare(dataset, spacing_mm=(4.0, 2.0, 2.0))
     assert report.reused == ["a", "b", "c"] and list(report.lost) == ["b"]

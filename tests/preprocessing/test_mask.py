@@ -281,7 +281,7 @@ def test_a_dataset_with_a_folder_of_masks_and_a_mask_that_changes(tmp_path: Path
     assert report.reused == ["a"] and report.stale == {"b": "the file of its mask changed"} and stale == {}
     assert report.outside == {"b": 4}
     (warning,) = messages.warning_counts()
-    assert "4 lesion voxels of 1 cases lie outside the plan's mask" in warning and "b (4)" in warning
+    assert "4 lesion voxels of 1 case lie outside the plan's mask" in warning and "b (4)" in warning
     report, *_ = prepare(dataset)
     assert report.reused == ["a", "b"] and report.outside == {"b": 4}
 
