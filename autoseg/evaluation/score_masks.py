@@ -45,7 +45,9 @@ def evaluate_arrays(
     spacing_mm: Sequence[float],
     labels: None = None,
     preset: str | Preset = "autoseg",
-) -> dict[str, float]: ...
+) -> dict[str, float]:
+    """Without labels: metric to value of one class."""
+    ...
 
 
 @overload
@@ -56,7 +58,9 @@ def evaluate_arrays(
     spacing_mm: Sequence[float],
     labels: Labels,
     preset: str | Preset = "autoseg",
-) -> dict[str, dict[str, float]]: ...
+) -> dict[str, dict[str, float]]:
+    """With labels: class to metric to value."""
+    ...
 
 
 def evaluate_arrays(
@@ -237,6 +241,7 @@ class _Classes:
 
     @property
     def scored(self) -> LabelSet:
+        """The classes or regions as a label set."""
         return LabelSet.from_labels(self.labels)
 
 

@@ -174,10 +174,12 @@ class _Strips:
 
     @property
     def title(self) -> str:
+        """The metric and its unit."""
         return spoken(self.metric) + ("" if self.row.unit == "1" else f", {self.row.unit}")
 
     @cached_property
     def known(self) -> dict[str, list[tuple[str, float]]]:
+        """Group to its cases with a value."""
         return {
             name: [(case, float(v)) for case, v in rows if v is not None]
             for name, rows in self.groups.items()
@@ -185,11 +187,13 @@ class _Strips:
 
     @cached_property
     def labels(self) -> dict[str, str]:
+        """Group to its name on short lines, so that all names fit below the axis."""
         limit = max(LEAST_LETTERS, LETTERS // max(1, len(self.groups)))
         return {name: _folded(name, limit) for name in self.groups}
 
     @property
     def wide(self) -> bool:
+        """Whether the groups need the width of the page."""
         letters = len(self.groups) * max(
             len(line) for text in self.labels.values() for line in text.split("\n")
         )
@@ -197,6 +201,7 @@ class _Strips:
 
     @property
     def alt(self) -> str:
+        """What the panel shows, in words: the median of each group."""
         medians = {name: [value for _, value in rows] for name, rows in self.known.items() if rows}
         texts = [
             f"{name} {number(float(np.median(values)), self.row.unit)}" for name, values in medians.items()
@@ -204,6 +209,7 @@ class _Strips:
         return f"{self.title} of each case; medians: {', '.join(texts) or 'none'}"
 
     def draw(self, axis: Axes, style: Style) -> None:
+        """Draw box and points of each group, with n below it."""
         ticks, unit = [], self.row.unit
         for place, (name, rows) in enumerate(self.known.items()):
             tips = [f"{case}: {spoken(self.metric)} {number(value, unit)}" for case, value in rows]
