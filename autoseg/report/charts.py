@@ -338,7 +338,7 @@ def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel
         points(axis, style, means, differences, tips, series)
         _volume_axis(axis, means)
         axis.margins(x=0.05, y=0.1)
-        axis.set_xlabel("mean of truth and prediction, ml")
+        axis.set_xlabel(f"mean of truth and prediction, ml (n = {found.n})")
         axis.set_ylabel("prediction − truth, ml")
 
     said = f"mean {mean} ml, limits of agreement {low_limit} to {high_limit} ml"
@@ -439,7 +439,10 @@ def _precision_recall(label: str, counted: Mapping[str, Mapping[str, Mapping[str
         name: precision_recall([classes[label] for classes in cases.values() if label in classes])
         for name, cases in counted.items()
     }
-    legend = {name: f"{name}, AP {curve.average_precision:.3f}" for name, curve in curves.items()}
+    legend = {
+        name: f"{name}, AP {curve.average_precision:.3f}, n = {sum(label in c for c in counted[name].values())}"
+        for name, curve in curves.items()
+    }
 
     def draw(axis: Axes, style: Style) -> None:
         _iso_f1(axis, style)

@@ -109,7 +109,7 @@ def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
     assert page.text.index("autoseg_train 901 0") < page.text.index("autoseg_train 901 1")
     assert ["predictions", "fold_0/validation, fold_1/validation"] in page.rows
     said = next(a["aria-label"] for a in page.all("div") if "Precision-recall" in a.get("aria-label", ""))
-    assert re.search(r"fold 0, AP 0\.\d{3}; fold 1, AP 0\.\d{3}", said)
+    assert re.search(r"fold 0, AP 0\.\d{3}, n = 6; fold 1, AP 0\.\d{3}, n = 6", said)
     assert page.path.name == "report.html" and page.path.parent.name == "unet__unet"
 
 
