@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ def count_of(n: int, one: str, many: str = "") -> str:
         many: what is said of another number; ``one`` with an s at its end if not given.
     """
     return f"{n} {one}" if n == 1 else f"{n} {many or one + 's'}"
+
+
+def some_of(names: Sequence[str], limit: int = 5) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def duration(seconds: float) -> str:

@@ -118,10 +118,7 @@ def format_comparison(comparison: Comparison) -> str:
 def _head(comparison: Comparison) -> str:
     preset = comparison.preset
     methods = ", ".join(method.name for method in comparison.methods)
-    source = f" ({preset.source})" if preset.source else ""
-    lines = [
-        f"{methods} on {count_of(len(comparison.cases), 'case')}, preset {preset.name}: {preset.title}{source}"
-    ]
+    lines = [f"{methods} on {count_of(len(comparison.cases), 'case')}, {preset.words}"]
     return "\n".join([*lines, *(f"  {note}" for note in preset.notes)])
 
 

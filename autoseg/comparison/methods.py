@@ -10,8 +10,7 @@ from autoseg import messages
 from autoseg.comparison.comparison_schema import Method
 from autoseg.errors import AutosegError
 from autoseg.evaluation.case_files import masks_in
-from autoseg.evaluation.text import some_of
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 
 GENERIC = ("validation", "masks", "predictions", "labels", "results", "output")
 """Names of folders that say nothing about the method in them."""

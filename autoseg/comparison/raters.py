@@ -31,9 +31,8 @@ from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.score_case import all_cases, faults_of, score_labels, unknown_values
 from autoseg.evaluation.score_masks import found_labels
 from autoseg.evaluation.summary import defined
-from autoseg.evaluation.text import some_of
 from autoseg.labels import LabelSet
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 
 SYMMETRIC = (
     "dice",

@@ -11,7 +11,7 @@ from typing import Any
 
 from autoseg.errors import AutosegError, Fault, FaultsError, StaleError, nearest_names
 from autoseg.files import read_json, write_json
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.names import EXPECTED, is_name, shown
 
 PARTS = {"train": "train", "val": "validate", "test": "test"}
@@ -217,16 +217,16 @@ def _faults(where: str, entry: Any) -> list[Fault]:
             faults.append(Fault(where, f"{key} names no cases", repr(cases)[:60], expected, fix))
         elif bad := [shown(name) for name in cases if not is_name(name)]:
             faults.append(
-                Fault(where, f"{key} has names that no case has", _some(bad), EXPECTED, "correct them")
+                Fault(where, f"{key} has names that no case has", some_of(bad), EXPECTED, "correct them")
             )
         elif len(set(cases)) < len(cases):
-            twice = _some(sorted(name for name, n in Counter(cases).items() if n > 1))
+            twice = some_of(sorted(name for name, n in Counter(cases).items() if n > 1))
             faults.append(Fault(where, f"{key} names a case twice", twice, "every case once", "remove one"))
     for a, b in combinations([part for part in PARTS if part in entry], 2) if not faults else ():
         if both := sorted(set(entry[a]) & set(entry[b])):
             problem = f"cases {PARTS[a]} and {PARTS[b]}"
             faults.append(
-                Fault(where, problem, _some(both), "one or the other", f"take them out of {a} or {b}")
+                Fault(where, problem, some_of(both), "one or the other", f"take them out of {a} or {b}")
             )
     return faults
 
@@ -254,8 +254,8 @@ def _refuse_stale(path: Path, folds: Sequence[Fold], names: Sequence[str]) -> No
     new, gone = sorted(set(names) - divided), sorted(divided - set(names))
     if not new and not gone:
         return
-    changes = [f"not in the file: {_some(new)}"] if new else []
-    changes += [f"no longer in the dataset: {_some(gone)}"] if gone else []
+    changes = [f"not in the file: {some_of(new)}"] if new else []
+    changes += [f"no longer in the dataset: {some_of(gone)}"] if gone else []
     hint = f" ({nearest_names(gone[0], names)})" if len(gone) == 1 else ""
     raise StaleError(
         "the folds were made from other cases than the dataset has now",
@@ -264,7 +264,3 @@ def _refuse_stale(path: Path, folds: Sequence[Fold], names: Sequence[str]) -> No
         expected=f"the {len(names)} cases of the dataset, each in at least one fold",
         fix="edit the file to keep the folds of trained models, or delete it to have new folds made",
     )
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

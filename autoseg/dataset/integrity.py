@@ -19,7 +19,7 @@ from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences,
 from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _label_faults(path: Path, mask: np.ndarray, info: DatasetJson) -> list[Fault
     unknown = [
         f"{v} ({count_of(int(n), 'voxel')})" for v, n in zip(values, counts, strict=True) if v not in known
     ]
-    found = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+    found = some_of(unknown)
     names = ", ".join(f"{value} {name}" for name, value in info.labels.items())
     fix = "correct the mask, or name the label in dataset.json"
     return [Fault(_name(path), "label values that dataset.json does not name", found, names, fix)]

@@ -49,7 +49,7 @@ from autoseg.files import (
     write_text,
 )
 from autoseg.labels import LabelSet
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.names import EXPECTED, is_name, shown
 
 ENDING = ".nii.gz"
@@ -270,7 +270,7 @@ def _write_cases(
     unsaid = [c.name for i, c in enumerate(cases) if outcomes[i].has_lesion is False and not c.lesion_free]
     if unsaid:
         messages.warn(
-            f"{count_of(len(unsaid), 'mask is', 'masks are')} empty though nothing declares it: {_first_five(unsaid)}"
+            f"{count_of(len(unsaid), 'mask is', 'masks are')} empty though nothing declares it: {some_of(unsaid)}"
         )
     short = [
         f"{c.name} ({outcomes[i].uncovered:.0%})"
@@ -279,11 +279,7 @@ def _write_cases(
     ]
     if short:
         some = count_of(len(short), "resampled image does", "resampled images do")
-        messages.warn(f"{some} not fill the grid; share left out: {_first_five(short)}")
-
-
-def _first_five(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        messages.warn(f"{some} not fill the grid; share left out: {some_of(short)}")
 
 
 def _write_case(
@@ -438,7 +434,7 @@ def _label_faults(where: str, mask: np.ndarray, known: tuple[int, ...], lesion_f
         f"{v} ({count_of(int(n), 'voxel')})" for v, n in zip(values, counts, strict=True) if v not in known
     ]
     if unknown:
-        found = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        found = some_of(unknown)
         expected = ", ".join(map(str, known))
         return [
             Fault(where, "label values that the format does not have", found, expected, "correct the mask")

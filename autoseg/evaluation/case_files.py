@@ -9,8 +9,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.evaluation.text import some_of
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 
 
 @dataclass(frozen=True)

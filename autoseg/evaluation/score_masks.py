@@ -24,10 +24,9 @@ from autoseg.evaluation.presets import Preset
 from autoseg.evaluation.score_case import ScoreTask, find_values, score_cases, score_labels, unknown_labels
 from autoseg.evaluation.strata import StrataRule, parse_rule, read_groups
 from autoseg.evaluation.summary import CaseScores, Summary
-from autoseg.evaluation.text import some_of
 from autoseg.inference.prediction_record import read_record
 from autoseg.labels import LabelSet
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 
 __all__ = ["evaluate", "evaluate_arrays", "evaluate_folder", "find_dataset_json"]
 

@@ -38,6 +38,11 @@ class PresetRow(ExactModel):
     table: list[str] = []
     in_words: list[str] = []
 
+    @property
+    def words(self) -> str:
+        """Name, title and source on one line."""
+        return f"preset {self.name}: {self.title}" + (f" ({self.source})" if self.source else "")
+
 
 class MetricRow(ExactModel):
     """What a metric means: its unit, its definition and its value where a mask is empty.

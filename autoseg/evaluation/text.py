@@ -64,10 +64,9 @@ def spoken(metric: str) -> str:
     return " ".join(ABBREVIATIONS.get(word, word) for word in words)
 
 
-def some_of(names: Sequence[str], limit: int = 5) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+def titled(metric: str, unit: str) -> str:
+    """A metric above its numbers: ``HD95, mm``; without unit for ratios and where the name says it."""
+    return spoken(metric) + ("" if unit == "1" or metric.startswith(unit) else f", {unit}")
 
 
 # ---------------------------------------------------------------------------------------------------------- tables

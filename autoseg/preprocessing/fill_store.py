@@ -13,7 +13,7 @@ from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file
 from autoseg.fingerprint import Fingerprint
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
@@ -58,7 +58,7 @@ class PreprocessReport:
         ]
         lines += [f"  made again: {line}" for line in _grouped(self.stale)]
         if self.extra:
-            lines.append(f"  ignored, no longer in the raw data: {_listed(self.extra)}")
+            lines.append(f"  ignored, no longer in the raw data: {some_of(self.extra)}")
         return "\n".join(lines)
 
     def lost_lesions(self) -> str:
@@ -88,7 +88,7 @@ class PreprocessReport:
             return ""
         n, cases = sum(self.outside.values()), len(self.outside)
         worst = sorted(self.outside, key=lambda name: (-self.outside[name], name))
-        told = _listed([f"{name} ({self.outside[name]})" for name in worst])
+        told = some_of([f"{name} ({self.outside[name]})" for name in worst])
         return (
             f"{count_of(n, 'lesion voxel')} of {count_of(cases, 'case')} {'lies' if n == 1 else 'lie'} outside the "
             f"plan's mask, where nothing is predicted: {told}; "
@@ -327,9 +327,4 @@ def _grouped(reasons: dict[str, str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name, why in reasons.items():
         groups.setdefault(why, []).append(name)
-    return [f"{_listed(names)}: {why}" for why, names in groups.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+    return [f"{some_of(names)}: {why}" for why, names in groups.items()]

@@ -17,7 +17,7 @@ from autoseg.comparison.comparison_text import difference_text
 from autoseg.evaluation import statistics
 from autoseg.evaluation.summary import CaseScores, MetricRow, Stratum, Summary
 from autoseg.evaluation.summary_text import table_metrics
-from autoseg.evaluation.text import alike, number, spoken
+from autoseg.evaluation.text import alike, number, spoken, titled
 from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.messages import count_of
 from autoseg.report.collect import ScoredFolder, Training
@@ -175,7 +175,7 @@ class _Strips:
     @property
     def title(self) -> str:
         """The metric and its unit."""
-        return spoken(self.metric) + ("" if self.row.unit == "1" else f", {self.row.unit}")
+        return titled(self.metric, self.row.unit)
 
     @cached_property
     def known(self) -> dict[str, list[tuple[str, float]]]:
@@ -524,6 +524,6 @@ def _differences(label: str, metric: str, pairs: Sequence[Difference], compariso
     said = "; ".join(
         f"{name} {difference_text(pair, row.unit)}" for name, pair in zip(names, pairs, strict=True)
     )
-    title = spoken(metric) + ("" if row.unit == "1" else f", {row.unit}")
+    title = titled(metric, row.unit)
     title = f"{label}: {title}" if len(comparison.classes) > 1 else title
     return Panel(title, f"Differences in {title}: {said}", draw)

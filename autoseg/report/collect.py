@@ -18,7 +18,7 @@ from autoseg.evaluation.thresholds import Counts, read_thresholds
 from autoseg.files import read_json, read_model
 from autoseg.fingerprint import Fingerprint
 from autoseg.inference.prediction_record import PredictionRecord, read_record
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.report.overlay import find_images
 from autoseg.report.pool import Pool, pool
 from autoseg.training.curves import read_log
@@ -216,11 +216,10 @@ def _kind(folder: Path, folds: list[Path], scored: bool) -> str:
 
 def _nothing_there(folder: Path) -> AutosegError:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     return AutosegError(
         "there is nothing to report on",
         where=str(folder),
-        found=(", ".join(names[:6]) + more) if names else "an empty folder",
+        found=some_of(names) or "an empty folder",
         expected=f"{PLAN} with folders {FOLD}N (a model of autoseg_train), {LOG} (one of its folds), "
         f"{JSON_NAME} (of autoseg_evaluate) or {compare_schema.JSON_NAME} (of autoseg_compare)",
         fix="give such a folder; masks become one by: autoseg_evaluate -p MASKS -g TRUTHS",

@@ -17,7 +17,7 @@ import numpy as np
 from autoseg.components import connected_components
 from autoseg.evaluation.metrics.pair import union_box
 from autoseg.evaluation.text import number
-from autoseg.report.picture import PREDICTION, TRUTH, Picture
+from autoseg.report.picture import PREDICTION, TRUTH, Picture, head_extent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,15 +195,10 @@ def zoom(whole: Window, box: Window) -> Window:
 
 
 def _head(image: np.ndarray) -> Window:
-    """Rows and columns of the head, also where noise fills the air around it; empty slices without a head."""
+    """Rows and columns of the head; empty slices without one."""
     low, high = _grey_range(image)
     bright = image > low + 0.15 * (high - low)
-    found = []
-    for axis in (1, 2):
-        counts = np.count_nonzero(bright, axis=tuple(i for i in range(3) if i != axis))
-        where = np.flatnonzero(counts > 0.02 * counts.max())
-        found.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
-    return found[0], found[1]
+    return head_extent(bright, 1), head_extent(bright, 2)
 
 
 def _grey_range(image: np.ndarray) -> tuple[float, float]:

@@ -51,6 +51,18 @@ class Picture:
         return np.logical_or.reduce(list(self.prediction.values()))
 
 
+def head_extent(bright: np.ndarray, axis: int) -> slice:
+    """Where the head lies along an axis, also where noise fills the air around it; empty without a head.
+
+    Args:
+        bright: boolean volume, true where it is brighter than air mostly is.
+        axis: of the volume.
+    """
+    counts = np.count_nonzero(bright, axis=tuple(i for i in range(3) if i != axis))
+    where = np.flatnonzero(counts > 0.02 * counts.max())
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0)
+
+
 def channel_name(channel: int, names: Mapping[str, str]) -> str:
     """The channel as dataset.json calls it (number to name), or ``channel 1`` without a name."""
     return names.get(str(channel)) or f"channel {channel}"

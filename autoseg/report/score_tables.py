@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from autoseg.evaluation.metrics.metric import GROUPS
 from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratum, Summary, defined
 from autoseg.evaluation.summary_text import agreement_texts, interval_text, mean_texts, table_metrics
-from autoseg.evaluation.text import alike, number, spoken, with_interval
+from autoseg.evaluation.text import alike, number, spoken, titled, with_interval
 from autoseg.evaluation.thresholds import precision_recall
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
@@ -26,8 +26,7 @@ COHORT_NAMES = {
 
 def metric_cell(name: str, row: MetricRow) -> Cell:
     """The name of a metric, which says its definition."""
-    unit = "" if row.unit == "1" or name.startswith(row.unit) else f", {row.unit}"
-    return Cell(spoken(name) + unit, tip=f"{name}: {row.definition} ({_empties(row)})", head=True)
+    return Cell(titled(name, row.unit), tip=f"{name}: {row.definition} ({_empties(row)})", head=True)
 
 
 def _empties(row: MetricRow) -> str:

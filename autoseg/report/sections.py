@@ -13,9 +13,9 @@ from autoseg.comparison.comparison_schema import Comparison, Difference, Stratum
 from autoseg.evaluation.statistics import FEW_CASES, median_interval
 from autoseg.evaluation.summary import ClassSummary, Mean, Summary, defined
 from autoseg.evaluation.summary_text import interval_text, quartiles_of_led, table_metrics
-from autoseg.evaluation.text import alike, some_of, spoken
+from autoseg.evaluation.text import alike, spoken, titled
 from autoseg.fingerprint import Quantiles
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
 from autoseg.report import charts, score_tables
@@ -79,7 +79,7 @@ def _tile(label: str, metric: str, entry: ClassSummary, summary: Summary, *, cou
         lines.append(
             f"false alarms: {entry.false_alarms} of {count_of(entry.empty_truth, 'case')} without truth"
         )
-    return Tile(label, value, f"{what} {spoken(metric)}" + ("" if unit == "1" else f", {unit}"), tuple(lines))
+    return Tile(label, value, f"{what} {titled(metric, unit)}", tuple(lines))
 
 
 def _headline(summary: Summary, label: str, metric: str, mean: Mean) -> tuple[str, str, list[str]]:
@@ -259,9 +259,8 @@ def scores(material: Material) -> Made:
     if summary is None:
         return None if _only_compared(material) else Absent("Scores", NOT_SCORED)
     preset = summary.preset
-    source = f" ({preset.source})" if preset.source else ""
     blocks: list[Block] = [
-        Text((f"Preset {preset.name}: {preset.title}{source}. Intervals: {summary.interval}.",)),
+        Text((f"{_sentence(preset.words)} Intervals: {summary.interval}.",)),
         *([Points(tuple(preset.notes))] if preset.notes else []),
         score_tables.main_scores(summary),
         score_tables.cohort(summary),
@@ -272,6 +271,10 @@ def scores(material: Material) -> Made:
     blocks += [score_tables.all_scores(summary, label) for label in summary.classes]
     blocks += [score_tables.cases(material, summary), score_tables.definitions(summary)]
     return Section("scores", "Scores", tuple(blocks))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def distributions(material: Material) -> Made:
@@ -346,7 +349,6 @@ def comparison(material: Material) -> Made:
     if found is None:
         return None
     preset = found.preset
-    source = f" ({preset.source})" if preset.source else ""
     blocks: list[Block] = [
         Points(tuple(comparison_text.sentences(found))),
         *([Points(tuple(found.notes), warning=True)] if found.notes else []),
@@ -356,7 +358,7 @@ def comparison(material: Material) -> Made:
         *(_stratum_differences(one, found) for one in found.strata),
         Text(
             (
-                f"Preset {preset.name}: {preset.title}{source}.",
+                _sentence(preset.words),
                 f"Intervals: {found.interval}. Correction: {found.correction}. Where an interval leaves out 0 and no "
                 "difference is shown, p decides.",
                 "All metrics, tests and levels: comparison.csv; the scores of every case: comparison_cases.csv.",

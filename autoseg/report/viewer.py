@@ -12,7 +12,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import union_box
-from autoseg.report.picture import PREDICTION, TRUTH, Picture
+from autoseg.report.picture import PREDICTION, TRUTH, Picture, head_extent
 
 LARGEST_BYTES = 2_000_000
 """Of the viewer's HTML; the grid is made coarser until it fits."""
@@ -216,9 +216,8 @@ def _head_box(
     bright = grey > 0.15 * GREY_LEVELS
     box = []
     for axis, (n, mask, mm) in enumerate(zip(grey.shape, union_box(codes), spacing_mm, strict=True)):
-        counts = np.count_nonzero(bright, axis=tuple(i for i in range(3) if i != axis))
-        where = np.flatnonzero(counts > 0.02 * counts.max())  # noise in the air is no head
-        low, high = (int(where[0]), int(where[-1]) + 1) if len(where) else (0, n)
+        head = head_extent(bright, axis)
+        low, high = (head.start, head.stop) if head.stop > head.start else (0, n)
         if mask.stop > mask.start:
             low, high = min(low, mask.start), max(high, mask.stop)
         margin = round(MARGIN_MM / mm)

@@ -20,6 +20,7 @@ import torch
 
 from autoseg import plan
 from autoseg.errors import AutosegError
+from autoseg.messages import some_of
 from autoseg.plugins.parts import Batch, CaseStore, PatchShape
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
@@ -342,8 +343,7 @@ def choose_backend(
 
 def _names(cut: Sequence[Patch]) -> str:
     """The cases of some patches, the first of many."""
-    names = list(dict.fromkeys(patch.case for patch in cut))
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return some_of(list(dict.fromkeys(patch.case for patch in cut)), NAMED)
 
 
 def _check(cases: Sequence[str], stage: plan.Stage, world_size: int) -> None:

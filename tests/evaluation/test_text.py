@@ -2,8 +2,8 @@
 
 import pytest
 
-from autoseg.evaluation.text import alike, csv_cell, grid, number, repeated, some_of, with_interval
-from autoseg.messages import count_of
+from autoseg.evaluation.text import alike, csv_cell, grid, number, repeated, with_interval
+from autoseg.messages import count_of, some_of
 
 
 @pytest.mark.parametrize(
