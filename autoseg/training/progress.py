@@ -96,7 +96,8 @@ class FoldProgress:
         if self._n_looks > 1 or seconds >= LONG_LOOK:
             self._looks.append((steps, seconds))
             self._measure()
-        self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text()}", self._short(loss))
+        if self._ticker.due:
+            self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text()}", self._short(loss))
 
     def end_iterations(self) -> None:
         """All iterations of the epoch are done; validation and saving follow."""
