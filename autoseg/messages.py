@@ -89,15 +89,27 @@ class Ticker:
         self._line: Any = None
         self._shown = float("-inf")
 
+    @property
+    def due(self) -> bool:
+        """Whether :meth:`tell` would say anything now; for texts that take time to put together."""
+        return self._look_is_due or self._line_is_due
+
+    @property
+    def _look_is_due(self) -> bool:
+        return self._terminal and self._clock() - self._shown >= SECONDS_BETWEEN_LOOKS
+
+    @property
+    def _line_is_due(self) -> bool:
+        return self._clock() - self._said >= SECONDS_BETWEEN_LINES
+
     def tell(self, text: str, short: str = "") -> None:
         """The work stands at ``text``; call it as often as you like. ``short`` is for a narrow terminal."""
-        now = self._clock()
-        if self._terminal and now - self._shown >= SECONDS_BETWEEN_LOOKS:
+        if self._look_is_due:
             fits = len(text) < shutil.get_terminal_size().columns
             self._show(text if fits or not short else short)
-            self._shown = now
-        if now - self._said >= SECONDS_BETWEEN_LINES:
-            self._said = now
+            self._shown = self._clock()
+        if self._line_is_due:
+            self._said = self._clock()
             LOGGER.log(logging.DEBUG if self._terminal else logging.INFO, text)
 
     def said(self) -> None:

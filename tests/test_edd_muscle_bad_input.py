@@ -87,7 +87,7 @@ def test_no_lesion_of_at_most_60_pixels(make, capfd):
     assert note.value == "none of 5 has at most 60 pixels" and "planner.muscle=false" in note.why
     assert trained() == 0
     text = capfd.readouterr().err
-    assert "stage muscle: 0 real and " in text and "stage muscle of member 0 is not trained" in text
+    assert "stage muscle: 0 real and " in text and "stage muscle of member 1 is not trained" in text
     assert "predictions stay as EDD Net makes them" in text
 
 

@@ -180,12 +180,15 @@ def _find(context: RunContext) -> list[Found]:
         f"stage {context.stage.name}: looking for candidates in {count_of(len(context.cases), 'training case')}"
     )
     found: dict[str, Found] = {}
-    finders = _finders(context.plan, context.stage)
+    finders, ticker = _finders(context.plan, context.stage), messages.Ticker()
     for finder in finders:
         network = context.network_of(finder.name)
         for case in context.cases if len(finders) == 1 else left_out(context.cases, finder.leave_out):
             context.check_stop()
+            if context.rank == 0:
+                ticker.tell(f"looking for candidates, case {len(found) + 1} of {len(context.cases)}")
             found[case] = _in_case(context, network, case)
+    ticker.close()
     n_real = sum(int(f.real.sum()) for f in found.values())
     n_false = sum(len(f.real) for f in found.values()) - n_real
     say(f"stage {context.stage.name}: {n_real} real and {n_false} false candidates")

@@ -78,7 +78,7 @@ def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
 
 def add_set(
     command: argparse.ArgumentParser,
-    help_text: str = "change a value of the plan, such as stages.0.epochs=20 (value: JSON or text)",
+    help_text: str = "change a value of the plan, such as epochs=20 (value: JSON or text)",
 ) -> None:
     """Add ``--set path=value``, which may be repeated."""
     command.add_argument(
@@ -104,7 +104,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not equals or not path:
             raise AutosegError(
                 f"--set {pair}: there is no value",
-                expected="PATH=VALUE, such as stages.0.epochs=20",
+                expected="PATH=VALUE, such as epochs=20",
                 fix="add =VALUE",
             )
         try:

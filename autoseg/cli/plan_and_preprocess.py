@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
-  autoseg_plan_and_preprocess -d 11 --set planner.preset=L -p unet_L
-  autoseg_plan_and_preprocess -d 11 --set stages.train.patch_size='[20,128,128]' stages.train.epochs=100"""
+  autoseg_plan_and_preprocess -d 11 -p quick --set planner.length=quick
+  autoseg_plan_and_preprocess -d 11 -pl unet -p unet_L --set planner.preset=L
+  autoseg_plan_and_preprocess -d 11 -pl unet --set patch_size='[20,128,128]' epochs=100"""
 
 
 def build_parser() -> argparse.ArgumentParser:

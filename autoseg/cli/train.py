@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  autoseg_train 11 0
   autoseg_train RatT2 0 --c
-  autoseg_train RatT2 all -device cuda --set stages.train.epochs=200 -name unet__short
+  autoseg_train RatT2 all -device cuda --set epochs=200 -name unet__short
   autoseg_train 11 0 --overwrite
   autoseg_train DWI 0 --redo_from muscle --set stages.muscle.epochs=100"""
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, write_mask
@@ -147,9 +146,11 @@ class _FolderRun:
     extra: ExtraFile | None = None
     report: FolderReport = field(default_factory=FolderReport)
     faults: list[Fault] = field(default_factory=list)
+    n_cases: int = 0
 
     def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
         todo = self._todo(cases, continue_prediction)
+        self.n_cases = len(todo)
         estimate = _Estimate(self.predictor, len(todo))
         with estimate, ThreadPoolExecutor(1, "autoseg-read") as reader, _Behind() as behind:
             waiting = [reader.submit(self._load, case) for case in todo[:1]]
@@ -264,7 +265,8 @@ class _FolderRun:
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)
         volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
-        messages.info(f"{case.name}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
+        done = f" ({len(self.report.predicted)} of {self.n_cases})" if self.n_cases > 1 else ""
+        messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
 
     def _note_failure(self, loaded: _Unreadable) -> None:
         """Put a case that could not be read on record."""
@@ -327,7 +329,7 @@ class _Behind:
 
 
 class _Estimate:
-    """Says how long it will take, once the first tiles are done, and keeps a progress bar."""
+    """Says how long it will take, once the first tiles are done, and where it stands."""
 
     def __init__(self, predictor: Predictor, n_cases: int) -> None:
         self._predictor = predictor
@@ -336,14 +338,13 @@ class _Estimate:
         self._said = False
         self._started = 0.0
         self._first: tuple[float, float] | None = None
+        self._begun, self._ticker = time.perf_counter(), messages.Ticker()
 
     def __enter__(self) -> _Estimate:
-        shape = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
-        self._bar = tqdm(total=self._n_cases, desc="predicting", bar_format=shape, disable=None, leave=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self._ticker.close()
 
     def start_case(self) -> None:
         """The network begins with a case."""
@@ -366,7 +367,13 @@ class _Estimate:
         self._advance(self._done)
 
     def _advance(self, done: float) -> None:
-        self._bar.update(max(0.0, done - self._bar.n))
+        if not 0 < done < self._n_cases:
+            return
+        seconds = (time.perf_counter() - self._begun) / done * (self._n_cases - done)
+        self._ticker.tell(
+            f"predicting case {int(done) + 1} of {self._n_cases}, {done / self._n_cases:.0%} done; "
+            f"{messages.duration(seconds)} left"
+        )
 
     def _say(self, seconds: float) -> None:
         """The estimate from the time that the first tiles took."""

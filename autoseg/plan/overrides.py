@@ -77,10 +77,11 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _long(plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes by their paths as the plan has them: one for each stage where a path starts with a field of a stage."""
-    return {long: value for path, value in changes.items() for long in _longer(plan, path)}
+    return {long: value for path, value in changes.items() for long in long_paths(plan, path)}
 
 
-def _longer(plan: Plan, path: str) -> list[str]:
+def long_paths(plan: Plan, path: str) -> list[str]:
+    """What a path that ``--set`` takes stands for, from the top of the plan."""
     first = path.split(".")[0]
     if first in Plan.model_fields:
         return [path]

@@ -165,6 +165,8 @@ def _words(place: dict[str, Any], named: dict[str, Any]) -> str:
             "one of " + ", ".join(map(str, place["enum"])) if "enum" in place else json.dumps(place["const"])
         )
     if place.get("type") == "array":
+        if "prefixItems" in place:
+            return f"a list of {len(place['prefixItems'])} values"
         inner = _words(place.get("items", {}), named)
         return f"a list of entries, each {inner}" if inner else "a list"
     plain = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
@@ -180,5 +182,5 @@ def _range(place: dict[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    bounds = [f"{words} {place[key]:g}" for key, words in said.items() if key in place]
+    bounds = [f"{words} {place[key]:.12g}" for key, words in said.items() if key in place]
     return f", {' and '.join(bounds)}" if bounds else ""

@@ -22,6 +22,7 @@ from autoseg.plan import (
     Reason,
     Stage,
 )
+from autoseg.plan.overrides import SHOWN_WITH, long_paths
 
 AXES = "zyx"
 LABEL_WIDTH = 15
@@ -364,14 +365,15 @@ def _why(row: PlanRow, reason: Reason | None, plan: Plan) -> str:
 
 def _covers(override: str, path: str, plan: Plan) -> bool:
     """Whether what the user set lies at, above or below a path of the table."""
-    parts = override.split(".")
-    parts = parts if parts[0] in type(plan).model_fields else ["recipe", *parts]
+    return any(_touch(long.split("."), path, plan) for long in long_paths(plan, override))
+
+
+def _touch(parts: list[str], path: str, plan: Plan) -> bool:
     names = [stage.name for stage in plan.recipe.stages]
     if parts[:2] == ["recipe", "stages"] and len(parts) > 2:
         parts[2] = str(names.index(parts[2])) if parts[2] in names else parts[2]
     rows = path.split(".")
-    same = {"schedule": "optimiser", "gradient_clip": "optimiser", "iterations_per_epoch": "epochs"}
-    parts = [same.get(part, part) for part in parts]
+    parts = [SHOWN_WITH.get(part, part) for part in parts]
     shared = min(len(parts), len(rows))
     return parts[:shared] == rows[:shared]
 

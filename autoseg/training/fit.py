@@ -115,14 +115,19 @@ class _FitCases:
         return len(self.cases)
 
     def __iter__(self) -> Iterator[FitCase]:
-        for case in self.cases:
+        for number, case in enumerate(self.cases):
+            if not self._path(case).exists():
+                messages.info(f"predicting {case.name} to learn from it ({number + 1} of {len(self)})")
             found = postprocessing.apply(self._predicted(case), self.before, self.predictor.trainer)
             truth, _ = read_mask(mask_of(case))
             yield FitCase(case.name, found, truth)
 
+    def _path(self, case: Case) -> Path:
+        return self.folder / f"{case.name}.npz"
+
     def _predicted(self, case: Case) -> Segmentation:
         """Before any step on the mask."""
-        path = self.folder / f"{case.name}.npz"
+        path = self._path(case)
         if not path.exists():
             raw = self.predictor.read(case)
             found = self.predictor.predict(

@@ -96,7 +96,8 @@ class FoldProgress:
         if self._n_looks > 1 or seconds >= LONG_LOOK:
             self._looks.append((steps, seconds))
             self._measure()
-        self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text()}", self._short(loss))
+        if self._ticker.due:
+            self._ticker.tell(f"{self.where()}, loss {loss:.4g}{self._left_text()}", self._short(loss))
 
     def end_iterations(self) -> None:
         """All iterations of the epoch are done; validation and saving follow."""
@@ -206,6 +207,10 @@ class FoldProgress:
             f"  this plan, cut short:         the same command with --overwrite --set {' '.join(words)}  "
             f"(about {messages.duration(seconds)})"
         )
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _step(seconds: float) -> str:

@@ -98,7 +98,7 @@ def train_stage(run: StageRun, resume: Checkpoint | None = None) -> None:
 def _keep_untrained(run: StageRun, running: _Running, why: str) -> None:
     """The stage ends before it begins; its facts say so to whoever uses the weights."""
     if run.world.leads:
-        messages.warn(f"stage {run.stage.name} of member {run.member} is not trained: {why}")
+        messages.warn(f"stage {run.stage.name} of member {run.member + 1} is not trained: {why}")
         _keep(run, running, epoch=0)
     running.position = replace(running.position, epoch=run.stage.epochs)
     _save(run, running)

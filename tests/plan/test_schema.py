@@ -94,7 +94,7 @@ def test_an_option_of_the_planner_is_not_changed_in_a_plan():
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("epochs", "a whole number, at least 1"),
+        ("epochs", "a whole number, at least 1 and at most 1000000"),
         ("stages.0.sampling.foreground_share", "a number, at least 0 and at most 1"),
         ("stages.0.sampling.balance", "one of voxel, component"),
         ("stages.0.gradient_clip", "a number, above 0 or null"),

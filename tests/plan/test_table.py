@@ -39,8 +39,9 @@ def test_every_decision_is_shown_with_its_reason(plan):
         assert flat(reason.why) in flat(text), reason.what
 
 
-def test_decisions_hold_what_the_text_shows(plan):
-    plan = apply_overrides(plan, {"stages.0.epochs": 20})
+@pytest.mark.parametrize("path", ["stages.0.epochs", "stages.train.epochs", "epochs"])
+def test_decisions_hold_what_the_text_shows(plan, path):
+    plan = apply_overrides(plan, {path: 20})
     text = flat(format_plan(plan, width=120))
     parts = dict(decisions(plan))
     assert list(parts)[:2] == ["CONFIGURATION", "PREPROCESSING"]

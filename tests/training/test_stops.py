@@ -115,7 +115,7 @@ def test_from_now_on_at_once():
 def test_a_full_disk_is_explained_where_epochs_are_recorded(tmp_path):
     (tmp_path / "log.jsonl").mkdir()
     with pytest.raises(AutosegError, match="cannot be written"):
-        journal.Journal(tmp_path, tensorboard=False).add({}, 1)
+        journal.Journal(tmp_path, tensorboard=False).record({})
 
 
 def test_a_refusal_under_torchrun_is_said_once_and_not_as_a_crash(trained):

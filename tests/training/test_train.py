@@ -19,6 +19,28 @@ from autoseg.training.interrupt import StopRequest
 pytestmark = pytest.mark.slow
 
 
+def test_a_log_names_members_epochs_and_cases_and_what_is_left(root, capfd):
+    settings = ["members=2", "epochs=2", "validation.every=1"]
+    assert train.main(["1", "0", "-device", "cpu", "--set", *settings]) == 0
+    shown = [line for line in capfd.readouterr().err.splitlines() if line]
+    expected = [
+        "fold 0: 4 cases to train on, 1 to validate; plan unet, 2 epochs, on cpu",
+        "member 1 of 2: 2 epochs of 4 iterations; the first iterations are timed",
+        "member 1 of 2: measured on cpu: ",
+        "member 1/2  epoch 1/2  loss ",
+        "member 1/2  epoch 2/2  loss ",
+        "member 2 of 2: 2 epochs of 4 iterations",
+        "member 2/2  epoch 1/2  loss ",
+        "member 2/2  epoch 2/2  loss ",
+        "predicting the 1 validation cases of fold 0",
+    ]
+    begun = [next((text for text in expected if line.startswith(text)), None) for line in shown]
+    assert [text for text in begun if text] == expected, shown
+    assert "left: stage " in shown[3] and ", fold " in shown[3] and "left: fold " in shown[4]
+    written = (fold(root) / "train.log").read_text()
+    assert all(text in written for text in expected)
+
+
 def test_a_training_leaves_everything_it_promises(whole):
     names = {str(p.relative_to(fold(whole))) for p in fold(whole).rglob("*")}
     promised = [
