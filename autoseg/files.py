@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_JSON_BYTES = 256 << 20
 """A fingerprint of ten thousand cases has fewer."""
+MOST_LISTED = 10_000
+
+
+_FORMULA = re.compile("'* *[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
+"""How a text starts that a spreadsheet would run, with the apostrophes that it may have been given already."""
 
 
 class ExactModel(BaseModel):
@@ -134,10 +140,28 @@ def write_json(path: Path, content: BaseModel | dict[str, Any] | list[Any]) -> N
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """The text of a CSV file; None is an empty cell."""
+    """The text of a CSV file; None is an empty cell.
+
+    Spreadsheets run a text that starts like a formula, so it gets an apostrophe before it; numbers stay as they are.
+    """
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n").writerows([_no_formula(cell) for cell in row] for row in rows)
     return out.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    if not isinstance(cell, str) or not _FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell
+
+
+def csv_words(cell: str) -> str:
+    """A cell of a CSV file as it was before :func:`csv_text`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _finite(value: Any) -> Any:
@@ -228,6 +252,12 @@ def validate(content: Any, model: type[Model], *, where: str) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
+        if error.error_count() > MOST_LISTED:  # each takes a kilobyte to be told
+            raise AutosegError(
+                f"{error.error_count()} entries do not fit",
+                where=where,
+                fix="use another file, or make it again",
+            ) from None
         faults = [
             Fault(
                 where=".".join(str(part) for part in item["loc"]) or "the whole",

@@ -1,7 +1,11 @@
 """Files that are whole or absent."""
 
+import csv
+import io
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -97,3 +101,30 @@ def test_a_file_of_this_version_is_read(tmp_path):
     files.write_json(tmp_path / "a.json", {"version": 1, "size_mm": 2, "name": "x"})
     found = files.read_version(tmp_path / "a.json", Thing, 1, what="the things are", made_by="autoseg_thing")
     assert found == Thing(size_mm=2, name="x")
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        *((cell, cell) for cell in ("", "a", "-0.5", "+1e-3", "-1", "1=1", "a@b", "it's", "-inf")),
+        *(
+            (cell, "'" + cell)
+            for cell in ("=1+1", "+x", "-x", "@SUM(A1)", "\tx", " =x", "'=x", "-1+1", "\uff1dx")
+        ),
+    ],
+)
+def test_no_cell_of_a_table_starts_a_formula(cell, text):
+    (row,) = csv.reader(io.StringIO(files.csv_text([["first", cell]]), newline=""))
+    assert row == ["first", text] and files.csv_words(text) == cell
+
+
+def test_numbers_and_empty_cells_stay():
+    assert files.csv_text([[-0.5, -1, None, True, "=x"]]) == "-0.5,-1,,True,'=x\n"
+
+
+def test_one_function_writes_all_tables():
+    root, folders = Path(files.__file__).parents[1], ("autoseg", "dataset_conversion", "planners", "trainers")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    writers = re.compile(r"csv\.(Dict)?[wW]riter|to_csv|savetxt")
+    assert len(sources) > 200
+    assert [path.name for path in sources if writers.search(path.read_text("utf-8"))] == ["files.py"]

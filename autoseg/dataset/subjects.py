@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoseg.dataset.raw_layout import split_name
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import csv_words
 from autoseg.messages import count_of
 
 GROUPS, COLUMN = "groups.csv", "subject"
@@ -60,4 +61,4 @@ def _table(path: Path) -> list[list[str]]:
     )  # as Excel writes it
     lines = [line for line in content.decode(encoding, errors="replace").splitlines() if line.strip()]
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    return [[csv_words(cell.strip()) for cell in row] for row in csv.reader(lines, delimiter=delimiter)]

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from autoseg import messages
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
+from autoseg.files import csv_words
 
 LevelCases = tuple[str, np.ndarray]
 """Name, and the indices of the cases, ascending."""
@@ -335,7 +336,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 def _clean(cell: str) -> str:
     """A cell without space around it; the words that pandas, R and people write for no value become empty."""
-    cell = cell.strip()
+    cell = csv_words(cell.strip())
     return "" if cell.casefold() in ("na", "n/a", "nan") else cell
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.evaluation import statistics
-from autoseg.files import csv_text, write_text
+from autoseg.files import csv_text, csv_words, write_text
 
 THRESHOLDS = np.arange(100) / 100
 """0, 0.01, ..., 0.99."""
@@ -264,7 +264,7 @@ def read_thresholds(path: Path) -> dict[str, dict[str, Counts]]:
             if tuple(next(rows, ())) != _HEADER:
                 raise ValueError("another header")
             for case, label, threshold, *values in rows:
-                known = collected.setdefault((case, label), [])
+                known = collected.setdefault((csv_words(case), csv_words(label)), [])
                 if len(known) == len(THRESHOLDS) or float(threshold) != THRESHOLDS[len(known)]:
                     raise ValueError(f"threshold {threshold} of {case}, {label} out of order")
                 known.append([int(value) for value in values])

@@ -196,7 +196,7 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
     """One line per resolution, for networks that are described by lists per stage; none for others."""
     arguments = network.arguments
     lists = [arguments.get(name) for name in ("features_per_stage", "kernel_sizes", "strides")]
-    if not all(isinstance(entry, (list, tuple)) for entry in lists):
+    if not isinstance(lists[0], (list, tuple)) or not all(map(_is_per_axis, lists[1:])):
         return []
     blocks = arguments.get("n_blocks_per_stage", arguments.get("n_conv_per_stage"))
     title = "blocks" if "n_blocks_per_stage" in arguments else "convolutions"
@@ -206,9 +206,17 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
         size = [
             edge if isinstance(edge, str) else edge // step for edge, step in zip(size, stride, strict=False)
         ]
-        count = blocks[i] if isinstance(blocks, (list, tuple)) else blocks
+        count = (blocks[i] if i < len(blocks) else "") if isinstance(blocks, (list, tuple)) else blocks
         table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
     return _columns(table)
+
+
+def _is_per_axis(entries: object) -> bool:
+    """Whether an argument has, for each resolution, one number for each axis; others may use its name otherwise."""
+    return isinstance(entries, (list, tuple)) and all(
+        isinstance(entry, (list, tuple)) and all(isinstance(n, int) and n > 0 for n in entry)
+        for entry in entries
+    )
 
 
 def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:

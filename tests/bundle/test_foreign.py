@@ -301,3 +301,20 @@ def test_a_name_that_no_bundle_can_have(three, tmp_path):
 def test_a_missing_file(tmp_path, capsys):
     assert command.main([str(tmp_path / "none"), "-o", str(tmp_path / "model"), "--license", "MIT"]) == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_tensors_that_claim_more_than_the_file_has(tmp_path):
+    """700 bytes that would be 40 GB: numbers shown many times, and a zip that grows when it is read."""
+    save(tmp_path / "shared", {"conv1.weight": torch.zeros(1).expand(10**5, 10**5)}, legacy=False)
+    with pytest.raises(AutosegError, match="tensors claim more numbers than the file has") as caught:
+        read_state(tmp_path / "shared")
+    assert "(100000, 100000)" in str(caught.value)
+    save(tmp_path / "stored", {"conv1.weight": torch.zeros(10**6)}, legacy=False)
+    with (
+        zipfile.ZipFile(tmp_path / "stored") as source,
+        zipfile.ZipFile(tmp_path / "packed", "w", 8) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(AutosegError, match=r"claims 4\d{6} bytes in a file of"):
+        read_state(tmp_path / "packed")

@@ -311,3 +311,26 @@ def test_reading_a_bundle_does_not_import_torch():
     code = "import sys, autoseg.bundle, autoseg; autoseg.__version__; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert torch is not None
+
+
+def test_damaged_streams_are_refused_wherever_the_damage_is(exported, tmp_path):
+    """Packed JSON whose bytes were changed makes Python's reader fail in half a dozen ways."""
+    _, target = exported
+    whole, n_refused = target.read_bytes(), 0
+    for place in range(0, len(whole), 37):
+        target.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            import_bundle(target, tmp_path / "in", overwrite=True)
+        except AutosegError as error:
+            n_refused += 1
+            assert "cannot be written" not in str(error)
+    assert n_refused > 0.8 * len(range(0, len(whole), 37))
+
+
+def test_another_way_of_packing_is_refused(exported, tmp_path):
+    _, target = exported
+    files = contents(target)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    is_refused(target, tmp_path / "in", "is packed in another way")

@@ -1,10 +1,12 @@
 """Weight files: what goes in comes out, and everything else is explained."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
-from autoseg.bundle.weights import load_network, read, read_info, restamp, save
+from autoseg.bundle.weights import load_network, read, read_info, restamp, save, write_tensors
 from autoseg.errors import AutosegError
 
 FACTS = {"network": "main", "stage": "train", "member": 0, "epoch": 3, "plan_hash": "abc"}
@@ -106,3 +108,45 @@ def test_a_new_stamp_changes_the_plan_alone(tmp_path):
     other = Shared()
     load_network(other, read(path).tensors, where="w")
     assert same(network, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "offsets", "words"),
+    [
+        ([10**10], [0, 4 * 10**10], "damaged"),
+        ([10**10], [0, 8], "damaged"),
+        ([2**40, 2**40], [0, 8], "damaged"),
+        ([2], [8, 0], "damaged"),
+    ],
+)
+def test_a_header_that_claims_more_than_the_file_has(shape, offsets, words, tmp_path):
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+    header = json.dumps({"__metadata__": {"network": "main"}, "w": entry}).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(AutosegError, match=words):
+        read(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"member": "-1"},
+        {"epoch": "x"},
+        {"facts": "[]"},
+        {"facts": '{"a": []}'},
+        {"start": "[1]"},
+        {"facts": "["},
+    ],
+)
+def test_metadata_of_other_types(changes, tmp_path):
+    metadata = {
+        "network": "main",
+        "stage": "s",
+        "member": "0",
+        "epoch": "1",
+        "plan_hash": "x",
+        "autoseg_version": "0",
+    }
+    write_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(1)}, {**metadata, **changes})
+    with pytest.raises(AutosegError, match="does not say what it belongs to"):
+        read_info(tmp_path / "w.safetensors")

@@ -1,11 +1,18 @@
 """A checkpoint gives back what was saved; a damaged one is explained."""
 
+import copy
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
+from autoseg.bundle import weights
 from autoseg.errors import AutosegError
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint, Position
+from autoseg.training.start import fill_optimiser
 
 
 def _trained():
@@ -47,3 +54,52 @@ def test_a_truncated_checkpoint_is_explained(tmp_path):
 def test_a_missing_checkpoint_is_explained(tmp_path):
     with pytest.raises(AutosegError, match="no checkpoint to continue from"):
         checkpoint.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("entry", "content"),
+    [
+        ("position", {"epoch": "3"}),
+        ("position", {"epoch": -1}),
+        ("position", {"epoch": True}),
+        ("position", {"epoch": 1.5}),
+        ("position", {"speed": 1}),
+        ("position", [1, 2]),
+        ("optimiser_plain", {"optimiser": 1}),
+        ("optimiser_plain", {"optimiser/x/step": 1}),
+        ("optimiser_plain", [1]),
+        ("scaler", None),
+    ],
+)
+def test_an_edited_checkpoint_is_explained(entry, content, tmp_path):
+    network, optimiser = _trained()
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, Checkpoint(Position(), "h", network.state_dict(), optimiser.state_dict()))
+    with safe_open(path, framework="pt") as handle:
+        metadata = handle.metadata()
+    metadata[entry] = "[" if content is None else json.dumps(content)
+    weights.write_tensors(path, load_file(path), metadata)
+    with pytest.raises(AutosegError, match="the checkpoint is damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s["param_groups"][0].update(lr="abc"),
+        lambda s: s["param_groups"][0].pop("lr"),
+        lambda s: s["param_groups"][0].update(params=[0]),
+        lambda s: s["param_groups"].append({}),
+        lambda s: s["state"].update({7: {"step": torch.zeros(())}}),
+        lambda s: s["state"][0].update(exp_avg=torch.zeros(5)),
+        lambda s: s["state"].update({0: 3}),
+    ],
+)
+def test_the_state_of_another_optimiser_is_explained(spoil):
+    _, optimiser = _trained()
+    content = copy.deepcopy(optimiser.state_dict())
+    _, fresh = _trained()
+    fill_optimiser(fresh, copy.deepcopy(content), where="here")
+    spoil(content)
+    with pytest.raises(AutosegError, match="here: the state of the optimiser does not fit the plan"):
+        fill_optimiser(fresh, content, where="here")
