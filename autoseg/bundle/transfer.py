@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from autoseg import messages
 from autoseg.bundle.card import ModelCard, bundle_files, is_allowed, make_card
 from autoseg.bundle.layout import BUNDLE_VERSION, CARD, WeightsKind
-from autoseg.bundle.opening import open_model, read_plan, refuse_other_version
+from autoseg.bundle.opening import open_model, read_plan, refuse_changed, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
@@ -67,6 +67,7 @@ def export_bundle(
     """
     model = open_model(folder, folds, checkpoint)
     names = bundle_files(folder, model.folds)
+    refuse_changed(folder, [folder / name for name in names if name.endswith(".safetensors")])
     card = make_card(folder, names)
     with atomic_path(target) as temporary:
         with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:

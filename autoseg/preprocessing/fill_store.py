@@ -134,7 +134,7 @@ def preprocess_dataset(
     store.remove_leftovers()
     masks = _mask_files(raw, plan.preprocessing)
     keys = case_keys(fingerprint, plan, {name: _hash(path) for name, path in masks.items()})
-    reasons = _stale(store, keys, names)
+    reasons = _stale(store, keys, names, verify=True)
     report = PreprocessReport(
         reused=[name for name in names if name not in reasons],
         stale={name: why for name, why in reasons.items() if why != "not preprocessed yet"},
@@ -178,9 +178,11 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
     return _stale(store, case_keys(fingerprint, plan), names)
 
 
-def _stale(store: Store, keys: Mapping[str, CaseKey], names: Sequence[str]) -> dict[str, str]:
+def _stale(
+    store: Store, keys: Mapping[str, CaseKey], names: Sequence[str], *, verify: bool = False
+) -> dict[str, str]:
     found = {
-        name: store.is_current(name, keys[name]) if name in keys else "not in the fingerprint"
+        name: store.is_current(name, keys[name], verify=verify) if name in keys else "not in the fingerprint"
         for name in names
     }
     return {name: why for name, why in found.items() if why}

@@ -8,8 +8,11 @@ import threading
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from autoseg import messages
+from autoseg.bundle.card import write_model_card
+from autoseg.bundle.layout import weight_file_name
 from autoseg.cli import predict as command
 from autoseg.dataset.raw_layout import list_images
 from autoseg.errors import AutosegError, FaultsError
@@ -124,6 +127,27 @@ def test_continue_redoes_what_another_model_or_other_options_made(work, model_fo
     assert len(run(work, continue_prediction=True).kept) == 4  # the masks alone are whole as well
     model_folder.make_model(work / "results", (0.7,))
     assert len(run(work, continue_prediction=True).predicted) == 4
+
+
+def test_a_case_without_finite_logits_costs_only_itself(work, model_folder):
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    network, path = (
+        model_folder.threshold_network(1, 0.5),
+        model / "fold_0" / "weights" / weight_file_name("train"),
+    )
+    with torch.no_grad():
+        network.weight[1, 0] = 3e38
+    model_folder.write_weights(path, network, model_folder.make_plan())
+    write_model_card(model)
+    write(work / "images" / "case_1_0000.nii.gz", 10 * array(1))
+    with pytest.raises(FaultsError) as caught:
+        run(work)
+    (fault,) = caught.value.faults
+    assert fault.where == "case_1" and "answers with NaN or Inf" in fault.problem
+    assert {n: c["status"] for n, c in record(work)["cases"].items()} == {
+        "case_0": "done", "case_1": "failed", "case_2": "done", "case_3": "done",
+    }  # fmt: skip
+    assert not (work / "out" / "case_1.nii.gz").exists()
 
 
 def test_a_killed_run_is_continued(work, monkeypatch):
