@@ -4,8 +4,9 @@
 
 Phantoms are made and planned for the general U-Net. Reading: patches of every case through a cache that keeps none,
 from records with and without checksums, each in processes of their own (a file is verified once in each process).
-Checkpoints: writing and reading the network of the plan with its optimiser, with and without. Both are CPU time, the least
-of the runs. The epoch: iterations of the network on this device, or what ``--epoch_seconds`` says, such as that of a card.
+Checkpoints: writing and reading the network of the plan with its optimiser, with and without. Both are CPU time,
+the least of the runs. The epoch: iterations of the network on this device, or what ``--epoch_seconds`` says, such as
+that of a fast card.
 """
 
 from __future__ import annotations

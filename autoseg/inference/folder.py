@@ -22,7 +22,7 @@ from tqdm import tqdm
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, write_mask
 from autoseg.dataset.raw_layout import Case
-from autoseg.errors import AutosegError, CaseError, Fault, FaultsError
+from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
@@ -79,7 +79,7 @@ def predict_cases(
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
-        FaultsError: some cases could not be predicted; all others are done.
+        FaultsError: some cases could not be read; all others are done.
     """
     output = Path(output)
     _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
@@ -128,8 +128,8 @@ class _Loaded:
 
 
 @dataclass
-class _Failed:
-    """A case that could not be read, or that the network has no answer for."""
+class _Unreadable:
+    """A case that could not be read."""
 
     case: Case
     error: AutosegError
@@ -158,7 +158,7 @@ class _FolderRun:
                 loaded = waiting.pop().result()
                 if following is not None:
                     waiting.append(reader.submit(self._load, following))
-                if isinstance(loaded, _Failed):
+                if isinstance(loaded, _Unreadable):
                     behind.submit(self._note_failure, loaded)
                 else:
                     self._predict_one(loaded, estimate, behind)
@@ -204,7 +204,7 @@ class _FolderRun:
         endings += [self.extra.ending] if self.extra else []
         return [case.name + ending for ending in endings]
 
-    def _load(self, case: Case) -> _Loaded | _Failed:
+    def _load(self, case: Case) -> _Loaded | _Unreadable:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
         started = time.perf_counter()
         try:
@@ -214,7 +214,7 @@ class _FolderRun:
                 preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except (AutosegError, OSError) as error:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
-            return _Failed(case, fault)
+            return _Unreadable(case, fault)
         return _Loaded(
             case, started, digest, preprocessed, raw.image if self.predictor.needs("image") else None
         )
@@ -223,13 +223,9 @@ class _FolderRun:
         """The network's part; restoring and writing follow behind."""
         fused = self.predictor.fusion(loaded.preprocessed)
         estimate.start_case()
-        try:
-            for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
-                behind.submit(fused.add, logits)
-        except CaseError as error:
-            behind.submit(self._note_failure, _Failed(loaded.case, error))
-        else:
-            behind.submit(self._finish, loaded, fused)
+        for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
+            behind.submit(fused.add, logits)
+        behind.submit(self._finish, loaded, fused)
 
     def _finish(self, loaded: _Loaded, fused: Fusion) -> None:
         """Restore, post-process and write one case, its record last; runs in the writing thread."""
@@ -268,8 +264,8 @@ class _FolderRun:
         volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
         messages.info(f"{case.name}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
 
-    def _note_failure(self, loaded: _Failed) -> None:
-        """Put a case that could not be predicted on record."""
+    def _note_failure(self, loaded: _Unreadable) -> None:
+        """Put a case that could not be read on record."""
         name, error = loaded.case.name, loaded.error
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
         self.faults += [Fault(name, _joined(f), f.found, f.expected, f.fix) for f in inner]

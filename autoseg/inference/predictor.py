@@ -23,7 +23,7 @@ from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset.imageio import Geometry, read_channels
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
-from autoseg.errors import AutosegError, CaseError
+from autoseg.errors import AutosegError
 from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
@@ -212,7 +212,7 @@ class Predictor:
             progress: told the share of the case that is done, 0 to 1.
 
         Raises:
-            CaseError: a network answers with NaN or Inf.
+            AutosegError: a network answers with NaN or Inf.
         """
         images: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.model.members):
@@ -381,7 +381,7 @@ def _refuse_not_finite(logits: torch.Tensor, path: Path) -> None:
     """A mask must not be made of what is no number: it would be background in silence."""
     n = logits.numel() - int(torch.isfinite(logits).sum())
     if n:
-        raise CaseError(
+        raise AutosegError(
             "the network answers with NaN or Inf",
             where="/".join(path.parts[-3:]),
             found=f"{n} of {logits.numel()} numbers",

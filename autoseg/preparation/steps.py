@@ -18,6 +18,8 @@ from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.preparation.prepared import Prepared, open_prepared
+from autoseg.preparation.raw_files import FILE_NAME as RAW_FILES
+from autoseg.preparation.raw_files import look_at_files
 
 if TYPE_CHECKING:
     from autoseg.preprocessing.fill_store import PreprocessReport
@@ -38,6 +40,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
             previous = read_model(path, Fingerprint)
         except AutosegError as error:
             messages.warn(f"the fingerprint of an earlier run is not used: {error.fault.problem}")
+    files = look_at_files(raw)  # before they are read: a change in between is noticed
     fingerprint = extract_fingerprint(raw, processes, previous)
     if previous is not None and previous.content_hash != fingerprint.content_hash:
         messages.info(_what_changed(previous, fingerprint))
@@ -52,6 +55,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
     _keep_groups(raw_folder / GROUPS, folder / GROUPS)
     write_json(folder / "dataset.json", raw.info)
     write_json(path, fingerprint)
+    write_json(folder / RAW_FILES, files)
     return raw, fingerprint
 
 

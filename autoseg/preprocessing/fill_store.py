@@ -166,7 +166,9 @@ def preprocess_dataset(
     return report
 
 
-def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Sequence[str]) -> dict[str, str]:
+def stale_cases(
+    store: Store, fingerprint: Fingerprint, plan: Plan, names: Sequence[str], raw: RawDataset | None = None
+) -> dict[str, str]:
     """Which of the cases must be made (again), and why; empty when the store is as the plan wants it.
 
     Args:
@@ -174,8 +176,11 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
         fingerprint: of the dataset as it is now.
         plan: as it is now.
         names: the cases to look at.
+        raw: the raw data, where they are at hand: only they tell whether the file of a case's mask has changed.
     """
-    return _stale(store, case_keys(fingerprint, plan), names)
+    masks = _mask_files(raw, plan.preprocessing) if raw is not None else {}
+    hashes = {name: _hash(path) for name, path in masks.items() if name in set(names) and path.is_file()}
+    return _stale(store, case_keys(fingerprint, plan, hashes), names)
 
 
 def _stale(
