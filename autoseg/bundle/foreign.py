@@ -78,7 +78,7 @@ def import_weights(
             folder = Path(temporary) / name
             card = _write_model(folder, sources, licence)
             if output.suffix == ".zip":
-                return export_bundle(folder, output)
+                return export_bundle(folder, output, overwrite=overwrite)
             replace_folder(folder, output)
             return card
     except OSError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -192,6 +192,7 @@ class Summary(ExactModel):
 
     Attributes:
         command: as it was typed; empty from Python.
+        settings: the options that decide the result, as they were given; empty from Python.
         predictions, truths: the folders.
         preset: that the numbers are of.
         labels: as of dataset.json.
@@ -209,6 +210,7 @@ class Summary(ExactModel):
     version: Literal[2] = VERSION
     autoseg_version: str
     command: str = ""
+    settings: dict[str, Any] = {}
     predictions: str
     truths: str
     preset: PresetRow

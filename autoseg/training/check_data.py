@@ -9,11 +9,12 @@ from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
 from autoseg.plan import Plan
+from autoseg.plan.identity import differences
 from autoseg.plugins.trainer import Trainer
 from autoseg.preparation.raw_files import changed_cases
 from autoseg.sampling import samplers
 from autoseg.sampling.lesion_pixels import no_lesion
-from autoseg.training.check_fold_folder import PREPARED, differences
+from autoseg.training.check_fold_folder import PREPARED
 from autoseg.training.job import FoldJob
 from autoseg.training.sources import source_part
 

@@ -25,7 +25,8 @@ SHORT = ("stages.0.epochs=1", "stages.0.iterations_per_epoch=2")
 
 
 def plan(*settings) -> int:
-    return plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY, *settings])
+    options = ["-pl", "unet", "-np", "1", "--overwrite", "--set", *small.TINY, *settings]
+    return plan_and_preprocess.main(["-d", "1", *options])
 
 
 def trained(*settings) -> int:
