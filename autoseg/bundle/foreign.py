@@ -79,7 +79,7 @@ def import_weights(
             folder = Path(temporary) / name
             card = _write_model(folder, sources, licence)
             if output.suffix == ".zip":
-                return export_bundle(folder, output)
+                return export_bundle(folder, output, overwrite=overwrite)
             replace_folder(folder, output)
             return card
     except OSError as error:
@@ -236,15 +236,7 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
             expected="every number in the file",
             fix="do not use this file",
         )
-    broken = [name for name, value in content.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise AutosegError(
-            "the weights hold NaN or Inf",
-            where=str(path),
-            found=f"{count_of(len(broken), 'tensor')}, such as {broken[0]}",
-            expected="finite numbers",
-            fix="take the weights of another run",
-        )
+    weights.refuse_not_finite(content, where=str(path))
     return dict(content)
 
 

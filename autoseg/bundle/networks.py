@@ -76,13 +76,21 @@ def network_row(plan: Plan, key: str, trainer: Trainer | None = None) -> Network
     return networks.REGISTRY.get(plan.networks[key].name, trainer)
 
 
-def load(network: ReadyNetwork, file: Path | weights.WeightFile, *, where: str = "") -> ReadyNetwork:
+def load(
+    network: ReadyNetwork, file: Path | weights.WeightFile, *, key: str | None = None, where: str = ""
+) -> ReadyNetwork:
     """Put the weights of a file into the network, strictly.
+
+    Args:
+        network: of a plan.
+        file: its path, or its content.
+        key: of the network, which a file that is read must be of; None does not ask.
+        where: the file, for messages about its content.
 
     Raises:
         AutosegError: the file is missing or damaged, or does not fit.
     """
-    content = weights.read(file) if isinstance(file, Path) else file
+    content = weights.read(file, key) if isinstance(file, Path) else file
     weights.load_network(network.module, content.tensors, where=where or str(file))
     return network
 

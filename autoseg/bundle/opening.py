@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from autoseg import messages, paths
-from autoseg.bundle.fitted import FittedStep, read_fitted
+from autoseg.bundle.fitted import FITTED, FittedStep, read_fitted
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
@@ -20,7 +22,7 @@ from autoseg.bundle.layout import (
     expected_members,
 )
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.errors import AutosegError, nearest_names
+from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.files import hash_file, hash_json, read_json, read_model, validate
 from autoseg.messages import count_of
 from autoseg.plan import PLAN_VERSION, Plan, apply_overrides, hash_plan
@@ -119,6 +121,7 @@ class Model:
         folds: by name, ``0`` and up, or ``all``.
         members: the networks that predict, in order.
         fitted: for each fold what its post-processing has learned.
+        checked: SHA-256 of the files that were held against the card, by name.
     """
 
     folder: Path
@@ -130,6 +133,7 @@ class Model:
     members: tuple[Member, ...]
     overrides: Mapping[str, Any]
     fitted: tuple[Mapping[str, FittedStep], ...] = ()
+    checked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -140,7 +144,8 @@ class Model:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over the plan, the bytes of all weight files, and what was learned after them."""
-        files = {path.relative_to(self.folder).as_posix(): hash_file(path) for path in self.weights}
+        names = [path.relative_to(self.folder).as_posix() for path in self.weights]
+        files = {name: self.checked.get(name) or hash_file(self.folder / name) for name in names}
         learned = [{name: step.learned for name, step in fold.items()} for fold in self.fitted]
         extra: dict[str, Any] = {"fitted": learned} if any(learned) else {}
         constants = [self.folder / f"fold_{fold}" / NORMALISATION for fold in self.folds]
@@ -169,15 +174,13 @@ def open_model(
     Raises:
         AutosegError: the folder is no model of this version; a fold or a weight file is missing; overrides that do not
             fit.
+        FaultsError: files are not those of the model card, see :func:`refuse_changed`.
     """
     folder, overrides = Path(folder), dict(overrides or {})
     plan = read_plan(folder)
     content = read_json(folder / "plan.json")
     plan_hash = hash_json(content) if content["version"] == 1 else hash_plan(plan)
     info = read_model(folder / "dataset.json", DatasetJson)
-    if (folder / CARD).exists():
-        card = read_json(folder / CARD)
-        refuse_other_version(card, "bundle_version", BUNDLE_VERSION, where=str(folder / CARD), what="bundle")
     changed = overridden(plan, overrides)
     expected = expected_members(changed, checkpoint)
     if not expected:
@@ -194,9 +197,79 @@ def open_model(
     missing = [path for path in model.weights if not path.is_file()]
     if missing:
         raise _missing_weights(folder, missing, checkpoint)
+    beside = (folder / f"fold_{fold}" / name for fold in chosen for name in (FITTED, NORMALISATION))
+    used = [*model.weights, *(path for path in beside if path.is_file())]
+    model = replace(model, checked=refuse_changed(folder, used))
     if not fitted:
         return model
     return replace(model, fitted=tuple(read_fitted(folder / f"fold_{fold}", changed) for fold in chosen))
+
+
+class _FilesOnCard(BaseModel):
+    """The part of model_card.json that says what the other files are."""
+
+    files: dict[str, str]
+
+
+def refuse_changed(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Hold files of a model's folds against its card.
+
+    A fold that is being trained is not on the card as it is now, so its files are left out. What is on no card is said.
+
+    Args:
+        folder: of the model.
+        files: weights, and what was learned beside them.
+
+    Returns:
+        Name to SHA-256 of the files that are as the card has them.
+
+    Raises:
+        AutosegError: the card is of another version.
+        FaultsError: files that were changed or damaged.
+    """
+    finished = [path for path in files if not _in_training(folder / path.relative_to(folder).parts[0])]
+    card = _files_on_card(folder) if finished else {}
+    checked, unknown, faults = {}, [], []
+    for path in finished:
+        name = path.relative_to(folder).as_posix()
+        if name not in card:
+            unknown.append(name)
+        elif (found := hash_file(path)) == card[name]:
+            checked[name] = found
+        else:
+            faults.append(_changed(path, found, card[name]))
+    if faults:
+        raise FaultsError(f"the weights of {folder.name} are not those of its {CARD}", faults)
+    if unknown:
+        why = f"there is no {CARD}" if not card else f"{CARD} does not name them"
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        messages.warn(f"{folder.name}: {unknown[0]}{more} cannot be checked for damage, because {why}")
+    return checked
+
+
+def _in_training(fold: Path) -> bool:
+    """Whether a fold was begun here and is not finished; fold.json is the last file of a training."""
+    return (fold / "train.log").exists() and not (fold / "fold.json").exists()
+
+
+def _files_on_card(folder: Path) -> dict[str, str]:
+    """Name to SHA-256, as the card of a model says; empty without a card."""
+    path = folder / CARD
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    refuse_other_version(content, "bundle_version", BUNDLE_VERSION, where=str(path), what="bundle")
+    return validate(content, _FilesOnCard, where=str(path)).files
+
+
+def _changed(path: Path, found: str, expected: str) -> Fault:
+    return Fault(
+        str(path),
+        "was changed or damaged after the training",
+        f"SHA-256 {found[:12]}",
+        f"{expected[:12]}, as on the model card",
+        "copy or import the model again, or train this fold again with autoseg_train ... --overwrite",
+    )
 
 
 def _in_fold(folder: Path, fold: str, files: MemberFiles) -> Member:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from autoseg import messages
 from autoseg.bundle.card import ModelCard, bundle_files, is_allowed, make_card
 from autoseg.bundle.layout import BUNDLE_VERSION, CARD, WeightsKind
-from autoseg.bundle.opening import open_model, read_plan, refuse_other_version
+from autoseg.bundle.opening import open_model, read_plan, refuse_changed, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
@@ -53,21 +53,35 @@ LARGEST_RATIO = 200
 
 
 def export_bundle(
-    folder: Path, target: Path, folds: Sequence[int | str] | None = None, checkpoint: WeightsKind = "final"
+    folder: Path,
+    target: Path,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: WeightsKind = "final",
+    *,
+    overwrite: bool = False,
 ) -> ModelCard:
     """Write a model folder as one zip.
 
     Args:
         folder: of the model.
-        target: the zip; replaced as a whole when it exists.
+        target: the zip.
         folds: None takes every finished fold.
         checkpoint: weights that must be there; all weight files of the folds are exported.
+        overwrite: replace a zip that is there.
 
     Raises:
-        AutosegError: the model is incomplete, or the zip cannot be written.
+        AutosegError: the model is incomplete, or the zip is there or cannot be written.
+        FaultsError: weights are not those of the model's card.
     """
+    if target.exists() and not overwrite:
+        raise AutosegError(
+            "the file is there already",
+            where=str(target),
+            fix="choose another name with -o, or replace it with --overwrite",
+        )
     model = open_model(folder, folds, checkpoint)
     names = bundle_files(folder, model.folds)
+    refuse_changed(folder, [folder / name for name in names if name.endswith(".safetensors")])
     card = make_card(folder, names)
     with atomic_path(target) as temporary:
         with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:

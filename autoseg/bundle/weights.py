@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from autoseg import strict_json
+from autoseg.bundle.layout import weight_file_name
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 
@@ -50,6 +51,10 @@ class WeightsInfo:
     facts: Mapping[str, int] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)
 
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+COUNTS = (torch.int64, torch.int32)
+"""Types of tensors in weight files: parameters, and what a network counts, such as batches."""
 
 REQUIRED = ("network", "stage", "member", "epoch", "plan_hash", "autoseg_version")
 
@@ -165,13 +170,34 @@ def read_info(path: Path) -> WeightsInfo:
     """The facts of a weight file, from its header alone.
 
     Raises:
-        AutosegError: it is missing, damaged or not written by autoseg.
+        AutosegError: it is missing, damaged, not written by autoseg, or lies under the name of another.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as handle:
-            return _info(path, handle.metadata() or {})
+            info = _info(path, handle.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
+    _refuse_other_name(Path(path), info)
+    return info
+
+
+def _refuse_other_name(path: Path, info: WeightsInfo) -> None:
+    """A file that is called as the layout wants it is what its name says."""
+    if not re.match(r"member\d+\.", path.name):
+        return
+    names = [
+        weight_file_name(info.stage, info.member),
+        weight_file_name(info.stage, info.member, best=True),
+        weight_file_name(info.stage, info.member, snapshot_epoch=info.epoch),
+    ]
+    if path.name not in names:
+        raise AutosegError(
+            "the weight file lies under the name of another",
+            where=str(path),
+            found=f"weights of member {info.member}, stage {info.stage}, epoch {info.epoch}",
+            expected=f"the name {names[0]}, or that of the best weights or of a snapshot",
+            fix="put the files of the fold back under their names, or train the fold again with --overwrite",
+        )
 
 
 def _info(path: Path, metadata: dict[str, str]) -> WeightsInfo:
@@ -193,21 +219,65 @@ def _info(path: Path, metadata: dict[str, str]) -> WeightsInfo:
         ) from None
 
 
-def read(path: Path) -> WeightFile:
+def read(path: Path, network: str | None = None) -> WeightFile:
     """A whole weight file.
 
+    Args:
+        path: of the file.
+        network: key of the network that it must be of; None takes any.
+
     Raises:
-        AutosegError: it is missing, damaged or not written by autoseg.
+        AutosegError: it is missing, damaged, not written by autoseg, of another network or not of finite numbers.
     """
     info = read_info(path)
+    if network not in (None, info.network):
+        raise AutosegError(
+            "the weights are of another network",
+            where=str(path),
+            found=f"network '{info.network}'",
+            expected=f"network '{network}', as the plan has it for stage '{info.stage}'",
+            fix="use the plan.json that the weights were trained with",
+        )
     try:
-        return WeightFile(info, load_file(path, device="cpu"))
+        tensors = load_file(path, device="cpu")
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
+    refuse_not_finite(tensors, where=str(path))
+    return WeightFile(info, tensors)
+
+
+def refuse_not_finite(tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Weights are finite numbers.
+
+    Args:
+        tensors: by name.
+        where: the file, for the message.
+
+    Raises:
+        AutosegError: some hold NaN or Inf, or are of a type that no network is trained in.
+    """
+    others = [f"{n}: {t.dtype}" for n, t in tensors.items() if t.dtype not in (*FLOATS, *COUNTS)]
+    if others:
+        raise AutosegError(
+            "the weights are of a type that is not known",
+            where=where,
+            found=f"{len(others)} tensors, such as {others[0]}",
+            expected=", ".join(str(kind).removeprefix("torch.") for kind in (*FLOATS, *COUNTS)),
+            fix="copy or import the file again",
+        )
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise AutosegError(
+            "the weights hold NaN or Inf",
+            where=where,
+            found=f"{len(broken)} tensors, such as {broken[0]}",
+            expected="finite numbers",
+            fix="copy or import the file again; if it was trained so, train again with a lower learning rate",
+        )
 
 
 def load_network(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
-    """Put weights into a network; every difference in names and shapes is an error that says all of them.
+    """Put weights into a network; every difference in names, shapes and kinds is an error that says all of them.
 
     Args:
         network: it is changed only when everything fits.
@@ -215,7 +285,7 @@ def load_network(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, whe
         where: the file, for the message.
 
     Raises:
-        AutosegError: something is missing, left over or of another shape.
+        AutosegError: something is missing, left over, of another shape, or whole numbers in place of fractions.
     """
     own = {plain_name(name): tensor for name, tensor in network.state_dict().items()}
     canonical = canonical_names(own)
@@ -226,8 +296,18 @@ def load_network(network: nn.Module, tensors: Mapping[str, torch.Tensor], *, whe
         for name in sorted(set(own) & set(tensors))
         if own[name].shape != tensors[name].shape
     ]
-    if missing or unknown or shapes:
-        parts = ((missing, "missing"), (unknown, "unknown"), (shapes, "of another shape"))
+    kinds = [
+        f"{name}: {tensors[name].dtype} instead of {own[name].dtype}"
+        for name in sorted(set(own) & set(tensors))
+        if own[name].is_floating_point() != tensors[name].is_floating_point()
+    ]
+    if missing or unknown or shapes or kinds:
+        parts = (
+            (missing, "missing"),
+            (unknown, "unknown"),
+            (shapes, "of another shape"),
+            (kinds, "of another kind"),
+        )
         raise AutosegError(
             "the weights do not fit the network of the plan",
             where=where,

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-np", dest="processes", type=int, metavar="N", help="processes (default: all cores, at most 8)"
     )
+    scoring_options.add_overwrite(command)
     return command
 
 
@@ -72,19 +73,24 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.comparison.agreement_schema import JSON_NAME, folders_of, format_agreement
     from autoseg.comparison.raters import check_raters, parse_rater, rate_folders
     from autoseg.evaluation.case_files import find_dataset_json
-    from autoseg.evaluation.output_folder import check_output
+    from autoseg.evaluation.output_folder import check_output, recorded
 
     raters = [parse_rater(words) for words in arguments.raters]
     raters += [parse_rater(words, method=True) for words in arguments.methods]
     raters, out = check_raters(raters), Path(arguments.out)
-    check_output(out / JSON_NAME, [folder for rater in raters for folder in rater.folders], folders_of)
+    settings = recorded(
+        metrics=None if arguments.metrics == ["dice"] else arguments.metrics,
+        dataset_json=arguments.dataset_json,
+    )
+    inputs = [folder for rater in raters for folder in rater.folders]
+    check_output(out / JSON_NAME, inputs, folders_of, settings=settings, overwrite=arguments.overwrite)
     info = find_dataset_json(raters[0].folders[0], raters[0].folders[0], arguments.dataset_json)
     table = rate_folders(
         raters,
         info,
         metrics=arguments.metrics,
         processes=arguments.processes or common.default_processes(),
-    ).model_copy(update={"command": arguments.command})
+    ).model_copy(update={"command": arguments.command, "settings": settings})
     written = table.write(out)
     print(format_agreement(table))
     print()

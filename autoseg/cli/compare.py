@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-np", dest="processes", type=int, metavar="N", help="processes (default: all cores, at most 8)"
     )
     scoring_options.add_scoring(command)
+    scoring_options.add_overwrite(command)
     return command
 
 
@@ -74,10 +75,19 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.comparison.comparison_schema import JSON_NAME, folders_of
     from autoseg.comparison.comparison_text import format_comparison
     from autoseg.evaluation.case_files import find_dataset_json
-    from autoseg.evaluation.output_folder import check_output
+    from autoseg.evaluation.output_folder import check_output, recorded
 
     truths, out = Path(arguments.truths), Path(arguments.out)
-    check_output(out / JSON_NAME, [*arguments.folders, truths], folders_of)
+    options = scoring_options.scoring_options(arguments)
+    settings = recorded(
+        **options,
+        metrics=arguments.metrics,
+        names=arguments.names,
+        test=None if arguments.test == TESTS[0] else arguments.test,
+        dataset_json=arguments.dataset_json,
+    )
+    inputs = [*arguments.folders, truths]
+    check_output(out / JSON_NAME, inputs, folders_of, settings=settings, overwrite=arguments.overwrite)
     info = find_dataset_json(arguments.folders[0], truths, arguments.dataset_json)
     comparison = compare_folders(
         arguments.folders,
@@ -87,8 +97,8 @@ def _main(arguments: argparse.Namespace) -> None:
         names=arguments.names,
         test=arguments.test,
         processes=arguments.processes or common.default_processes(),
-        **scoring_options.scoring_options(arguments),
-    ).model_copy(update={"command": arguments.command})
+        **options,
+    ).model_copy(update={"command": arguments.command, "settings": settings})
     written = write_comparison(comparison, out)
     print(format_comparison(comparison))
     print()

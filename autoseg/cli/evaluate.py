@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoseg.cli import common, scoring_options
 
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--chill", action="store_true", help="leave out cases without prediction instead of refusing"
     )
     scoring_options.add_scoring(command)
+    scoring_options.add_overwrite(command)
     return command
 
 
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(arguments: argparse.Namespace) -> None:
     from autoseg.errors import AutosegError
-    from autoseg.evaluation.output_folder import check_folder
+    from autoseg.evaluation.output_folder import recorded
     from autoseg.evaluation.score_masks import evaluate_folder, find_dataset_json
     from autoseg.evaluation.summary_text import format_table
 
@@ -68,21 +69,39 @@ def _main(arguments: argparse.Namespace) -> None:
         raise AutosegError("the folder of images is missing", where=arguments.images, fix="check the path")
     info = find_dataset_json(predictions, truths, arguments.dataset_json)
     out = Path(arguments.out) if arguments.out else predictions
+    options = scoring_options.scoring_options(arguments)
+    settings = recorded(**options, chill=arguments.chill, dataset_json=arguments.dataset_json)
     if arguments.out or predictions.is_dir():
-        check_folder(out)
+        _check_output(out, predictions, truths, settings, arguments.overwrite)
     summary = evaluate_folder(
         predictions,
         truths,
         info,
         processes=arguments.processes or common.default_processes(),
         chill=arguments.chill,
-        **scoring_options.scoring_options(arguments),
-    ).model_copy(update={"command": arguments.command})
+        **options,
+    ).model_copy(update={"command": arguments.command, "settings": settings})
     written = [*summary.write(out), *_overlays(summary, info, arguments, out)]
     print(format_table(summary))
     print(f"\n{_intervals(summary)}")
     for path in written:
         print(path)
+
+
+def _check_output(
+    out: Path, predictions: Path, truths: Path, settings: dict[str, Any], overwrite: bool
+) -> None:
+    """Scores of other masks or settings are replaced only when the user asks; masks beside them are their own."""
+    from autoseg.evaluation.output_folder import check_output
+    from autoseg.evaluation.summary import JSON_NAME
+
+    inside = out.resolve() == predictions.resolve()
+    inputs = [truths] if inside else [predictions, truths]
+
+    def folders_of(content: dict[str, Any]) -> list[str]:
+        return [content["truths"]] if inside else [content["predictions"], content["truths"]]
+
+    check_output(out / JSON_NAME, inputs, folders_of, settings=settings, overwrite=overwrite)
 
 
 def _intervals(summary: Summary) -> str:

@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-f", dest="folds", nargs="+", metavar="FOLD", help="folds to export (default: every finished one)"
     )
+    command.add_argument("--overwrite", action="store_true", help="replace a zip that is there")
     common.add_folders(command, "results")
     return command
 
@@ -53,7 +54,7 @@ def _main(arguments: argparse.Namespace) -> None:
         plan_name=arguments.plan_name,
         model_name=arguments.model_name,
     )
-    card = export_bundle(folder, target, arguments.folds)
+    card = export_bundle(folder, target, arguments.folds, overwrite=arguments.overwrite)
     size_mb = target.stat().st_size / 1e6
     folds = ", ".join(fold.fold for fold in card.folds)
     print(

@@ -68,6 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="use the plan.json that is there, for example after editing it",
     )
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a plan that other settings made, and what was prepared by it",
+    )
     common.add_set(command)
     common.add_folders(command, "raw", "preprocessed")
     return command
@@ -103,6 +108,7 @@ def _main(arguments: argparse.Namespace) -> None:
             budget=Budget(memory_gb=arguments.gpu_memory_target),
             overrides=common.parse_overrides(arguments.overrides),
             keep=arguments.keep_plan,
+            overwrite=arguments.overwrite,
             check=_check,
         )
         print(format_plan(prepared.plan))

@@ -60,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--continue_prediction", action="store_true", help="keep what is whole and made the same way"
     )
     command.add_argument(
-        "--overwrite", action="store_true", help="replace masks that autoseg did not predict"
+        "--overwrite",
+        action="store_true",
+        help="replace masks that a person, another model or other options made",
     )
     common.add_set(
         command, "change how the plan predicts, such as postprocessing.STEP=off (value: JSON or text)"

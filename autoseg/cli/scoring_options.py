@@ -27,6 +27,15 @@ PRESETS = (
 GROUPS = ("overlap", "volume", "lesion", "distance", "surface", "shape")
 
 
+def add_overwrite(command: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace results of other folders or settings; those of the same are always made anew",
+    )
+
+
 def add_scoring(command: argparse.ArgumentParser) -> None:
     """Add ``--preset``, ``--regions``, ``--without``, ``--nsd_mm``, ``--groups`` and ``--strata``."""
     command.add_argument(

@@ -71,6 +71,7 @@ class Agreement(ExactModel):
 
     Attributes:
         command: as it was typed; empty from Python.
+        settings: the options that decide the result, as they were given; empty from Python.
         cases: that at least two runs drew.
         left_out: cases that one run alone drew.
         labels, labels_from: the classes and where they come from.
@@ -84,6 +85,7 @@ class Agreement(ExactModel):
     version: Literal[1] = 1
     autoseg_version: str
     command: str = ""
+    settings: dict[str, Any] = {}
     raters: list[RaterRow]
     cases: list[str]
     left_out: list[str] = []

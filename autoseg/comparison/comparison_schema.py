@@ -132,6 +132,7 @@ class Comparison(ExactModel):
 
     Attributes:
         command: as it was typed; empty from Python.
+        settings: the options that decide the result, as they were given; empty from Python.
         truths: the folder.
         preset: that all scores are of.
         labels, labels_from: the classes and where they come from.
@@ -153,6 +154,7 @@ class Comparison(ExactModel):
     version: Literal[1] = VERSION
     autoseg_version: str
     command: str = ""
+    settings: dict[str, Any] = {}
     truths: str
     preset: PresetRow
     labels: dict[str, int | list[int]]

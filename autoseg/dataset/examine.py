@@ -97,13 +97,14 @@ def _reusable(info: DatasetJson, previous: Fingerprint | None) -> dict[str, Case
 
 def _examine(task: _MeasureTask) -> tuple[CaseFingerprint | None, list[Fault]]:
     """Check and measure one case; what a worker process does."""
-    if task.known is not None and _hash_of_files(task.case) == task.known.content_hash:
+    if task.known is not None and hash_files(task.case) == task.known.content_hash:
         return task.known, []
     loaded, faults = check_case(task.case, task.info)
     return (measure_case(loaded, task.info) if loaded else None), faults
 
 
-def _hash_of_files(case: Case) -> str | None:
+def hash_files(case: Case) -> str | None:
+    """The content hash of a case, without a look at what its files hold; None where one cannot be read."""
     paths = [*case.images, *([case.mask] if case.mask else [])]
     try:
         return hash_case([hash_file(path) for path in paths])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,63 @@ def check_folder(folder: Path) -> None:
 
 
 def check_output(
-    path: Path, inputs: Iterable[Path | str], folders_of: Callable[[dict[str, Any]], Iterable[str]]
+    path: Path,
+    inputs: Iterable[Path | str],
+    folders_of: Callable[[dict[str, Any]], Iterable[str]],
+    *,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
 ) -> None:
-    """Refuse an output that cannot be written, or that would replace results of other inputs.
+    """Refuse an output that cannot be written, or that would replace results of other inputs or settings.
 
-    The same thing may be made again, with other options too. Nothing is left behind.
+    The same thing may be made again. Nothing is left behind.
 
     Args:
-        path: the JSON file that will be written.
+        path: the JSON file that will be written; its ``settings`` say how it was made.
         inputs: the folders that the results will be of.
         folders_of: what those of a file that is there already were, from its content.
+        settings: see :func:`recorded`.
+        overwrite: the user asked for it.
 
     Raises:
         AutosegError: it is refused.
     """
     check_folder(path.parent)
-    if not path.is_file():
+    if overwrite or not path.is_file():
         return
     try:
-        there = [str(one) for one in folders_of(read_json(path))]
+        content = read_json(path)
+        there, before = [str(one) for one in folders_of(content)], _settings_of(content)
     except (AutosegError, KeyError, TypeError, AttributeError):  # not a file that could still be read
         return
+    fix = "give another folder with -o, or replace them with --overwrite"
     if {Path(one).resolve() for one in there} != {Path(one).resolve() for one in inputs}:
         raise AutosegError(
             f"{path.name} is there, of other folders",
             where=str(path.parent),
             found=", ".join(there),
             expected="an empty folder, or the results of the same folders",
-            fix="give another folder with -o, or remove that file",
+            fix=fix,
         )
+    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+    if changed:
+        raise AutosegError(
+            f"{path.name} is there, made with other settings",
+            where=str(path.parent),
+            found=", ".join(f"{key}: {before.get(key, 'not given')}" for key in changed),
+            expected=", ".join(f"{key}: {settings.get(key, 'not given')}" for key in changed),
+            fix=fix,
+        )
+
+
+def recorded(**options: Any) -> dict[str, Any]:
+    """Options of a command as they stand in the file of its results: plain data, without those at their defaults."""
+    plain = json.loads(json.dumps(options, default=str))
+    return {key: value for key, value in plain.items() if value not in (None, False, [], {})}
+
+
+def _settings_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a file of results; of one made from Python or by an earlier autoseg what can be told."""
+    found = content.get("settings") or {}
+    preset = content.get("preset", {}).get("name")
+    return found or ({"preset": preset} if preset else {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -197,6 +197,7 @@ class Summary(ExactModel):
 
     Attributes:
         command: as it was typed; empty from Python.
+        settings: the options that decide the result, as they were given; empty from Python.
         predictions, truths: the folders.
         preset: that the numbers are of.
         labels: as of dataset.json.
@@ -214,6 +215,7 @@ class Summary(ExactModel):
     version: Literal[2] = VERSION
     autoseg_version: str
     command: str = ""
+    settings: dict[str, Any] = {}
     predictions: str
     truths: str
     preset: PresetRow

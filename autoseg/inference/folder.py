@@ -31,6 +31,7 @@ from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 
 PROBABILITIES_ENDING = ".npz"
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def predict_cases(
         output: the folder; it is made.
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
-        overwrite: replace masks in a folder that is not a folder of predictions.
+        overwrite: replace masks that something else made: a person, another model or other options.
         extra: one more file of each case, on record like its mask.
 
     Raises:
@@ -92,6 +93,8 @@ def predict_cases(
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
             cases=before.cases if before else {},
         )
+        if not overwrite:
+            _refuse_other_results(output, record, cases)
         records.write_record(output, record)
         run = _FolderRun(predictor, output, record, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
@@ -114,6 +117,23 @@ def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, over
             expected="an empty folder, or one with prediction.json",
             fix="choose another folder with -o, or replace them with --overwrite",
         )
+
+
+def _refuse_other_results(output: Path, record: PredictionRecord, cases: Sequence[Case]) -> None:
+    """What another model, other options or a hand made is replaced only when the user asks."""
+    faults = []
+    for case in cases:
+        why = records.why_of_another(output, record, case.name)
+        if why:
+            fix = "choose another folder with -o, or replace it with --overwrite"
+            faults.append(Fault(case.name, f"its mask {why}", fix=fix))
+    if faults:
+        title = f"{output}: {len(faults)} of {len(cases)} masks that are there would be replaced"
+        raise FaultsError(title, faults[:SHOWN] + _and_more(faults))
+
+
+def _and_more(faults: Sequence[Fault]) -> list[Fault]:
+    return [Fault(f"{len(faults) - SHOWN} more cases", "the same")] if len(faults) > SHOWN else []
 
 
 @dataclass

@@ -71,6 +71,25 @@ def write_record(folder: Path, record: PredictionRecord) -> None:
     write_json(folder / FILE_NAME, record)
 
 
+def why_of_another(folder: Path, record: PredictionRecord, name: str) -> str | None:
+    """What made the files of a case, if it was not the model and the options of this run; None otherwise.
+
+    Args:
+        folder: of the predictions.
+        record: of the folder, with this run's identity.
+        name: of the case.
+    """
+    entry = record.cases.get(name)
+    there = [file for file in entry.files if (folder / file).exists()] if entry else []
+    if entry is None or not there:
+        return None
+    if entry.made_by != record.made_by:
+        return "was made by another model or with other options"
+    if any(hash_file(folder / file) != entry.files[file] for file in there):
+        return "was changed after the prediction"
+    return None
+
+
 def why_not_current(
     folder: Path, record: PredictionRecord, case: Case, needed: Sequence[str], mask: Path | None = None
 ) -> str | None:

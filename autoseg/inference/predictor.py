@@ -215,6 +215,9 @@ class Predictor:
         Args:
             case: preprocessed.
             progress: told the share of the case that is done, 0 to 1.
+
+        Raises:
+            AutosegError: a network answers with NaN or Inf.
         """
         images: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.model.members):
@@ -234,6 +237,7 @@ class Predictor:
                 progress=partial(_tell, progress, index, self.n_members) if progress else None,
                 precision=self.plan.recipe.precision,
             )
+            _refuse_not_finite(logits, member.main)
             yield self._refined(index, logits, image)
 
     def _normalised(self, case: Preprocessed, fold: str) -> torch.Tensor:
@@ -338,16 +342,16 @@ class Predictor:
         self._network = build_network(self.plan, PREDICTING_NETWORK, self.trainer)
         self._members: list[dict[str, torch.Tensor]] = []
         for member in self.model.members:
-            file = self._read(member.main)
+            file = self._read(member.main, PREDICTING_NETWORK)
             load(self._network, file, where=str(member.main))
             self._members.append(file.tensors)
         self._companions = self._load_companions()
         make_ready(self._network, self.device, self.plan)
         self._loaded = len(self._members) - 1
 
-    def _read(self, path: Path) -> weights.WeightFile:
-        """A weight file; one that another plan trained is said."""
-        file = weights.read(path)
+    def _read(self, path: Path, network: str) -> weights.WeightFile:
+        """A weight file of a network; one that another plan trained is said."""
+        file = weights.read(path, network)
         if file.info.plan_hash != self.model.plan_hash and not is_hash_of(
             file.info.plan_hash, self.model.plan
         ):
@@ -366,7 +370,7 @@ class Predictor:
         return [{key: loaded[path] for key, path in member.companions.items()} for member in members]
 
     def _companion(self, key: str, path: Path) -> Companion:
-        file = self._read(path)
+        file = self._read(path, key)
         network = load(build_network(self.plan, key, self.trainer), file, where=str(path))
         return Companion(network.module.to(self.device).eval(), network.arguments, file.info.facts)
 
@@ -376,6 +380,19 @@ class Predictor:
             where = str(self.model.members[index].main)
             weights.load_network(self._network.module, self._members[index], where=where)
             self._loaded = index
+
+
+def _refuse_not_finite(logits: torch.Tensor, path: Path) -> None:
+    """A mask must not be made of what is no number: it would be background in silence."""
+    n = logits.numel() - int(torch.isfinite(logits).sum())
+    if n:
+        raise AutosegError(
+            "the network answers with NaN or Inf",
+            where="/".join(path.parts[-3:]),
+            found=f"{n} of {logits.numel()} numbers",
+            expected="finite numbers",
+            fix="look at the intensities of this image; on a GPU, try --set precision=float32",
+        )
 
 
 def _tell(progress: Callable[[float], None], member: int, n_members: int, done: int, total: int) -> None:

@@ -50,3 +50,17 @@ def without_defaults(part: Strict) -> dict[str, Any]:
 def as_version_1(plan: Plan) -> dict[str, Any]:
     """plan.json as version 1 would have written it, if it had the words."""
     return {**plan.model_dump(mode="json", exclude=SINCE_VERSION_2), "version": 1}
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two plain structures differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for key in sorted(set(one) | set(other))
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [found for i, (a, b) in pairs for found in differences(a, b, f"{path}.{i}")]
+    return [] if one == other else [path]

@@ -15,12 +15,18 @@ from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, apply_overrides, hash_plan
+from autoseg.plan.identity import differences
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.preparation.prepared import Prepared, open_prepared
+from autoseg.preparation.raw_files import FILE_NAME as RAW_FILES
+from autoseg.preparation.raw_files import look_at_files
 
 if TYPE_CHECKING:
     from autoseg.preprocessing.fill_store import PreprocessReport
+
+SETTINGS = ("planner", "planner_options", "trainer", "overrides")
+"""What the user decides of a plan; all else follows from these and the data."""
 
 
 def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[RawDataset, Fingerprint]:
@@ -38,6 +44,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
             previous = read_model(path, Fingerprint)
         except AutosegError as error:
             messages.warn(f"the fingerprint of an earlier run is not used: {error.fault.problem}")
+    files = look_at_files(raw)  # before they are read: a change in between is noticed
     fingerprint = extract_fingerprint(raw, processes, previous)
     if previous is not None and previous.content_hash != fingerprint.content_hash:
         messages.info(_what_changed(previous, fingerprint))
@@ -52,6 +59,7 @@ def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[Ra
     _keep_groups(raw_folder / GROUPS, folder / GROUPS)
     write_json(folder / "dataset.json", raw.info)
     write_json(path, fingerprint)
+    write_json(folder / RAW_FILES, files)
     return raw, fingerprint
 
 
@@ -137,6 +145,7 @@ def decide(
     budget: Budget,
     overrides: dict[str, Any],
     keep: bool,
+    overwrite: bool = False,
     check: Callable[[Plan], None] = lambda plan: None,
 ) -> Prepared:
     """Make the plan, or take the one that is there, and write it.
@@ -144,11 +153,12 @@ def decide(
     Args:
         keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``); without a name that of the planner,
             or the only one.
+        overwrite: replace a plan that other settings made, and with it the store.
         check: refuses a plan that cannot be trained, before it is written.
 
     Raises:
         AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep, or one that does not
-            fit the dataset any more.
+            fit the dataset any more; a plan that would be replaced.
     """
     if keep:
         wanted = plan_name or (None if planner == "auto" else planner)
@@ -160,10 +170,48 @@ def decide(
         name = plan_name or plan.planner
     prepared = Prepared(folder, name)
     check(plan)
+    if not (keep or overwrite):
+        _refuse_other_settings(prepared, plan)
     if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
         messages.info(f"the plan '{name}' is replaced")
     write_json(prepared.plan_path, plan)
     return prepared
+
+
+def _refuse_other_settings(prepared: Prepared, plan: Plan) -> None:
+    """A plan that cases were prepared by is replaced only when the user asks; other data are no other settings.
+
+    Raises:
+        AutosegError: the plan that is there was made with other settings.
+    """
+    path = prepared.plan_path
+    if not path.exists() or not prepared.store.names() or _is_same(path, plan):
+        return
+    try:
+        before = read_model(path, Plan)
+    except AutosegError:  # nobody can use it as it is
+        return
+    others = [name for name in SETTINGS if getattr(before, name) != getattr(plan, name)]
+    if before.fingerprint_hash == plan.fingerprint_hash:
+        ours, theirs = (one.model_dump(mode="json", exclude={"reasons"}) for one in (plan, before))
+        others = others or differences(theirs, ours)
+    if others:
+        raise AutosegError(
+            f"the plan '{prepared.plan_name}' is there, made with other settings",
+            where=str(path),
+            found="different: " + ", ".join(_shown(name, before, plan) for name in others[:6]),
+            expected="the plan that the cases are prepared by",
+            fix="repeat the options that it was made with, or keep it with --keep_plan; for the new one give a name "
+            "of its own with -p, or replace the one that is there with --overwrite",
+        )
+
+
+def _shown(name: str, before: Plan, plan: Plan) -> str:
+    """A setting with its values."""
+    if name not in SETTINGS:
+        return name
+    there, here = (getattr(one, name) or "none" for one in (before, plan))
+    return f"{name} ({there} there, {here} now)"
 
 
 def _is_same(path: Path, plan: Plan) -> bool:

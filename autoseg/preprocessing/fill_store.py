@@ -140,7 +140,7 @@ def preprocess_dataset(
     store.remove_leftovers()
     masks = _mask_files(raw, plan.preprocessing)
     keys = case_keys(fingerprint, plan, {name: _hash(path) for name, path in masks.items()})
-    reasons = _stale(store, keys, names)
+    reasons = _stale(store, keys, names, verify=True)
     report = PreprocessReport(
         reused=[name for name in names if name not in reasons],
         stale={name: why for name, why in reasons.items() if why != "not preprocessed yet"},
@@ -172,7 +172,9 @@ def preprocess_dataset(
     return report
 
 
-def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Sequence[str]) -> dict[str, str]:
+def stale_cases(
+    store: Store, fingerprint: Fingerprint, plan: Plan, names: Sequence[str], raw: RawDataset | None = None
+) -> dict[str, str]:
     """Which of the cases must be made (again), and why; empty when the store is as the plan wants it.
 
     Args:
@@ -180,13 +182,18 @@ def stale_cases(store: Store, fingerprint: Fingerprint, plan: Plan, names: Seque
         fingerprint: of the dataset as it is now.
         plan: as it is now.
         names: the cases to look at.
+        raw: the raw data, where they are at hand: only they tell whether the file of a case's mask has changed.
     """
-    return _stale(store, case_keys(fingerprint, plan), names)
+    masks = _mask_files(raw, plan.preprocessing) if raw is not None else {}
+    hashes = {name: _hash(path) for name, path in masks.items() if name in set(names) and path.is_file()}
+    return _stale(store, case_keys(fingerprint, plan, hashes), names)
 
 
-def _stale(store: Store, keys: Mapping[str, CaseKey], names: Sequence[str]) -> dict[str, str]:
+def _stale(
+    store: Store, keys: Mapping[str, CaseKey], names: Sequence[str], *, verify: bool = False
+) -> dict[str, str]:
     found = {
-        name: store.is_current(name, keys[name]) if name in keys else "not in the fingerprint"
+        name: store.is_current(name, keys[name], verify=verify) if name in keys else "not in the fingerprint"
         for name in names
     }
     return {name: why for name, why in found.items() if why}

@@ -1,17 +1,20 @@
 """The store: preprocessed cases as compressed arrays, each with a record that says what it was made from.
 
 For each case: ``CASE.image.b2nd``, ``CASE.label.b2nd``, ``CASE.foreground.b2nd`` and, written last, ``CASE.json``. A
-case without a record is not there, so one that was interrupted is made again. docs/formats/store.md describes it.
+case without a record is not there, so one that was interrupted is made again. The record has a checksum of each array
+file and of itself; a process verifies a file when it first opens it. docs/formats/store.md describes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,7 @@ from pydantic import (
 )
 
 from autoseg.errors import AutosegError
-from autoseg.files import read_json, write_bytes, write_error, write_json
+from autoseg.files import checksum_file, read_json, write_bytes, write_error, write_json
 from autoseg.plan import Preprocessing, without_defaults
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.lesion_changes import ClassComponents
@@ -79,13 +82,18 @@ class CaseKey(BaseModel):
 
 
 class ArrayRecord(BaseModel):
-    """One array file as it was written."""
+    """One array file as it was written.
+
+    Attributes:
+        checksum: CRC-32 of the file, hexadecimal; None in records of an earlier autoseg, whose files are not verified.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     size_bytes: int
     shape: list[int]
     dtype: str
+    checksum: str | None = None
 
 
 class StoreRecord(BaseModel):
@@ -94,6 +102,7 @@ class StoreRecord(BaseModel):
     Attributes:
         arrays: part to what its file holds.
         lesion_voxels_outside: see :class:`autoseg.preprocessing.case.Preprocessed`.
+        checksum: CRC-32 of all other entries; None in records of an earlier autoseg.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -104,6 +113,7 @@ class StoreRecord(BaseModel):
     arrays: dict[str, ArrayRecord]
     components: list[ClassComponents] = []
     lesion_voxels_outside: int = 0
+    checksum: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_mask_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -151,6 +161,8 @@ class StoredCase:
         import blosc2
 
         path, expected = self.paths[part], self.record.arrays[part]
+        if damage := _content_damage(path, expected):
+            raise self._damaged(part, damage)
         # processes and threads of the caller work on different cases already
         mapped = {"mmap_mode": "r"} if os.name != "nt" else {"mode": "r"}
         try:
@@ -160,12 +172,16 @@ class StoredCase:
             found = f"{array.dtype} {list(array.shape)}"
         except (RuntimeError, OSError, ValueError) as error:
             found = str(error)
-        raise AutosegError(
+        raise self._damaged(part, found)
+
+    def _damaged(self, part: str, found: str) -> AutosegError:
+        path, expected = self.paths[part], self.record.arrays[part]
+        return AutosegError(
             f"the stored {part} of case {self.name} is missing or damaged",
             where=str(path),
             found=found,
-            expected=f"{expected.dtype} {expected.shape}",
-            fix=f"run {MADE_BY} again; it makes what is damaged anew",
+            expected=f"{expected.dtype} {expected.shape}, as it was written",
+            fix=_remedy(path.parent),
         )
 
 
@@ -196,7 +212,7 @@ class Store:
                 f"the stored case {name} is damaged",
                 where=str(self.folder),
                 found=damage,
-                fix=f"run {MADE_BY} again; it makes what is damaged anew",
+                fix=_remedy(self.folder),
             )
         return StoredCase(name, record, {part: self._path(name, part) for part in PARTS})
 
@@ -213,15 +229,24 @@ class Store:
             )
         content = read_json(path)
         try:
-            return StoreRecord.model_validate(content)
+            record = StoreRecord.model_validate(content)
         except ValidationError:
             version = content.get("store_version") if isinstance(content, dict) else None
             problem = f"was made by store version {version}, this is version {STORE_VERSION}"
             raise AutosegError(
                 "does not fit the schema of records" if version == STORE_VERSION else problem,
                 where=str(path),
-                fix=f"run {MADE_BY} again; it makes the case anew",
+                fix=_remedy(self.folder),
             ) from None
+        if record.checksum is not None and record.checksum != _checksum(content):
+            raise AutosegError(
+                "is damaged",
+                where=str(path),
+                found=f"checksum {_checksum(content)}",
+                expected=record.checksum,
+                fix=_remedy(self.folder),
+            )
+        return record
 
     def write(self, name: str, case: Preprocessed, key: CaseKey) -> None:
         """Write a case; it counts only when its record, the last file, is there.
@@ -238,7 +263,10 @@ class Store:
             content = _compress(array)
             write_bytes(self._path(name, part), content)
             written[part] = ArrayRecord(
-                size_bytes=len(content), shape=list(array.shape), dtype=str(array.dtype)
+                size_bytes=len(content),
+                shape=list(array.shape),
+                dtype=str(array.dtype),
+                checksum=f"{zlib.crc32(content):08x}",
             )
         record = StoreRecord(
             key=key,
@@ -247,7 +275,8 @@ class Store:
             components=case.components,
             lesion_voxels_outside=case.lesion_voxels_outside,
         )
-        write_json(self._record_path(name), record)
+        entries = json.loads(record.model_dump_json())
+        write_json(self._record_path(name), {**entries, "checksum": _checksum(entries)})
 
     def remove(self, name: str) -> None:
         """Forget a case: its record first.
@@ -268,8 +297,14 @@ class Store:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def is_current(self, name: str, key: CaseKey) -> str | None:
-        """Why a case must be made (again), in a few words; None when it is as ``key`` wants it."""
+    def is_current(self, name: str, key: CaseKey, *, verify: bool = False) -> str | None:
+        """Why a case must be made (again), in a few words; None when it is as ``key`` wants it.
+
+        Args:
+            name: of the case.
+            key: what it should be made from.
+            verify: read the array files as a whole and hold them against their checksums, which they must have.
+        """
         if not self._record_path(name).exists():
             begun = any(self._path(name, part).exists() for part in PARTS)
             return "interrupted while it was written" if begun else "not preprocessed yet"
@@ -278,7 +313,8 @@ class Store:
         except AutosegError as error:
             problem = error.fault.problem
             return problem.removeprefix("was ") if problem.startswith("was made") else f"its record {problem}"
-        return _difference(record.key, key) or self._damage(name, record)
+        why = _difference(record.key, key) or self._damage(name, record)
+        return self._content_damage(name, record) if verify and why is None else why
 
     def _damage(self, name: str, record: StoreRecord) -> str | None:
         for part in PARTS:
@@ -290,11 +326,48 @@ class Store:
                 return f"{path.name} is damaged ({found} bytes, expected {expected})"
         return None
 
+    def _content_damage(self, name: str, record: StoreRecord) -> str | None:
+        if record.checksum is None:
+            return "made by an earlier autoseg, without checksums"
+        paths = {part: self._path(name, part) for part in PARTS}
+        found = ((path, _content_damage(path, record.arrays[part])) for part, path in paths.items())
+        return next((f"{path.name} is damaged ({damage})" for path, damage in found if damage), None)
+
     def _record_path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
     def _path(self, name: str, part: str) -> Path:
         return self.folder / f"{name}.{part}.b2nd"
+
+
+def _remedy(folder: Path) -> str:
+    """What mends a damaged case of the store ``DATASET/PLAN/store``."""
+    named = f"-d {folder.parent.parent.name} -p {folder.parent.name}"
+    return f"run {MADE_BY} {named} --keep_plan; it makes what is damaged anew"
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """Of the entries of a record as JSON has them, but for the checksum itself."""
+    entries = {key: value for key, value in record.items() if key != "checksum"}
+    return f"{zlib.crc32(json.dumps(entries, sort_keys=True).encode()):08x}"
+
+
+def _content_damage(path: Path, expected: ArrayRecord) -> str | None:
+    """How the bytes of an array file differ from what was written; None when they do not, or nothing is known."""
+    if expected.checksum is None:
+        return None
+    try:
+        state = path.stat()
+        found = _checksum_of(str(path), (state.st_size, state.st_mtime_ns, state.st_ino))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if found == expected.checksum else f"checksum {found}, written with {expected.checksum}"
+
+
+@lru_cache(maxsize=1 << 17)
+def _checksum_of(path: str, state: tuple[int, ...]) -> str:
+    """Of a file in this state, computed once in a process: a case is opened again for every patch."""
+    return checksum_file(Path(path))
 
 
 def _difference(found: CaseKey, wanted: CaseKey) -> str | None:

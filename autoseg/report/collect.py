@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
 from autoseg.bundle.layout import CARD
-from autoseg.bundle.opening import read_plan
+from autoseg.bundle.opening import read_plan, refuse_changed
 from autoseg.comparison import comparison_schema as compare_schema
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError
@@ -135,6 +135,7 @@ def collect(folder: Path | str, *, images: Path | None = None, truths: Path | No
 
     Raises:
         AutosegError: there is nothing to report on, or a file is damaged or of another version.
+        FaultsError: weights of the model are not those of its card.
     """
     folder = Path(folder)
     _refuse_missing(folder, images, truths)
@@ -149,6 +150,10 @@ def collect(folder: Path | str, *, images: Path | None = None, truths: Path | No
     compared = (folder / compare_schema.JSON_NAME).is_file()
     if not (scored or trainings or model == folder or compared):
         raise _nothing_there(folder)
+    if model and (model / CARD).is_file():
+        refuse_changed(
+            model, [file for fold in folds for file in sorted((fold / "weights").glob("*.safetensors"))]
+        )
     return Material(
         folder=folder,
         kind=_kind(folder, folds, bool(scored)),

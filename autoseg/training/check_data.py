@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoseg import messages
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.raw_layout import load_raw
-from autoseg.errors import AutosegError
+from autoseg.dataset.raw_layout import RawDataset, load_raw
+from autoseg.errors import AutosegError, StaleError
 from autoseg.messages import count_of
 from autoseg.plan import Plan
+from autoseg.plan.identity import differences
 from autoseg.plugins.trainer import Trainer
+from autoseg.preparation.raw_files import changed_cases
 from autoseg.sampling import samplers
 from autoseg.sampling.lesion_pixels import no_lesion
-from autoseg.training.check_fold_folder import PREPARED, differences
+from autoseg.training.check_fold_folder import PREPARED
 from autoseg.training.job import FoldJob
 from autoseg.training.sources import source_part
 
@@ -32,11 +35,11 @@ def refuse_other_preparation(job: FoldJob) -> None:
         )
 
 
-def refuse_stale(job: FoldJob, names: Sequence[str]) -> None:
-    """The store must hold these cases as the plan wants them."""
+def refuse_stale(job: FoldJob, names: Sequence[str], raw: RawDataset | None = None) -> None:
+    """The store must hold these cases as the plan and the files of its mask want them."""
     from autoseg.preprocessing.fill_store import stale_cases
 
-    stale = stale_cases(job.prepared.store, job.prepared.fingerprint, job.plan, names)
+    stale = stale_cases(job.prepared.store, job.prepared.fingerprint, job.plan, names, raw)
     if stale:
         shown = "; ".join(f"{name}: {why}" for name, why in list(stale.items())[:5])
         raise AutosegError(
@@ -61,6 +64,32 @@ def refuse_missing_truth(job: FoldJob, fold: Fold) -> None:
             found=f"no {', '.join(missing[:5])}",
             expected="images and masks of the cases that are scored after the training",
             fix="put them back, or name the folder of raw data with --raw",
+        )
+
+
+def refuse_changed_raw(job: FoldJob, names: Sequence[str]) -> None:
+    """A store of earlier raw files is stale. Where the raw data lie on another machine, nobody can tell."""
+    if not job.raw.is_dir():
+        return
+    try:
+        raw = load_raw(job.raw)
+    except AutosegError as error:
+        messages.warn(f"the raw data are not compared with the prepared ones: {error.fault.problem}")
+        return
+    refuse_stale(job, names, raw)
+    changed = changed_cases(raw, job.prepared.fingerprint, job.prepared.folder, names)
+    prepared = job.prepared.info
+    if (raw.info.labels, raw.info.channel_names) != (prepared.labels, prepared.channel_names):
+        changed.insert(0, "dataset.json")
+    if changed:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise StaleError(
+            "raw data have changed since they were prepared",
+            where=str(job.raw),
+            found=", ".join(changed[:5]) + more,
+            expected="the files that the dataset was prepared from",
+            fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} -p {job.prepared.plan_name} --keep_plan; "
+            "it redoes only what changed. Or put the earlier files back, to continue a training of them",
         )
 
 

@@ -11,6 +11,7 @@ from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
 from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
+from autoseg.plan.identity import differences
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
@@ -225,17 +226,3 @@ def _other_folds(job: FoldJob) -> list[str]:
         for path in job.model.glob("fold_*")
         if path != job.folder and ((path / "weights").exists() or (path / "checkpoint").exists())
     )
-
-
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two plain structures differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return [
-            found
-            for key in sorted(set(one) | set(other))
-            for found in differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [found for i, (a, b) in pairs for found in differences(a, b, f"{path}.{i}")]
-    return [] if one == other else [path]

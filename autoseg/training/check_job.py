@@ -9,6 +9,7 @@ from autoseg import plugins
 from autoseg.bundle.fitted import learning_steps
 from autoseg.dataset.folds import Fold
 from autoseg.training.check_data import (
+    refuse_changed_raw,
     refuse_empty_parts,
     refuse_missing_truth,
     refuse_nothing_to_show,
@@ -38,6 +39,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_other_preparation(job)
     refuse_stale(job, [*fold.train, *fold.validation, *fold.test])
     refuse_missing_truth(job, fold)
+    refuse_changed_raw(job, [*fold.train, *fold.validation, *fold.test])
     if job.resume:
         load_checkpoint(job, fold)
     if job.redo_from is not None:

@@ -1,12 +1,14 @@
 """Checkpoints without pickle: one safetensors file with weights, optimiser state and position.
 
 A checkpoint holds all that the next iteration depends on, so that a continued run ends with the same weights
-as one that was never stopped.
+as one that was never stopped. It carries a checksum of its content, which is verified when it is read.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,10 +87,20 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "scaler": json.dumps(checkpoint.scaler),
         "start": json.dumps(checkpoint.start),
     }
+    tensors = {n: v.detach().contiguous().cpu() for n, v in tensors.items()}
+    metadata["checksum"] = _checksum(tensors, metadata)
     with atomic_path(path) as temporary:
-        weights.write_tensors(
-            temporary, {n: v.detach().contiguous().cpu() for n, v in tensors.items()}, metadata
-        )
+        weights.write_tensors(temporary, tensors, metadata)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """CRC-32 over all that a checkpoint says: names, types, shapes, bytes, and the metadata."""
+    said = sorted(item for item in metadata.items() if item[0] != "checksum")
+    found = zlib.crc32(json.dumps(said).encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def load(path: Path) -> Checkpoint:
@@ -101,6 +113,7 @@ def load(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt", device="cpu") as handle:
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        _verify(tensors, metadata)
         return _assemble(path, metadata, tensors)
     except FileNotFoundError:
         raise AutosegError(
@@ -124,6 +137,13 @@ def load(path: Path) -> Checkpoint:
             expected="a checkpoint written by autoseg_train",
             fix="start this fold again with --overwrite",
         ) from None
+
+
+def _verify(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Raises ValueError where the content is not what was written. Earlier versions of autoseg left no checksum."""
+    expected = metadata.get("checksum")
+    if expected is not None and (found := _checksum(tensors, metadata)) != expected:
+        raise ValueError(f"its content has the checksum {found}, it was written with {expected}")
 
 
 def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> Checkpoint:

@@ -135,8 +135,9 @@ class StageRun:
 
     def network_of(self, stage: str) -> ReadyNetwork:
         """The network that an earlier stage of the same member has trained, ready to predict."""
-        network = build_network(self.plan, self.plan.stage(stage).network, self.trainer)
-        return make_ready(load(network, self.weights_path(stage)), self.device, self.plan)
+        key = self.plan.stage(stage).network
+        network = build_network(self.plan, key, self.trainer)
+        return make_ready(load(network, self.weights_path(stage), key=key), self.device, self.plan)
 
     def check_stop(self) -> None:
         """Raises Interrupted when the user wants to stop."""

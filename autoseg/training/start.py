@@ -12,7 +12,7 @@ from autoseg import messages
 from autoseg.bundle import weights
 from autoseg.bundle.layout import weight_file_name
 from autoseg.bundle.networks import ReadyNetwork, build_network
-from autoseg.bundle.opening import read_plan
+from autoseg.bundle.opening import read_plan, refuse_changed
 from autoseg.bundle.transfer import opened
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError
@@ -42,7 +42,8 @@ def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
         return {}
     with ExitStack() as held:
         path = start_path(run.job, run.stage, run.member, held)
-        load_weights(network, path, partial=isinstance(start, ModelStart) and start.partial)
+        key = run.stage.network
+        load_weights(network, path, key, partial=isinstance(start, ModelStart) and start.partial)
         info = weights.read_info(path)
         if not isinstance(start, ModelStart):
             return dict(info.start)
@@ -56,13 +57,13 @@ def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
         }
 
 
-def load_weights(network: ReadyNetwork, path: Path, *, partial: bool) -> None:
-    """Put weights into a network: all of them, strictly, or as far as they fit.
+def load_weights(network: ReadyNetwork, path: Path, key: str, *, partial: bool) -> None:
+    """Put weights into the network under a key: all of them, strictly, or as far as they fit.
 
     Raises:
-        AutosegError: they are damaged or do not fit; with ``partial`` not one does.
+        AutosegError: they are damaged, of another network or do not fit; with ``partial`` not one does.
     """
-    tensors = weights.read(path).tensors
+    tensors = weights.read(path, key).tensors
     if partial:
         weights.load_some(network.module, _fitting(network, tensors, path), where=str(path))
     else:
@@ -80,6 +81,7 @@ def start_path(job: FoldJob, stage: Stage, member: int, held: ExitStack) -> Path
 
     Raises:
         AutosegError: there is no such file.
+        FaultsError: it is not the one of its model's card.
     """
     if isinstance(stage.start, ModelStart):
         return _in_model(job, stage.start, stage.network, member, held)
@@ -129,6 +131,7 @@ def _in_model(job: FoldJob, start: ModelStart, network: str, member: int, held: 
             expected=f"a trained fold {fold}",
             fix=f"train it first, or name another fold: start.fold of the stage is {start.fold}",
         )
+    refuse_changed(folder, [path])
     return path
 
 
@@ -191,7 +194,7 @@ def check_starts(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
             network = build_network(job.plan, stage.network, trainer)
             with ExitStack() as held:
                 path = start_path(job, stage, member, held)
-                load_weights(network, path, partial=stage.start.partial)
+                load_weights(network, path, stage.network, partial=stage.start.partial)
                 _warn_of_seen_cases(path.parents[1], fold, stage)
 
 

@@ -134,7 +134,7 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
         write_counts(path, probabilities, mask_of(case), job.plan.label_set)
 
     counts = ExtraFile(COUNTS_ENDING, write)
-    predict_cases(predictor, cases, folder, continue_prediction=True, extra=counts)
+    predict_cases(predictor, cases, folder, continue_prediction=True, overwrite=True, extra=counts)
     summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=names)
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")

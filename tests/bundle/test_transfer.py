@@ -74,7 +74,9 @@ def test_round_trip(exported, tmp_path):
     folder, target = exported
     (folder / "fold_0" / "checkpoint").mkdir()
     (folder / "fold_0" / "checkpoint" / "latest.safetensors").write_bytes(b"not for others")
-    export_bundle(folder, target)
+    with pytest.raises(AutosegError, match="(?s)the file is there already.*--overwrite"):
+        export_bundle(folder, target)
+    export_bundle(folder, target, overwrite=True)
     imported = import_bundle(target, tmp_path / "elsewhere")
     assert imported == tmp_path / "elsewhere" / "Dataset900_Tiny" / "unet__tiny"
     names = sorted(p.relative_to(imported).as_posix() for p in imported.rglob("*") if p.is_file())

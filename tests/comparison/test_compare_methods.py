@@ -590,7 +590,12 @@ def test_another_comparison_is_not_replaced(folders, capsys):
     assert run(folders) == 0
     capsys.readouterr()
     refused(folders, capsys, "comparison.json is there, of other folders", "-o", methods=["good", "fair"])
-    assert run(folders, "--preset", "isles22") == 0  # the same methods again
+    assert run(folders) == 0  # the same again
+    refused(
+        folders, capsys, "comparison.json is there, made with other settings", "preset: isles22", "--overwrite",
+        more=["--preset", "isles22"],
+    )  # fmt: skip
+    assert run(folders, "--preset", "isles22", "--overwrite") == 0
     (folders / "out/comparison.json").write_text("{}")
     assert run(folders, methods=["good", "fair"]) == 0  # nothing that could still be read
 

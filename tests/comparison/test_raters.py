@@ -233,7 +233,9 @@ def test_the_command_finds_dataset_json(study, capsys):
     assert "lesion" in capsys.readouterr().out
     other = study / "labels.json"
     other.write_text(json.dumps(info() | {"labels": {"background": 0, "infarct": 1}}))
-    assert run(study, *everybody(study), "-djfile", other) == 0
+    assert run(study, *everybody(study), "-djfile", other) == 1
+    assert "agreement.json is there, made with other settings" in capsys.readouterr().err
+    assert run(study, *everybody(study), "-djfile", other, "--overwrite") == 0
     assert "infarct" in capsys.readouterr().out
 
 
@@ -323,7 +325,10 @@ def test_everything_is_empty(tmp_path):
 
 def test_other_results_are_not_replaced(study, capsys):
     assert run(study, *everybody(study)) == 0
-    assert run(study, *everybody(study), "--metrics", "iou") == 0
+    assert run(study, *everybody(study)) == 0
+    words = ("made with other settings", "metrics: ['iou']", "--overwrite")
+    refused(study, capsys, [*everybody(study), "--metrics", "iou"], *words)
+    assert run(study, *everybody(study), "--metrics", "iou", "--overwrite") == 0
     capsys.readouterr()
     more = [*everybody(study), "-m", "unet", study / "unet"]
     refused(study, capsys, more, "agreement.json is there, of other folders", "give another folder with -o")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -463,8 +464,26 @@ def test_command_without_images_or_dataset_json(folders, capsys):
     assert "no overlays" in said.err
     assert sorted(path.name for path in out.iterdir()) == ["summary.csv", "summary.json"]
     more = ["-i", str(folders / "pictures"), "-djfile", str(folders / "labels.json")]
-    assert run(folders, "-o", str(out), *more) == 0
+    assert run(folders, "-o", str(out), *more, "--overwrite") == 0
     assert "core" in capsys.readouterr().out and (out / "overlay_best.png").exists()
+
+
+def test_scores_of_other_settings_are_replaced_only_when_asked(folders, capsys):
+    evaluate_folder(folders / "masks", folders / "labelsTs", processes=1).write(
+        folders / "masks"
+    )  # as a training does
+    assert run(folders) == 0 and run(folders) == 0
+    before = (folders / "masks/summary.json").read_bytes()
+    for more in (["--preset", "isles22"], ["--nsd_mm", "2"], ["--strata", "voxels_truth=q4"]):
+        assert run(folders, *more) == 1
+    said = capsys.readouterr().err
+    assert "summary.json is there, made with other settings" in said and "expected: preset: isles22" in said
+    assert (folders / "masks/summary.json").read_bytes() == before
+    shutil.copytree(folders / "labelsTs", folders / "second_rater")
+    assert command.main(["-p", str(folders / "masks"), "-g", str(folders / "second_rater"), "-np", "1"]) == 1
+    assert "summary.json is there, of other folders" in capsys.readouterr().err
+    assert run(folders, "--preset", "isles22", "--overwrite") == 0
+    assert json.loads((folders / "masks/summary.json").read_text())["settings"] == {"preset": "isles22"}
 
 
 def test_a_missing_image_is_a_warning(folders, capsys):

@@ -8,8 +8,11 @@ import threading
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from autoseg import messages
+from autoseg.bundle.card import write_model_card
+from autoseg.bundle.layout import weight_file_name
 from autoseg.cli import predict as command
 from autoseg.dataset.raw_layout import list_images
 from autoseg.errors import AutosegError, FaultsError
@@ -100,10 +103,12 @@ def test_continue_redoes_what_cannot_be_trusted_and_says_why(work, caplog):
     out = work / "out"
     damaged = out / "case_0.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:-10])
+    with pytest.raises(FaultsError, match="was changed after the prediction"):
+        run(work, continue_prediction=True)
     (out / "case_1.nii.gz").unlink()
     write(work / "images" / "case_2_0000.nii.gz", array(77))
     with caplog.at_level("INFO", "autoseg"):
-        report = run(work, continue_prediction=True)
+        report = run(work, continue_prediction=True, overwrite=True)
     assert report.kept == ["case_3"] and report.predicted == ["case_0", "case_1", "case_2"]
     assert "case_0: predicted again, because case_0.nii.gz is damaged or was changed" in caplog.text
     assert "case_1: predicted again, because case_1.nii.gz is missing" in caplog.text
@@ -116,14 +121,56 @@ def test_continue_redoes_what_cannot_be_trusted_and_says_why(work, caplog):
 def test_continue_redoes_what_another_model_or_other_options_made(work, model_folder):
     run(work)
     model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
-    assert (
-        len(run(work, continue_prediction=True, predictor=Predictor(model, device="cpu", step=0.4)).predicted)
-        == 4
-    )
+    other = Predictor(model, device="cpu", step=0.4)
+    for options in ({}, {"continue_prediction": True}):
+        with pytest.raises(
+            FaultsError, match="(?s)4 of 4 masks.*made by another model or with other options"
+        ):
+            run(work, predictor=other, **options)
+    assert record(work)["identity"]["step"] == 0.5  # nothing has changed
+    assert len(run(work, continue_prediction=True, overwrite=True, predictor=other).predicted) == 4
+    assert len(run(work, continue_prediction=True, overwrite=True).predicted) == 4
     assert len(run(work, continue_prediction=True, save_probabilities=True).predicted) == 4
     assert len(run(work, continue_prediction=True).kept) == 4  # the masks alone are whole as well
     model_folder.make_model(work / "results", (0.7,))
-    assert len(run(work, continue_prediction=True).predicted) == 4
+    with pytest.raises(FaultsError, match="--overwrite"):
+        run(work, continue_prediction=True)
+    assert len(run(work, continue_prediction=True, overwrite=True).predicted) == 4
+
+
+def test_a_mask_that_was_corrected_by_hand_is_replaced_only_when_asked(work):
+    run(work)
+    corrected = work / "out" / "case_2.nii.gz"
+    write(corrected, np.ones(SHAPE, np.uint8))
+    before = corrected.read_bytes()
+    for options in ({}, {"continue_prediction": True}):
+        with pytest.raises(FaultsError) as caught:
+            run(work, **options)
+        (fault,) = caught.value.faults
+        assert fault.where == "case_2" and "was changed after the prediction" in fault.problem
+    assert corrected.read_bytes() == before
+    assert run(work, continue_prediction=True, overwrite=True).predicted == ["case_2"]
+
+
+def test_a_case_without_finite_logits_costs_only_itself(work, model_folder):
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    network, path = (
+        model_folder.threshold_network(1, 0.5),
+        model / "fold_0" / "weights" / weight_file_name("train"),
+    )
+    with torch.no_grad():
+        network.weight[1, 0] = 3e38
+    model_folder.write_weights(path, network, model_folder.make_plan())
+    write_model_card(model)
+    write(work / "images" / "case_1_0000.nii.gz", 10 * array(1))
+    with pytest.raises(FaultsError) as caught:
+        run(work)
+    (fault,) = caught.value.faults
+    assert fault.where == "case_1" and "answers with NaN or Inf" in fault.problem
+    assert {n: c["status"] for n, c in record(work)["cases"].items()} == {
+        "case_0": "done", "case_1": "failed", "case_2": "done", "case_3": "done",
+    }  # fmt: skip
+    assert not (work / "out" / "case_1.nii.gz").exists()
 
 
 def test_a_killed_run_is_continued(work, monkeypatch):
@@ -281,7 +328,10 @@ def test_command_with_a_dataset(work, capsys):
     assert "4 cases predicted: " in capsys.readouterr().out
     assert call(work, "-d", "Tiny", "-f", "0", "--continue_prediction") == 0
     assert "0 cases predicted, 4 kept" in capsys.readouterr().out
-    assert call(work, "-d", "Tiny", "--enable_tta", "--continue_prediction", "--save_probabilities") == 0
+    other = ["-d", "Tiny", "--enable_tta", "--continue_prediction", "--save_probabilities"]
+    assert call(work, *other) == 1
+    assert "made by another model or with other options" in capsys.readouterr().err
+    assert call(work, *other, "--overwrite") == 0
     assert "4 cases predicted: " in capsys.readouterr().out
     assert record(work)["identity"]["mirror"] is True
 

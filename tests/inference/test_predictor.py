@@ -11,10 +11,13 @@ import torch
 
 import autoseg
 from autoseg import messages
-from autoseg.bundle.layout import expected_members, weight_file_name
+from autoseg.bundle import weights
+from autoseg.bundle.card import write_model_card
+from autoseg.bundle.layout import CARD, expected_members, weight_file_name
 from autoseg.bundle.opening import open_model
-from autoseg.errors import AutosegError
-from autoseg.files import hash_json
+from autoseg.bundle.transfer import export_bundle
+from autoseg.errors import AutosegError, FaultsError
+from autoseg.files import hash_file, hash_json
 from autoseg.inference.predictor import Predictor
 from autoseg.labels import LabelSet
 from autoseg.plan import Named
@@ -219,9 +222,11 @@ def test_corrupt_and_foreign_weights_are_found_before_any_work(tmp_path, model_f
     path = folder / "fold_0" / "weights" / weight_file_name("train")
     whole = path.read_bytes()
     path.write_bytes(whole[:-3])
+    (folder / CARD).unlink()
     with pytest.raises(AutosegError, match="(?s)member0.train.safetensors: the weight file is damaged"):
         Predictor(folder, device="cpu")
     model_folder.write_weights(path, torch.nn.Conv3d(3, 2, 1), open_model(folder).plan)
+    write_model_card(folder)
     with pytest.raises(
         AutosegError, match=r"(?s)do not fit.*weight: \(2, 3, 1, 1, 1\) instead of \(2, 1, 1, 1, 1\)"
     ):
@@ -234,6 +239,7 @@ def test_weights_of_another_plan_are_said(tmp_path, model_folder):
     network = model_folder.threshold_network(1, 0.5)
     path = folder / "fold_0" / "weights" / weight_file_name("train")
     model_folder.write_weights(path, network, plan, plan_hash="0" * 64)
+    write_model_card(folder)
     messages.forget_warnings()
     Predictor(folder, device="cpu")
     assert any("it was changed after the training" in text for text in messages.warning_counts())
@@ -250,9 +256,103 @@ def test_a_plan_that_an_older_autoseg_wrote_is_not_called_changed(tmp_path, mode
     path = folder / "fold_0" / "weights" / weight_file_name("train")
     network = model_folder.threshold_network(1, 0.5)
     model_folder.write_weights(path, network, model_folder.make_plan(), plan_hash=hash_json(content))
+    write_model_card(folder)
     messages.forget_warnings()
     Predictor(folder, device="cpu")
     assert not messages.warning_counts()
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path, model_folder):
+    """Another threshold is a whole file of the right network: nothing but the hash can tell."""
+    folder = model_folder.make_model(tmp_path)
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    before = hash_file(path)
+    model_folder.write_weights(path, model_folder.threshold_network(1, 0.9), open_model(folder).plan)
+    with pytest.raises(FaultsError) as caught:
+        predict(folder, brain())
+    (fault,) = caught.value.faults
+    assert fault.where == str(path) and fault.found == f"SHA-256 {hash_file(path)[:12]}"
+    assert before[:12] in fault.expected and "--overwrite" in fault.fix
+    with pytest.raises(FaultsError, match="are not those of its model_card.json"):
+        export_bundle(folder, tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_fold_that_is_being_trained_is_not_held_against_an_earlier_card(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    plan, path = open_model(folder).plan, folder / "fold_0" / "weights" / weight_file_name("train")
+    (folder / "fold_0" / "train.log").write_text("begun\n")
+    (folder / "fold_0" / "fold.json").unlink()
+    model_folder.write_weights(path, model_folder.threshold_network(1, 0.9), plan)
+    messages.forget_warnings()
+    open_model(folder)
+    assert not messages.warning_counts()
+
+
+def test_weights_without_a_card_are_used_and_said_to_be_unchecked(tmp_path, model_folder):
+    folder = model_folder.make_model(tmp_path)
+    (folder / CARD).unlink()
+    messages.forget_warnings()
+    open_model(folder)
+    assert any(
+        "cannot be checked" in text and "no model_card.json" in text for text in messages.warning_counts()
+    )
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        ({"member": 1}, "under the name of another.*member 1, stage train"),
+        ({"stage": "other"}, "under the name of another.*stage other"),
+        ({"network": "judge"}, "of another network.*'judge'.*'main'"),
+    ],
+)
+def test_weights_of_another_place_are_refused(tmp_path, model_folder, change, found):
+    """A file that was copied over another of the same shape."""
+    folder = model_folder.make_model(tmp_path)
+    facts = {"network": "main", "stage": "train", "member": 0, "epoch": 3, "plan_hash": "h", **change}
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    weights.save(path, model_folder.threshold_network(1, 0.5), **facts)
+    write_model_card(folder)
+    with pytest.raises(AutosegError, match=f"(?s){found}"):
+        Predictor(folder, device="cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, model_folder, value):
+    folder, network = model_folder.make_model(tmp_path), model_folder.threshold_network(1, 0.5)
+    with torch.no_grad():
+        network.bias[0] = value
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    model_folder.write_weights(path, network, open_model(folder).plan)
+    write_model_card(folder)
+    with pytest.raises(AutosegError, match="(?s)member0.train.*hold NaN or Inf.*bias"):
+        Predictor(folder, device="cpu")
+
+
+def test_weights_of_whole_numbers_are_refused(tmp_path, model_folder):
+    folder, network = model_folder.make_model(tmp_path), model_folder.threshold_network(1, 0.5)
+    path, plan = folder / "fold_0" / "weights" / weight_file_name("train"), open_model(folder).plan
+    for kind, found in ((torch.int64, "of another kind"), (torch.bool, "of a type that is not known")):
+        model_folder.write_weights(path, {k: v.to(kind) for k, v in network.state_dict().items()}, plan)
+        write_model_card(folder)
+        with pytest.raises(AutosegError, match=found):
+            Predictor(folder, device="cpu")
+
+
+def test_logits_that_are_no_numbers_end_the_prediction(tmp_path, model_folder):
+    """Weights so large that an image overflows; background everywhere would look like a healthy brain."""
+    folder, network = model_folder.make_model(tmp_path), model_folder.threshold_network(1, 0.5)
+    with torch.no_grad():
+        network.weight[1, 0] = 3e38
+    path = folder / "fold_0" / "weights" / weight_file_name("train")
+    model_folder.write_weights(path, network, open_model(folder).plan)
+    write_model_card(folder)
+    predict(folder, brain())
+    with pytest.raises(
+        AutosegError, match=r"(?s)fold_0/weights.*answers with NaN or Inf.*\d+ of \d+ numbers"
+    ):
+        predict(folder, 10 * brain())
 
 
 def test_a_model_folder_with_another_dataset_json_is_refused(tmp_path, model_folder):
@@ -281,6 +381,7 @@ def test_regions_model(tmp_path, model_folder):
         network.weight.fill_(1.0)
         network.bias.copy_(torch.tensor([-0.3, -0.7]))
     model_folder.write_weights(folder / "fold_0" / "weights" / weight_file_name("train"), network, plan)
+    write_model_card(folder)
     image = brain()
     expected = (image[0] > 0.3).astype(np.uint8) + (image[0] > 0.7)
     assert np.array_equal(predict(folder, image), expected)

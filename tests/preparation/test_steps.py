@@ -1,6 +1,7 @@
 """Keeping an edited plan, as a user does it."""
 
 import json
+import shutil
 
 import pytest
 import runs
@@ -48,6 +49,42 @@ def test_without_a_plan_there_is_nothing_to_keep(root, capfd):
     assert "did you mean unet" in capfd.readouterr().err
 
 
+PLAN = ["-d", "1", "-pl", "unet", "-np", "1"]
+
+
+def test_a_plan_of_other_settings_is_replaced_only_when_asked(root, capfd):
+    before, settings = plan_path(root).read_bytes(), ["--set", *small.TINY]
+    assert plan_and_preprocess.main([*PLAN, *settings]) == 0
+    assert plan_and_preprocess.main(PLAN) == 1
+    said = capfd.readouterr().err
+    assert "the plan 'unet' is there, made with other settings" in said and "overrides" in said
+    assert plan_path(root).read_bytes() == before
+    assert plan_and_preprocess.main([*PLAN, "-p", "other"]) == 0
+    assert plan_and_preprocess.main([*PLAN, "--overwrite", "--no_pp"]) == 0
+    assert json.loads(plan_path(root).read_text())["overrides"] == {}
+
+
+def test_an_edited_plan_is_not_lost_by_planning_again(root, capfd):
+    content = json.loads(plan_path(root).read_text())
+    content["recipe"]["stages"][0]["epochs"] = 77
+    plan_path(root).write_text(json.dumps(content))
+    assert plan_and_preprocess.main([*PLAN, "--set", *small.TINY]) == 1
+    assert "different: recipe.stages.0.epochs" in capfd.readouterr().err
+    assert plan_and_preprocess.main(KEEP) == 0
+    assert json.loads(plan_path(root).read_text())["recipe"]["stages"][0]["epochs"] == 77
+
+
+def test_other_data_and_the_same_settings_make_a_new_plan_without_asking(root, capfd):
+    small.dataset(root / "raw", n=7, n_test=0)
+    assert plan_and_preprocess.main([*PLAN, "--set", *small.TINY]) == 0
+    assert "2 cases preprocessed" in capfd.readouterr().out
+
+
+def test_a_plan_that_nothing_was_prepared_by_is_tried_out_freely(root):
+    shutil.rmtree(plan_path(root).parent / "store")
+    assert plan_and_preprocess.main([*PLAN, "--no_pp"]) == 0
+
+
 def splits(root):
     return root / "preprocessed" / small.NAME / "splits.json"
 
@@ -61,7 +98,7 @@ def test_folds_with_a_test_part_and_subjects_together(root, capfd):
     rats = dict(zip(names, ("x", "x", "y", "y", "z", ""), strict=True))
     groups = root / "raw" / small.NAME / "groups.csv"
     groups.write_text("case,subject\n" + "".join(f"{name},{rat}\n" for name, rat in rats.items()))
-    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--folds", "3", "--test_part"]
+    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--overwrite", "--folds", "3", "--test_part"]
     assert plan_and_preprocess.main(asked) == 0
     said = capfd.readouterr()
     assert "3 folds; 2 cases train, 2 cases validate, 2 cases test" in said.out + said.err
@@ -80,7 +117,7 @@ def test_folds_with_a_test_part_and_subjects_together(root, capfd):
 
 
 def test_folds_that_are_asked_for_and_those_of_the_raw_dataset(root, capfd):
-    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--test_part"]
+    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--overwrite", "--test_part"]
     assert plan_and_preprocess.main(asked) == 0
     assert len(json.loads(splits(root).read_text())) == 5
     given = root / "raw" / small.NAME / "splits.json"

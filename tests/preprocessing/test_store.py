@@ -1,6 +1,7 @@
 """The store: round trip, interrupted writes, damage, reasons for being stale."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -120,6 +121,49 @@ def test_damage_is_found_and_explained(store):
         stored.image[...]
     path.unlink()
     assert store.is_current("rat.01", KEY) == "rat.01.image.b2nd is missing"
+
+
+def test_no_flipped_bit_of_a_case_is_read_as_other_values(tmp_path):
+    rng = np.random.default_rng(1)
+    label = np.zeros((5, 9, 8), np.uint8)
+    label[1:3, 2:6, 3:7] = 1
+    grid = Geometry(label.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
+    image = rng.normal(size=(2, *label.shape)).astype(np.float32)
+    store = Store(tmp_path / "store")
+    store.write("rat", preprocess_case("rat", image, grid, PLAN, label), KEY)
+    expected, silent, found = _contents(store), [], 0
+    for path in sorted(store.folder.iterdir()):
+        whole = path.read_bytes()
+        for bit in map(int, rng.choice(8 * len(whole), 200, replace=False)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            os.utime(path, ns=(bit, bit))  # two flips may come within one tick of the clock
+            try:
+                silent += [(path.name, bit)] if _contents(store) != expected else []
+            except AutosegError:
+                found += 1
+                assert store.is_current("rat", KEY, verify=True)
+        path.write_bytes(whole)
+    assert not silent and found > 700
+
+
+def _contents(store):
+    case = store.read("rat")
+    arrays = {"image": case.image[...], "label": case.label[...], "foreground": case.foreground}
+    return case.record.model_dump_json(), {k: (v.dtype, v.shape, v.tobytes()) for k, v in arrays.items()}
+
+
+def test_a_store_of_an_earlier_autoseg_is_read_and_made_anew_by_planning(store, case):
+    path = store.folder / "rat.01.json"
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    for part in content["arrays"].values():
+        del part["checksum"]
+    path.write_text(json.dumps(content))
+    assert np.array_equal(store.read("rat.01").image[...], case.image)
+    assert store.is_current("rat.01", KEY) is None
+    assert store.is_current("rat.01", KEY, verify=True) == "made by an earlier autoseg, without checksums"
 
 
 def test_records_that_cannot_be_read(store):

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -49,6 +50,57 @@ def test_a_truncated_checkpoint_is_explained(tmp_path):
     with pytest.raises(AutosegError, match="the checkpoint is damaged") as caught:
         checkpoint.load(path)
     assert "--overwrite" in str(caught.value)
+
+
+def test_no_flipped_bit_is_read_as_other_values(tmp_path):
+    network, optimiser = _trained()
+    path = tmp_path / "a.safetensors"
+    saved = Checkpoint(
+        Position(epoch=3),
+        "h",
+        network.state_dict(),
+        optimiser.state_dict(),
+        cases_hash="c",
+        rng_state=torch.ones(3),
+    )
+    checkpoint.save(path, saved)
+    whole, expected, found = path.read_bytes(), _plain(checkpoint.load(path)), 0
+    bits = np.random.default_rng(0).choice(8 * len(whole), 600, replace=False)
+    for bit in map(int, bits):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            assert _plain(checkpoint.load(path)) == expected, f"bit {bit}"
+        except AutosegError as error:
+            found += "damaged" in str(error) or "of another version" in str(error)
+    assert found > 550
+
+
+def _plain(read):
+    tensors = {**read.network, "rng": read.rng_state}
+    tensors |= {f"{i}/{k}": v for i, s in read.optimiser["state"].items() for k, v in s.items()}
+    others = (
+        read.position,
+        read.plan_hash,
+        read.cases_hash,
+        read.optimiser["param_groups"],
+        read.scaler,
+        read.start,
+    )
+    return others, {k: (v.dtype, v.tolist()) for k, v in tensors.items()}
+
+
+def test_a_checkpoint_of_an_earlier_autoseg_has_no_checksum(tmp_path, monkeypatch):
+    network, optimiser = _trained()
+    write = weights.write_tensors
+
+    def without(path, tensors, metadata):
+        write(path, tensors, {key: value for key, value in metadata.items() if key != "checksum"})
+
+    monkeypatch.setattr(weights, "write_tensors", without)
+    checkpoint.save(tmp_path / "a", Checkpoint(Position(), "h", network.state_dict(), optimiser.state_dict()))
+    assert torch.equal(checkpoint.load(tmp_path / "a").network["weight"], network.weight)
 
 
 def test_a_missing_checkpoint_is_explained(tmp_path):

@@ -8,8 +8,10 @@ import runs
 import small
 from runs import fold
 
+from autoseg.bundle.card import write_model_card
 from autoseg.bundle.opening import open_model
 from autoseg.cli import export_bundle, import_bundle, predict, train
+from autoseg.errors import FaultsError
 from autoseg.inference.predictor import Predictor
 from autoseg.labels import LabelSet
 from autoseg.plugins.parts import FitCase, Segmentation
@@ -81,6 +83,9 @@ def test_it_is_part_of_the_identity_and_of_the_bundle(root, tmp_path):
     content = learned(root)
     content["steps"]["threshold"]["learned"]["above"] = 0.123
     (fold(root) / "fitted.json").write_text(json.dumps(content))
+    with pytest.raises(FaultsError, match="(?s)fitted.json.*was changed or damaged"):
+        open_model(model)
+    write_model_card(model)
     assert open_model(model).hash != before
 
 

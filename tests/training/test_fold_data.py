@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import small
 from runs import fold
 
+from autoseg.bundle.card import write_model_card
 from autoseg.bundle.opening import open_model
 from autoseg.cli import export_bundle, import_bundle, plan_and_preprocess, predict, train
 from autoseg.inference.predictor import Predictor
@@ -24,7 +25,8 @@ SHORT = ("stages.0.epochs=1", "stages.0.iterations_per_epoch=2")
 
 
 def plan(*settings) -> int:
-    return plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY, *settings])
+    options = ["-pl", "unet", "-np", "1", "--overwrite", "--set", *small.TINY, *settings]
+    return plan_and_preprocess.main(["-d", "1", *options])
 
 
 def trained(*settings) -> int:
@@ -60,6 +62,7 @@ def test_constants_come_from_the_training_cases_of_the_fold_and_go_with_the_mode
     assert open_model(copy).hash == open_model(model).hash
     changed = written.model_copy(update={"channels": (channel.model_copy(update={"mean": 0.0}),)})
     (copy / "fold_0" / "normalisation.json").write_text(changed.model_dump_json())
+    write_model_card(copy)
     assert open_model(copy).hash != open_model(model).hash
     image = small.case(0)[0]
     images = [np.array(list(_seen(Predictor(folder, device="cpu"), image))) for folder in (model, copy)]

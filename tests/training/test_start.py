@@ -70,6 +70,17 @@ def test_a_start_that_is_not_there_is_refused_before_the_training(trained, setti
     assert not model(trained, "unet__second").exists()
 
 
+def test_a_start_that_was_changed_after_its_training_is_refused(trained, capfd):
+    path = fold(trained) / "weights" / "member0.train.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert trained_from("unet__second", start(model="unet__unet")) == 1
+    text = capfd.readouterr().err
+    assert "member0.train.safetensors" in text and "was changed or damaged after the training" in text
+    assert not model(trained, "unet__second").exists()
+
+
 OTHER = (
     'networks.main.arguments={"n_stages": 2, "features_per_stage": [4, 12], "kernel_sizes": [[3,3,3],[3,3,3]], '
     '"strides": [[1,1,1],[2,2,2]], "n_conv_per_stage": 1, "n_conv_per_stage_decoder": 1, "deep_supervision": true}'
