@@ -44,7 +44,13 @@ def _case(
         image = np.ones((1, *mask.shape), np.float32)
     geometry = Geometry(mask.shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
     return Loaded(
-        name, image.astype(np.float32), mask, geometry, "hash", [f"{name}{i}" for i in range(len(image))]
+        name,
+        image.astype(np.float32),
+        mask,
+        geometry,
+        "hash",
+        [f"{name}{i}" for i in range(len(image))],
+        geometry.orientation,
     )
 
 
@@ -282,9 +288,9 @@ def _record_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     check: Callable = examine.check_case
 
-    def watched(case: Any, info: Any) -> Any:
+    def watched(case: Any, *others: Any) -> Any:
         read.append(case.name)
-        return check(case, info)
+        return check(case, *others)
 
     monkeypatch.setattr(examine, "check_case", watched)
     return read

@@ -13,6 +13,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import as_labels
+from autoseg.dataset.turning import orientation_of_most
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation import probabilities
 from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json
@@ -165,6 +166,8 @@ def evaluate_folder(
 ) -> Summary:
     """Score every mask of a folder. Nothing is written; see :meth:`Summary.write`.
 
+    All masks are turned into the orientation in which most truths are stored, so that a slice means the same in each.
+
     Args:
         predictions, truths: folders of ``CASE.nii.gz`` or another format, the formats may differ. Probabilities beside
             a predicted mask are counted at thresholds, see :mod:`autoseg.evaluation.probabilities`.
@@ -304,8 +307,9 @@ def _score(
 ) -> list[CaseScores]:
     """The scores of all cases; probabilities that do not fit are said and not used."""
     labels, found = classes.scored, _probabilities(predictions, files)
+    orientation = orientation_of_most(file.truth for file in files)
     tasks = [
-        ScoreTask(file, labels, classes.outputs, choice, path)
+        ScoreTask(file, labels, classes.outputs, choice, path, orientation)
         for file, path in zip(files, found, strict=True)
     ]
     scored = score_cases(tasks, processes)
