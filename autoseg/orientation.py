@@ -144,8 +144,8 @@ class Turn:
             return array
         others = array.ndim - 3
         turned = array.transpose(*range(others), *(others + axis for axis in self.order))
-        senses = (slice(None, None, -1 if reverse else None) for reverse in self.reverse)
-        return turned[(..., *senses)]
+        where = (..., *(slice(None, None, -1 if reverse else None) for reverse in self.reverse))
+        return turned[where]
 
     def array(self, array: np.ndarray) -> np.ndarray:
         """As :meth:`view`, in memory as if it had been stored that way; the array itself where nothing changes."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from storage import store_as
 
 from autoseg.dataset import examine
 from autoseg.dataset.dataset_json import DatasetJson
@@ -282,6 +283,23 @@ def test_unchanged_cases_are_not_read_again(folder: Path, monkeypatch: pytest.Mo
     assert after.cases[1].content_hash != before.cases[1].content_hash
     assert after.content_hash != before.content_hash
     assert after == extract_fingerprint(load_raw(folder))  # as if measured from nothing
+
+
+def test_records_are_measured_again_when_most_cases_lie_in_another_orientation(folder, monkeypatch):
+    """And those of an earlier autoseg, which measured each case as it is stored, where that is another one."""
+    before = extract_fingerprint(load_raw(folder))
+    assert before.orientation == "LPS"
+    for name in ("a", "b"):
+        store_as(folder / "imagesTr" / f"{name}_0000.nii.gz", "SRA")
+        store_as(folder / "labelsTr" / f"{name}.nii.gz", "SRA")
+    read = _record_reading(monkeypatch)
+    after = extract_fingerprint(load_raw(folder), 1, before)
+    assert read == ["a", "b", "c"] and after.orientation == "SRA"
+    assert after.summary.orientations == {"LPS": 1, "SRA": 2}
+    read.clear()
+    old = after.model_copy(update={"orientation": None})
+    assert extract_fingerprint(load_raw(folder), 1, old) == after and read == ["c"]
+    assert extract_fingerprint(load_raw(folder), 1, after) == after and read == ["c"]
 
 
 def _record_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:

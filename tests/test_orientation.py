@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nibabel import orientations as theirs
+from storage import ALL, stored_as
 
 from autoseg.dataset.imageio import Geometry
 from autoseg.orientation import (
@@ -18,13 +18,6 @@ from autoseg.orientation import (
     orientation_of,
     turn_into,
 )
-
-ALL = [
-    "".join(letters)
-    for order in itertools.permutations(("RL", "AP", "IS"))
-    for letters in itertools.product(*order)
-]
-"""The 48 ways to store one scan."""
 
 SHAPE_XYZ = (4, 5, 3)
 
@@ -51,12 +44,6 @@ def geometry_of(affine, shape_xyz):
     )
 
 
-def stored_as(image, code):
-    """The same scan, stored in another order by nibabel."""
-    start = theirs.io_orientation(image.affine)
-    return image.as_reoriented(theirs.ornt_transform(start, theirs.axcodes2ornt(code)))
-
-
 def scan(turned):
     affine = np.eye(4)
     affine[:3, :3] = turned @ np.diag([1.0, 2.0, 3.5])
@@ -75,7 +62,7 @@ def test_there_are_48_and_nothing_else_is_one():
 def test_letters_are_nibabels(code, turned):
     image = stored_as(scan(turned), code)
     found = geometry_of(image.affine, image.shape).orientation
-    assert found == "".join(theirs.aff2axcodes(image.affine)) == code
+    assert found == "".join(nib.aff2axcodes(image.affine)) == code
 
 
 @pytest.mark.parametrize("code", ALL)
