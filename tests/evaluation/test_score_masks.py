@@ -536,13 +536,14 @@ def test_scores_do_not_depend_on_how_a_case_is_stored(folders, preset, code):
     before = evaluated(folders, preset=preset)
     for part in ("labelsTs", "masks"):
         store_as(folders / part / "a.nii.gz", code)
-        store_as(folders / part / "b.nii.gz", code)
-    store_as(folders / "masks" / "c.nii.gz", code)  # and one whose truth is stored in another order
-    assert code_of(folders / "masks" / "a.nii.gz") == code != code_of(folders / "labelsTs" / "c.nii.gz")
-    names = ["a", "c", "d"]  # most are stored as before
-    after = evaluated(folders, preset=preset, cases=names)
-    expected = {case.name: case.classes for case in before.cases}
-    assert {case.name: case.classes for case in after.cases} == {name: expected[name] for name in names}
+    store_as(folders / "masks" / "b.nii.gz", code)  # a truth and its prediction, stored in two orders
+    store_as(folders / "labelsTs" / "c.nii.gz", code)
+    assert code_of(folders / "masks" / "a.nii.gz") == code != code_of(folders / "labelsTs" / "d.nii.gz")
+    write(folders / "labelsTs" / "e.nii.gz", mask((1, 1, 1, 1)))  # so most truths are stored as before
+    after = evaluated(folders, preset=preset, cases="abcd")
+    assert [case.classes for case in after.cases] == [case.classes for case in before.cases]
+    (alone,) = evaluated(folders, preset=preset, cases="a").cases
+    assert alone.classes == before.cases[0].classes
 
 
 def test_slices_are_counted_where_they_lie_in_most_truths(folders):
