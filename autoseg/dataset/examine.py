@@ -97,7 +97,7 @@ def _chosen_orientation(raw: RawDataset) -> str | None:
     """That of most cases by the headers of their first images; mixed ones are said. None where no header is read."""
     found = {}
     for case in raw.cases:
-        with contextlib.suppress(AutosegError):  # the check says what is wrong
+        with contextlib.suppress(AutosegError, IndexError):  # the check says what is wrong
             found[case.name] = read_geometry(case.images[0]).orientation
     if len(set(found.values())) > 1:
         messages.warn(
