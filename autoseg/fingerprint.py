@@ -74,11 +74,11 @@ class LesionLoad(Record):
 
 
 class CaseFingerprint(Record):
-    """The facts of one case; axis order z, y, x.
+    """The facts of one case; axis order z, y, x, in the orientation of the fingerprint.
 
     Attributes:
         content_hash: SHA-256 over the bytes of its files.
-        orientation: of the axes x, y, z as ITK names them, such as ``LPS``.
+        orientation: of its files, such as ``LPS`` (see :mod:`autoseg.orientation`).
         nonzero_box: first and one-past-last index per axis of the voxels where any channel is not 0.
         brain: intensities per channel over the voxels where any channel is not 0.
         foreground: intensities per channel in the foreground; empty without foreground.
@@ -125,6 +125,7 @@ class DatasetSummary(Record):
     Attributes:
         empty_share: share of cases without foreground.
         shape: three entries, z, y, x, before cropping; so are ``spacing_mm`` and ``extent_mm``.
+        orientations: of the files, with the number of cases.
         lesions_per_case: number of components, over all cases.
         lesion_volume_ml: over all components of all cases; so is ``lesion_volume_voxels``.
         load_per_case_ml: foreground volume, over all cases, empty ones included.
@@ -165,6 +166,8 @@ class Fingerprint(Record):
     Attributes:
         content_hash: of the cases' names and content hashes and of dataset.json.
         cases: sorted by name.
+        orientation: that of most cases; all facts are those of cases that are turned into it. None in a fingerprint of
+            an earlier autoseg: those of cases as they are stored.
     """
 
     version: Literal[1] = FINGERPRINT_VERSION
@@ -175,3 +178,4 @@ class Fingerprint(Record):
     content_hash: str
     cases: list[CaseFingerprint]
     summary: DatasetSummary
+    orientation: str | None = None

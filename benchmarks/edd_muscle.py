@@ -35,7 +35,7 @@ from torch import nn
 from autoseg.bundle import weights
 from autoseg.bundle.networks import build_network, load
 from autoseg.bundle.opening import Model, open_model
-from autoseg.dataset.imageio import read_channels, write_mask
+from autoseg.dataset.imageio import write_mask
 from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.device import choose_device
 from autoseg.files import hash_json, write_json
@@ -47,6 +47,7 @@ from autoseg.plan import Plan, apply_overrides
 from autoseg.plugins.trainer import Companion
 from autoseg.preparation.prepared import Prepared, open_prepared
 from autoseg.preprocessing.case import preprocess_case
+from autoseg.preprocessing.raw_case import read_raw_case
 from autoseg.trainers import _edd_muscle_judging as judging
 from autoseg.trainers import edd_muscle as family
 from autoseg.trainers._edd_muscle_candidates import FALSE, REAL, lesion_probability, windows
@@ -157,7 +158,8 @@ class Bright(nn.Module):
 
 def find_threshold(cases: Sequence[Case], plan: Plan) -> float:
     """What gives the median scan :data:`CANDIDATES` candidates, in standard deviations."""
-    images = [preprocess_case(c.name, *read_channels(c.images), plan.preprocessing).image[0] for c in cases]
+    read = {c.name: read_raw_case(c.name, c.images, plan.preprocessing) for c in cases}
+    images = [preprocess_case(n, r.image, r.geometry, plan.preprocessing).image[0] for n, r in read.items()]
 
     def distance(threshold: float) -> float:
         counts = [len(judging.find_candidates(image, threshold)) for image in images]
@@ -209,20 +211,20 @@ def time_scan(
 ) -> Scan:
     """Every stage of one scan; ``predictors`` by precision, without MUSCLE Net."""
     watch, first = Stopwatch(repeats), next(iter(predictors.values()))
-    image, geometry = watch.time("read", lambda: (input_hash(case), read_channels(case.images))[1])
-    scan = watch.time("preprocess", lambda: first.preprocess(case.name, image, geometry))
+    raw = watch.time("read", lambda: (input_hash(case), first.read(case))[1])
+    scan = watch.time("preprocess", lambda: first.preprocess(case.name, raw.image, raw.geometry))
     for precision, predictor in reversed(predictors.items()):
         logits = watch.time(f"EDD, {precision}", lambda p=predictor: next(p.logits(scan)))
     steps = {step.name: step.arguments for step in first.model.plan.recipe.postprocessing}
     n = time_muscle(watch, logits, scan.image, companion, steps[family.KEY])
 
     def restored() -> np.ndarray:
-        fused = first.fusion(scan.properties)
+        fused = first.fusion(scan)
         fused.add(logits)
-        return first.finish(fused, geometry.spacing_mm).mask
+        return raw.turn.back.array(first.finish(fused, raw.geometry.spacing_mm).mask)
 
     mask = watch.time("restore", restored)
-    watch.time("write", lambda: write_mask(work / "mask.nii.gz", mask, geometry))
+    watch.time("write", lambda: write_mask(work / "mask.nii.gz", mask, raw.stored))
     return Scan(watch.seconds, watch.processor, n)
 
 

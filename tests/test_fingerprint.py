@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from storage import store_as
 
 from autoseg.dataset import examine
 from autoseg.dataset.dataset_json import DatasetJson
@@ -44,7 +45,13 @@ def _case(
         image = np.ones((1, *mask.shape), np.float32)
     geometry = Geometry(mask.shape, spacing, (0.0, 0.0, 0.0), IDENTITY)
     return Loaded(
-        name, image.astype(np.float32), mask, geometry, "hash", [f"{name}{i}" for i in range(len(image))]
+        name,
+        image.astype(np.float32),
+        mask,
+        geometry,
+        "hash",
+        [f"{name}{i}" for i in range(len(image))],
+        geometry.orientation,
     )
 
 
@@ -278,13 +285,30 @@ def test_unchanged_cases_are_not_read_again(folder: Path, monkeypatch: pytest.Mo
     assert after == extract_fingerprint(load_raw(folder))  # as if measured from nothing
 
 
+def test_records_are_measured_again_when_most_cases_lie_in_another_orientation(folder, monkeypatch):
+    """And those of an earlier autoseg, which measured each case as it is stored, where that is another one."""
+    before = extract_fingerprint(load_raw(folder))
+    assert before.orientation == "LPS"
+    for name in ("a", "b"):
+        store_as(folder / "imagesTr" / f"{name}_0000.nii.gz", "SRA")
+        store_as(folder / "labelsTr" / f"{name}.nii.gz", "SRA")
+    read = _record_reading(monkeypatch)
+    after = extract_fingerprint(load_raw(folder), 1, before)
+    assert read == ["a", "b", "c"] and after.orientation == "SRA"
+    assert after.summary.orientations == {"LPS": 1, "SRA": 2}
+    read.clear()
+    old = after.model_copy(update={"orientation": None})
+    assert extract_fingerprint(load_raw(folder), 1, old) == after and read == ["c"]
+    assert extract_fingerprint(load_raw(folder), 1, after) == after and read == ["c"]
+
+
 def _record_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     check: Callable = examine.check_case
 
-    def watched(case: Any, info: Any) -> Any:
+    def watched(case: Any, *others: Any) -> Any:
         read.append(case.name)
-        return check(case, info)
+        return check(case, *others)
 
     monkeypatch.setattr(examine, "check_case", watched)
     return read

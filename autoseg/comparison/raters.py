@@ -19,7 +19,8 @@ from autoseg.comparison.agreement_schema import Agreement, AgreementEntry, PairS
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.rater_pairs import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
+from autoseg.dataset.imageio import as_labels, read_image
+from autoseg.dataset.turning import laid_onto, orientation_of_most
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.evaluation import statistics
 from autoseg.evaluation.case_files import CaseFiles, masks_in
@@ -33,6 +34,7 @@ from autoseg.evaluation.score_masks import found_labels
 from autoseg.evaluation.summary import defined
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of, some_of
+from autoseg.orientation import turn_into
 
 SYMMETRIC = (
     "dice",
@@ -195,6 +197,7 @@ class RatedCase:
         pairs: that are compared, of these runs.
         labels: the classes.
         metrics: names.
+        orientation: in which the masks are looked at; None takes them as the first one is stored.
     """
 
     name: str
@@ -202,6 +205,7 @@ class RatedCase:
     pairs: tuple[RaterPair, ...]
     labels: LabelSet
     metrics: tuple[str, ...]
+    orientation: str | None = None
 
 
 Files = Mapping[str, Mapping[tuple[str, str], Path]]
@@ -281,13 +285,18 @@ def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
     """The scores of all pairs of one case, or what is wrong with its masks."""
     try:
         read = {run: read_image(path) for run, path in task.files.items()}
-        masks = {run: as_labels(image.pixels, where=str(task.files[run])) for run, image in read.items()}
+        stored = {run: as_labels(image.pixels, where=str(task.files[run])) for run, image in read.items()}
     except AutosegError as error:
         return faults_of(error)
-    faults = _grid_faults(task, read) or _label_faults(task, masks)
+    first = next(iter(read.values())).geometry
+    turn = turn_into(task.orientation, first)
+    geometry = turn.geometry(first)
+    laid = {run: laid_onto(mask, read[run].geometry, first) for run, mask in stored.items()}
+    masks = {run: turn.array(mask) for run, (mask, _) in laid.items()}
+    faults = _grid_faults(task, {run: unlike for run, (_, unlike) in laid.items()})
+    faults = faults or _label_faults(task, masks)
     if faults:
         return faults
-    geometry = next(iter(read.values())).geometry
     box = union_box(*masks.values())
     masks = {run: mask[box] for run, mask in masks.items()}
     metrics = list(symmetric_metrics(task.metrics).values())
@@ -300,14 +309,16 @@ def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
     return scores
 
 
-def _grid_faults(task: RatedCase, read: Mapping[tuple[str, str], ImageFile]) -> list[Fault]:
-    """Masks that do not lie on the grid of the first one."""
-    (first, reference), *others = read.items()
+def _grid_faults(
+    task: RatedCase, unlike: Mapping[tuple[str, str], Sequence[tuple[str, str, str]]]
+) -> list[Fault]:
+    """Masks that do not lie on the grid of the first one, by what of each is unlike."""
+    first = next(iter(unlike))
     fix = "resample one of them to the grid of the other"
     return [
         Fault(str(task.files[run]), f"the {what} is not that of {task.files[first]}", found, expected, fix)
-        for run, image in others
-        for what, found, expected in differences(reference.geometry, image.geometry)
+        for run, found_unlike in unlike.items()
+        for what, found, expected in found_unlike
     ]
 
 
@@ -347,9 +358,15 @@ def rate_folders(
     cases, alone = _shared_cases(files, pairs)
     labels = _labels(files, cases, info, processes)
     label_set = LabelSet.from_labels(labels)
+    orientation = orientation_of_most(next(iter(files[case].values())) for case in cases)
     tasks = [
         RatedCase(
-            case, files[case], tuple(p for p in pairs if _has(files[case], p)), label_set, tuple(chosen)
+            case,
+            files[case],
+            tuple(p for p in pairs if _has(files[case], p)),
+            label_set,
+            tuple(chosen),
+            orientation,
         )
         for case in cases
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections import Counter
@@ -13,6 +14,7 @@ import numpy as np
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
+from autoseg.dataset.imageio import read_geometry
 from autoseg.dataset.integrity import (
     Loaded,
     check_case,
@@ -23,7 +25,7 @@ from autoseg.dataset.integrity import (
 )
 from autoseg.dataset.intensities import most_frequent
 from autoseg.dataset.raw_layout import Case, RawDataset
-from autoseg.errors import Fault, FaultsError
+from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import hash_file, hash_json
 from autoseg.fingerprint import (
     FOREGROUND_PERCENTS,
@@ -35,6 +37,7 @@ from autoseg.fingerprint import (
     LesionLoad,
     Quantiles,
 )
+from autoseg.orientation import described, most_frequent_orientation
 from autoseg.parallel import each
 
 SAMPLE = 250_000
@@ -49,6 +52,7 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 class _MeasureTask:
     case: Case
     info: DatasetJson
+    orientation: str | None
     known: CaseFingerprint | None
 
 
@@ -56,6 +60,8 @@ def extract_fingerprint(
     raw: RawDataset, processes: int = 1, previous: Fingerprint | None = None
 ) -> Fingerprint:
     """Check every file of a dataset and measure it, in one pass.
+
+    All cases are measured in the orientation in which most of them are stored.
 
     Args:
         raw: the dataset.
@@ -67,8 +73,9 @@ def extract_fingerprint(
         AutosegError: a worker process died; it names the cases that were being read.
     """
     faults = check_layout(raw)
-    known = _reusable(raw.info, previous)
-    tasks = [_MeasureTask(case, raw.info, known.get(case.name)) for case in raw.cases]
+    orientation = _chosen_orientation(raw)
+    known = _reusable(raw.info, orientation, previous)
+    tasks = [_MeasureTask(case, raw.info, orientation, known.get(case.name)) for case in raw.cases]
     results = dict(each(_examine, tasks, processes, name_of=lambda task: task.case.name, doing="checking"))
     records = []
     for i in range(len(tasks)):
@@ -83,23 +90,44 @@ def extract_fingerprint(
         raise FaultsError(f"{raw.name}: {len(faults)} fault{plural} in the raw data ({raw.folder})", faults)
     if len(records) == 1:
         messages.warn(f"{raw.name} has one case only: it can be planned for, but not divided into folds")
-    return _assemble(raw, records)
+    return _assemble(raw, records, orientation)
 
 
-def _reusable(info: DatasetJson, previous: Fingerprint | None) -> dict[str, CaseFingerprint]:
-    """Records of an earlier fingerprint that hold for cases whose files are the same."""
+def _chosen_orientation(raw: RawDataset) -> str | None:
+    """That of most cases by the headers of their first images; mixed ones are said. None where no header is read."""
+    found = {}
+    for case in raw.cases:
+        with contextlib.suppress(AutosegError, IndexError):  # the check says what is wrong
+            found[case.name] = read_geometry(case.images[0]).orientation
+    if len(set(found.values())) > 1:
+        messages.warn(
+            f"{raw.name}: images are stored in different orientations: {described(found)}. They are measured in "
+            "the first one, and a plan turns all into it, without interpolation, and predicted masks back. Where the "
+            "scans were made alike, look at a few: a header may be wrong"
+        )
+    return most_frequent_orientation(found.values())
+
+
+def _reusable(
+    info: DatasetJson, orientation: str | None, previous: Fingerprint | None
+) -> dict[str, CaseFingerprint]:
+    """Records of an earlier fingerprint that hold for cases whose files are the same, in the same orientation."""
     if previous is None or list(info.channel_names.values()) != previous.channel_names:
         return {}
     if (info.labels, info.regions_class_order) != (previous.labels, previous.regions_class_order):
         return {}
-    return {record.name: record for record in previous.cases if record.everywhere}
+    return {
+        record.name: record
+        for record in previous.cases
+        if record.everywhere and (previous.orientation or record.orientation) == orientation
+    }
 
 
 def _examine(task: _MeasureTask) -> tuple[CaseFingerprint | None, list[Fault]]:
     """Check and measure one case; what a worker process does."""
     if task.known is not None and hash_files(task.case) == task.known.content_hash:
         return task.known, []
-    loaded, faults = check_case(task.case, task.info)
+    loaded, faults = check_case(task.case, task.info, task.orientation)
     return (measure_case(loaded, task.info) if loaded else None), faults
 
 
@@ -112,7 +140,7 @@ def hash_files(case: Case) -> str | None:
         return None  # the check says what is wrong
 
 
-def _assemble(raw: RawDataset, records: list[CaseFingerprint]) -> Fingerprint:
+def _assemble(raw: RawDataset, records: list[CaseFingerprint], orientation: str | None) -> Fingerprint:
     info = raw.info
     cases = {record.name: record.content_hash for record in records}
     return Fingerprint(
@@ -123,6 +151,7 @@ def _assemble(raw: RawDataset, records: list[CaseFingerprint]) -> Fingerprint:
         content_hash=hash_json({"cases": cases, "dataset.json": info.model_dump(mode="json")}),
         cases=records,
         summary=summarise_dataset(records),
+        orientation=orientation,
     )
 
 
@@ -148,7 +177,7 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         spacing_mm=geometry.spacing_mm,
         shape=geometry.shape,
         extent_mm=geometry.extent_mm,
-        orientation=geometry.orientation,
+        orientation=case.orientation,
         nonzero_box=box,
         shape_after_crop=(z, y, x),
         relative_size_after_crop=z * y * x / math.prod(geometry.shape),

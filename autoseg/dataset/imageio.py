@@ -26,6 +26,7 @@ import SimpleITK as sitk
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path
 from autoseg.messages import count_of
+from autoseg.orientation import orientation_of
 
 SPACING_TOLERANCE = 1e-3
 """Spacings differ when they are further apart than this share of the larger one."""
@@ -58,7 +59,7 @@ class Geometry:
     @property
     def orientation(self) -> str:
         """Where the file axes x, y, z point to, as three of L R P A S I; the nearest when oblique."""
-        return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(self.direction)
+        return orientation_of(self.direction)
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:

@@ -20,6 +20,7 @@ from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_na
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json
 from autoseg.messages import count_of, some_of
+from autoseg.orientation import Turn, turn_into
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class Loaded:
 
     Attributes:
         name: of the case.
-        image: float32 ``[c, z, y, x]``.
-        mask: integers ``[z, y, x]``, read-only.
-        geometry: of the first channel.
+        image: float32 ``[c, z, y, x]``, in the orientation that was asked for.
+        mask: integers ``[z, y, x]``, read-only, turned likewise.
+        geometry: of these arrays.
         content_hash: over the bytes of its files, whatever they are called.
-        channel_hashes: for each channel, over its shape and pixels, whatever the file format.
+        channel_hashes: for each channel, over its shape and pixels, whatever the file format and its orientation.
+        orientation: of the files.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Loaded:
     geometry: Geometry
     content_hash: str
     channel_hashes: list[str]
+    orientation: str
 
 
 def hash_case(file_hashes: Sequence[str]) -> str:
@@ -129,14 +132,21 @@ def _name(path: Path | None) -> str:
 # ------------------------------------------------------------------------------------------------- the pixels
 
 
-def check_case(case: Case, info: DatasetJson) -> tuple[Loaded | None, list[Fault]]:
+def check_case(
+    case: Case, info: DatasetJson, orientation: str | None = None
+) -> tuple[Loaded | None, list[Fault]]:
     """Read a case and check everything about it.
+
+    Args:
+        case: its files.
+        info: dataset.json.
+        orientation: that the case is turned into; None leaves it as it is stored.
 
     Returns:
         The case, or None when it has faults or when files are missing; and its faults. Missing files are left
         to :func:`check_layout`.
     """
-    reading = _Reading(case)
+    reading = _Reading(case, orientation)
     for channel, path in enumerate(case.images):
         if path.is_file():
             reading.add_channel(channel, path)
@@ -148,8 +158,8 @@ def check_case(case: Case, info: DatasetJson) -> tuple[Loaded | None, list[Fault
 class _Reading:
     """A case while it is read: what is there so far and what was wrong with it."""
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
+    def __init__(self, case: Case, orientation: str | None) -> None:
+        self.case, self.orientation = case, orientation
         self.faults: list[Fault] = []
         self.first: tuple[Path, Geometry] | None = None
         self.image: np.ndarray | None = None
@@ -163,10 +173,11 @@ class _Reading:
         if file is None or not self._fits(path, file.geometry):
             return
         self.faults += _intensity_faults(path, file.pixels)
+        pixels = self.turn.view(file.pixels)
         if self.image is None:
-            self.image = np.empty((len(self.case.images), *file.geometry.shape), np.float32)
-        self.image[channel] = file.pixels
-        shape = np.asarray(file.geometry.shape, np.int64)
+            self.image = np.empty((len(self.case.images), *pixels.shape), np.float32)
+        self.image[channel] = pixels
+        shape = np.asarray(pixels.shape, np.int64)
         self.channel_hashes.append(
             hashlib.sha256(shape.tobytes() + self.image[channel].data).hexdigest()[:32]
         )
@@ -183,16 +194,27 @@ class _Reading:
             self.faults.append(error.fault)
             return
         self.faults += _label_faults(path, mask, info)
-        self.mask = mask if fits else None
+        self.mask = self.turn.array(mask) if fits else None
+
+    @property
+    def turn(self) -> Turn:
+        """Of all files of the case: that of its first image."""
+        return turn_into(self.orientation, self.first[1]) if self.first else Turn()
 
     def result(self) -> Loaded | None:
         """The case, when it is whole and without faults."""
         whole = len(self.channel_hashes) == len(self.case.images) and self.mask is not None
         if self.faults or not whole or self.first is None or self.image is None or self.mask is None:
             return None
-        content_hash = hash_case(self.file_hashes)
+        stored = self.first[1]
         return Loaded(
-            self.case.name, self.image, self.mask, self.first[1], content_hash, list(self.channel_hashes)
+            self.case.name,
+            self.image,
+            self.mask,
+            self.turn.geometry(stored),
+            hash_case(self.file_hashes),
+            list(self.channel_hashes),
+            stored.orientation,
         )
 
     def _read(self, path: Path) -> ImageFile | None:

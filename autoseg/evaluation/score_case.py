@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from autoseg.dataset.imageio import ImageFile, as_labels, differences, read_image
+from autoseg.dataset.imageio import ImageFile, as_labels, read_image
+from autoseg.dataset.turning import laid_onto
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.evaluation import probabilities
 from autoseg.evaluation.case_files import CaseFiles
@@ -22,6 +23,7 @@ from autoseg.evaluation.metrics.pair import Pair, union_box
 from autoseg.evaluation.summary import CaseScores, defined
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of
+from autoseg.orientation import turn_into
 from autoseg.parallel import each
 
 MOST_CLASSES = 32
@@ -134,6 +136,8 @@ class ScoreTask:
         outputs: the classes of dataset.json, whose values are known and whose probabilities there may be.
         choice: what is computed.
         probabilities: see :func:`autoseg.evaluation.probabilities.find`.
+        orientation: in which the masks are looked at: slices are those along its z. None takes them as the truth is
+            stored.
     """
 
     files: CaseFiles
@@ -141,6 +145,7 @@ class ScoreTask:
     outputs: LabelSet
     choice: MetricChoice
     probabilities: Path | None = None
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,16 +233,28 @@ def _each(
 
 @dataclass(frozen=True)
 class _Masks:
-    """Both masks of a case as label values ``[z, y, x]``, and the files that they were read from."""
+    """Both masks of a case as label values ``[z, y, x]``, and the files that they were read from.
+
+    Attributes:
+        prediction, truth: in the orientation that was asked for.
+        spacing_mm: of these.
+        truth_as_predicted: the truth as the file of the prediction stores its voxels.
+        prediction_file, truth_file: see above.
+    """
 
     prediction: np.ndarray
     truth: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    truth_as_predicted: np.ndarray
     prediction_file: ImageFile
     truth_file: ImageFile
 
 
-def _read(files: CaseFiles) -> _Masks:
+def _read(files: CaseFiles, orientation: str | None = None) -> _Masks:
     prediction, truth = read_image(files.prediction), read_image(files.truth)
+    predicted = as_labels(prediction.pixels, where=str(files.prediction))
+    true = as_labels(truth.pixels, where=str(files.truth))
+    laid, unlike = laid_onto(predicted, prediction.geometry, truth.geometry)
     faults = [
         Fault(
             files.name,
@@ -246,13 +263,16 @@ def _read(files: CaseFiles) -> _Masks:
             expected,
             "resample the prediction to the grid of the truth",
         )
-        for what, found, expected in differences(truth.geometry, prediction.geometry)
+        for what, found, expected in unlike
     ]
     if faults:
         raise FaultsError("the grids differ", faults)
+    turn = turn_into(orientation, truth.geometry)
     return _Masks(
-        as_labels(prediction.pixels, where=str(files.prediction)),
-        as_labels(truth.pixels, where=str(files.truth)),
+        turn.array(laid),
+        turn.array(true),
+        turn.geometry(truth.geometry).spacing_mm,
+        laid_onto(true, truth.geometry, prediction.geometry)[0],
         prediction,
         truth,
     )
@@ -267,7 +287,7 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     """The scores of a case, or what is wrong with it."""
     files = task.files
     try:
-        masks = _read(files)
+        masks = _read(files, task.orientation)
     except AutosegError as error:
         return faults_of(error)
     box = union_box(masks.prediction, masks.truth)
@@ -275,8 +295,8 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     faults = unknown_labels(prediction, truth, task.outputs, (str(files.prediction), str(files.truth)))
     if faults:
         return faults
-    spacing_mm, metrics = masks.truth_file.geometry.spacing_mm, task.choice.metrics
-    scores = score_labels(prediction, truth, spacing_mm, task.labels, metrics, masks.truth.shape)
+    metrics, shape = task.choice.metrics, masks.truth.shape
+    scores = score_labels(prediction, truth, masks.spacing_mm, task.labels, metrics, shape)
     counts, problem = _counts(task, masks)
     case = CaseScores(
         name=files.name,
@@ -297,7 +317,7 @@ def _counts(task: ScoreTask, masks: _Masks) -> tuple[dict[str, probabilities.Row
         return {}, ""
     try:
         return probabilities.read_counts(
-            task.probabilities, masks.truth, masks.truth_file.sha256, task.outputs, task.labels
+            task.probabilities, masks.truth_as_predicted, masks.truth_file.sha256, task.outputs, task.labels
         ), ""
     except AutosegError as error:
         return {}, f"{task.probabilities.name}: {error.fault.problem}"

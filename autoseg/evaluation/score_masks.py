@@ -13,9 +13,10 @@ import numpy as np
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import as_labels
+from autoseg.dataset.turning import orientation_of_most
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation import probabilities
-from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json
+from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json, masks_in
 from autoseg.evaluation.cohort import summarise
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import METRICS, score
@@ -169,6 +170,9 @@ def evaluate_folder(
 ) -> Summary:
     """Score every mask of a folder. Nothing is written; see :meth:`Summary.write`.
 
+    All masks are turned into the orientation in which most files of the folder of truths are stored, so that a slice
+    means the same in each, whichever cases are scored.
+
     Args:
         predictions, truths: folders of ``CASE.nii.gz`` or another format, the formats may differ. Probabilities beside
             a predicted mask are counted at thresholds, see :mod:`autoseg.evaluation.probabilities`.
@@ -195,7 +199,8 @@ def evaluate_folder(
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
     processes = processes if choice.sendable else 1
     classes = _classes(files, info, regions or choice.full_preset.regions, processes)
-    scored = _score(files, classes, choice, predictions, processes)
+    all_truths = (path for paths in masks_in(truths, "true masks").values() for path in paths)
+    scored = _score(files, classes, choice, predictions, processes, orientation_of_most(all_truths))
     if table is not None:
         scored = [case.model_copy(update={"groups": table.of.get(case.name, {})}) for case in scored]
     summary = summarise(
@@ -305,12 +310,17 @@ def _refuse_unknown_values(regions: Regions, outputs: LabelSet) -> None:
 
 
 def _score(
-    files: Sequence[CaseFiles], classes: _Classes, choice: MetricChoice, predictions: Path, processes: int
+    files: Sequence[CaseFiles],
+    classes: _Classes,
+    choice: MetricChoice,
+    predictions: Path,
+    processes: int,
+    orientation: str | None,
 ) -> list[CaseScores]:
-    """The scores of all cases; probabilities that do not fit are said and not used."""
+    """The scores of all cases, turned into one orientation; probabilities that do not fit are said and not used."""
     labels, found = classes.scored, _probabilities(predictions, files)
     tasks = [
-        ScoreTask(file, labels, classes.outputs, choice, path)
+        ScoreTask(file, labels, classes.outputs, choice, path, orientation)
         for file, path in zip(files, found, strict=True)
     ]
     scored = score_cases(tasks, processes)

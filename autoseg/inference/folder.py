@@ -27,6 +27,7 @@ from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of
+from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 
@@ -138,12 +139,14 @@ def _and_more(faults: Sequence[Fault]) -> list[Fault]:
 
 @dataclass
 class _Loaded:
-    """A case on its way to the network."""
+    """A case on its way to the network, in the plan's orientation; ``turn`` came from the ``stored`` geometry to it."""
 
     case: Case
     started: float
     input_sha256: str
     preprocessed: Preprocessed
+    stored: Geometry
+    turn: Turn
     raw: np.ndarray | None = None
 
 
@@ -238,9 +241,8 @@ class _FolderRun:
         except (AutosegError, OSError) as error:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
             return _Unreadable(case, fault)
-        return _Loaded(
-            case, started, digest, preprocessed, raw.image if self.predictor.needs("image") else None
-        )
+        image = raw.image if self.predictor.needs("image") else None
+        return _Loaded(case, started, digest, preprocessed, raw.stored, raw.turn, image)
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
@@ -256,16 +258,18 @@ class _FolderRun:
             self._restore_and_write(loaded, fused)
 
     def _restore_and_write(self, loaded: _Loaded, fused: Fusion) -> None:
-        case, geometry = loaded.case, Geometry.from_dict(loaded.preprocessed.properties.geometry)
+        case, back = loaded.case, loaded.turn.back
         result = self.predictor.finish(
             fused,
-            geometry.spacing_mm,
+            loaded.turn.geometry(loaded.stored).spacing_mm,
             image=loaded.raw,
             probabilities=self.save_probabilities or self.extra is not None,
             inside=loaded.preprocessed.inside,
         )
-        names, probabilities = self._file_names(case), np.asarray(result.probabilities)
-        write_mask(self.output / names[0], result.mask, geometry)
+        names, mask = self._file_names(case), back.array(result.mask)
+        write_mask(self.output / names[0], mask, loaded.stored)
+        scores = result.probabilities
+        probabilities = np.asarray(back.array(scores) if scores is not None else None)
         if self.save_probabilities:
             with atomic_path(self.output / names[1]) as temporary:
                 np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
@@ -284,9 +288,11 @@ class _FolderRun:
         )
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)
-        volume_ml = float((result.mask > 0).sum()) * geometry.voxel_ml
+        volume_ml = float((mask > 0).sum()) * loaded.stored.voxel_ml
         done = f" ({len(self.report.predicted)} of {self.n_cases})" if self.n_cases > 1 else ""
-        messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s")
+        planned = self.predictor.plan.preprocessing.orientation
+        turned = f"; stored as {loaded.stored.orientation}, turned into {planned} and back" * back.changes
+        messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s{turned}")
 
     def _note_failure(self, loaded: _Unreadable) -> None:
         """Put a case that could not be read on record."""

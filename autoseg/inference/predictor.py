@@ -20,7 +20,7 @@ from autoseg.bundle.fitted import with_learned
 from autoseg.bundle.layout import NORMALISATION, PREDICTING_NETWORK, WeightsKind
 from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
-from autoseg.dataset.imageio import Geometry, read_channels
+from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
 from autoseg.errors import AutosegError
@@ -28,14 +28,16 @@ from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
 from autoseg.messages import count_of
+from autoseg.orientation import Turn, is_orientation
 from autoseg.plan import PostStep, is_hash_of
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing.case import Preprocessed, preprocess_case
 from autoseg.preprocessing.fixed import FixedConstants
 from autoseg.preprocessing.fixed import apply as apply_constants
-from autoseg.preprocessing.mask import mask_beside_images, read_mask_file
+from autoseg.preprocessing.mask import mask_beside_images
 from autoseg.preprocessing.normalise import fixed_channels
+from autoseg.preprocessing.raw_case import RawCase, read_raw_case
 from autoseg.preprocessing.restore import logits_to_mask, logits_to_probabilities
 
 
@@ -53,23 +55,6 @@ class PredictionOptions:
     checkpoint: WeightsKind
     mirror: bool
     step: float
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """A case as its files have it.
-
-    Attributes:
-        image: ``[c, z, y, x]``.
-        geometry: of the images.
-        mask: ``[z, y, x]`` where the plan's mask comes from a folder.
-        mask_path: its file.
-    """
-
-    image: np.ndarray
-    geometry: Geometry
-    mask: np.ndarray | None = None
-    mask_path: Path | None = None
 
 
 class Predictor:
@@ -149,14 +134,13 @@ class Predictor:
     # ------------------------------------------------------------------------------------- the parts, in order
 
     def read(self, case: Case) -> RawCase:
-        """A case from its files.
+        """A case from its files, turned into the plan's orientation.
 
         Raises:
             AutosegError: a file is missing, damaged or does not fit the others.
         """
-        image, geometry = read_channels(case.images)
-        path = self.mask_path(case)
-        return RawCase(image, geometry, read_mask_file(path, geometry, case.name) if path else None, path)
+        plan = self.plan.preprocessing
+        return read_raw_case(case.name, case.images, plan, mask=self.mask_path(case))
 
     def mask_path(self, case: Case) -> Path | None:
         """The file of the plan's mask for a case; None where the plan has none or takes it from a channel.
@@ -170,12 +154,12 @@ class Predictor:
     def preprocess(
         self, name: str, image: np.ndarray, geometry: Geometry, mask: np.ndarray | None = None
     ) -> Preprocessed:
-        """From raw arrays ``[c, z, y, x]`` to the working grid.
+        """From raw arrays ``[c, z, y, x]`` in the plan's orientation, as :meth:`read` gives them, to the working grid.
 
         Args:
             name: of the case.
             image: raw intensities.
-            geometry: of the file.
+            geometry: of the image.
             mask: ``[z, y, x]``, for a plan whose mask comes from a folder.
 
         Raises:
@@ -298,8 +282,8 @@ class Predictor:
         probabilities: bool = False,
         steps: Sequence[PostStep] | None = None,
     ) -> Segmentation:
-        """All parts for one case, from raw ``[c, z, y, x]`` to the mask on the same grid; see :meth:`preprocess` and
-        :meth:`finish`."""
+        """All parts for one case, from raw ``[c, z, y, x]`` in the plan's orientation to the mask on the same grid; see
+        :meth:`preprocess` and :meth:`finish`."""
         case = self.preprocess(name, image, geometry, mask)
         fused = self.fusion(case)
         for logits in self.logits(case):
@@ -422,6 +406,7 @@ def predict(
     step: float | None = None,
     overrides: Mapping[str, Any] | None = None,
     mask: np.ndarray | None = None,
+    orientation: str | None = None,
     return_probabilities: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segment one case that lies in memory.
@@ -433,13 +418,16 @@ def predict(
         spacing_mm: z, y, x.
         folds, checkpoint, device, mirror, step, overrides: see :class:`Predictor`.
         mask: ``[z, y, x]``, what counts, for a model whose plan takes a mask from a folder.
+        orientation: of the arrays, where the axes x, y, z point to, such as ``RAS`` (see :mod:`autoseg.orientation`).
+            They are turned into the orientation of the model's plan, and the result is turned back. None: they lie as
+            the plan says (an array has no header), or the plan has no orientation.
         return_probabilities: also return ``[k, z, y, x]`` float32: background and classes, or regions.
 
     Returns:
         The mask ``[z, y, x]`` uint8, with the probabilities when asked for.
 
     Raises:
-        AutosegError: the image does not fit the model, or the model is damaged.
+        AutosegError: the image does not fit the model, or the model is damaged; the orientation is none.
     """
     from autoseg.bundle.transfer import opened
 
@@ -459,14 +447,32 @@ def predict(
                 step=step,
                 overrides=overrides,
             )
+    turn = _turn_of_arrays(orientation, predictor.plan.preprocessing.orientation)
     geometry = Geometry(tuple(image.shape[1:]), spacing, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     # the raw array goes in as float32, as image files do
     result = predictor.predict(
-        "image", image.astype(np.float32, copy=False), geometry, mask=mask, probabilities=return_probabilities
+        "image",
+        turn.array(image.astype(np.float32, copy=False)),
+        turn.geometry(geometry),
+        mask=turn.array(mask) if mask is not None else None,
+        probabilities=return_probabilities,
     )
     if return_probabilities and result.probabilities is not None:
-        return result.mask, result.probabilities
-    return result.mask
+        return turn.back.array(result.mask), turn.back.array(result.probabilities)
+    return turn.back.array(result.mask)
+
+
+def _turn_of_arrays(given: str | None, planned: str | None) -> Turn:
+    """From the orientation of arrays in memory into that of the plan."""
+    if given is not None and not is_orientation(given):
+        raise AutosegError(
+            "the orientation does not fit",
+            where="orientation",
+            found=given,
+            expected="one letter each of L or R, P or A, and S or I, such as RAS",
+            fix="read it from the image file's header",
+        )
+    return Turn() if given is None or planned is None else Turn.between(given, planned)
 
 
 def _checked_spacing(spacing_mm: Sequence[float]) -> tuple[float, float, float]:

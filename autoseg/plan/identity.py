@@ -14,6 +14,7 @@ from autoseg.plan.schema import Plan, Strict
 SINCE_VERSION_2: dict[str, Any] = {
     "preprocessing": {
         "mask": True,
+        "orientation": True,
         "normalisation": {"__all__": {"inside_mask", "spread", "divide_by_mode", "factor"}},
     },
     "recipe": {

@@ -25,6 +25,7 @@ from autoseg.device import Precision
 from autoseg.fingerprint import MOST_CHANNELS
 from autoseg.labels import LabelSet, label_values, refuse_bad_order
 from autoseg.names import Name, is_name
+from autoseg.orientation import is_orientation
 
 PLAN_VERSION = 2  # as Plan.version
 """2 added words for valid convolutions, masks, subsets of channels, weights of other models, and steps that learn. Each
@@ -121,6 +122,9 @@ class Preprocessing(Strict):
     """From raw arrays to the working grid.
 
     Attributes:
+        orientation: three of L R P A S I, where the file axes x, y, z point to. Every case is turned into it, without
+            interpolation, before all else, and its mask is turned back; "file" then means the turned one. None takes
+            each case as it is stored.
         transpose: working axis i is file axis ``transpose[i]``.
         crop_to_nonzero: cut to the box in which any channel is not 0.
         crop_to_object: cut to the box of the head, with a margin, where the air around it is not 0 but noise.
@@ -135,6 +139,7 @@ class Preprocessing(Strict):
         mask: which part of a case counts; None for all of it.
     """
 
+    orientation: str | None = None
     transpose: tuple[int, int, int] = (0, 1, 2)
     crop_to_nonzero: bool = True
     crop_to_object: bool = False
@@ -152,6 +157,15 @@ class Preprocessing(Strict):
     def _every_axis_once(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
         if sorted(value) != [0, 1, 2]:
             raise ValueError(f"transpose has each of the axes 0, 1 and 2 once, found {list(value)}")
+        return value
+
+    @field_validator("orientation")
+    @classmethod
+    def _names_every_axis(cls, value: str | None) -> str | None:
+        if value is not None and not is_orientation(value):
+            raise ValueError(
+                f"orientation is one letter each of L or R, P or A, and S or I, such as RAS, found {value!r}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -138,6 +138,7 @@ def _preprocessing(plan: Plan) -> list[PlanRow]:
     image = orders.get(settings.image_order, f"spline order {settings.image_order}")
     label = "label-wise linear" if settings.label_order else "nearest"
     return [
+        PlanRow("orientation", settings.orientation or "as stored", "preprocessing.orientation"),
         PlanRow("axes", ", ".join(axes), "preprocessing.transpose"),
         PlanRow(
             "crop",

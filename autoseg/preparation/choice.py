@@ -10,6 +10,7 @@ from autoseg import messages, plugins
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import validate
 from autoseg.fingerprint import Fingerprint
+from autoseg.orientation import described
 from autoseg.plan import Plan, Reason, Recipe, apply_overrides
 from autoseg.plan.plan_paths import expected_at, with_expectations
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
@@ -145,6 +146,7 @@ def _planned(
     with with_expectations(planner.options):
         typed = validate(options, planner.options, where=f"options of {planner.name}")
     plan = planner.plan(fingerprint, replace(budget, quick=length == "quick"), typed)
+    plan = _oriented(plan, fingerprint)
     if length == "quick":
         plan = make_quick(plan)
     return apply_overrides(plan, changes) if changes else plan
@@ -164,3 +166,20 @@ def _unknown_option(planner: Planner, name: str) -> AutosegError:
         + "".join(f"\n            {x}" for x in lines),
         fix=nearest_names(name, {*planner.options.model_fields, *Common.model_fields}),
     )
+
+
+def _oriented(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """The plan of any planner with the orientation of the facts that it was made from, unless it names one itself."""
+    chosen, settings = fingerprint.orientation, plan.preprocessing
+    if chosen is None or settings.orientation is not None:
+        return plan
+    stored = {case.name: case.orientation for case in fingerprint.cases}
+    reasons = list(plan.reasons)
+    if set(stored.values()) != {chosen}:
+        why = (
+            f"that of most cases; stored are {described(stored)}; the others are turned, without interpolation, and "
+            "predicted masks are turned back"
+        )
+        reasons.append(Reason(what="preprocessing.orientation", value=chosen, why=why))
+    preprocessing = settings.model_copy(update={"orientation": chosen})
+    return plan.model_copy(update={"preprocessing": preprocessing, "reasons": reasons})

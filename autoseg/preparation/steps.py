@@ -14,6 +14,7 @@ from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
+from autoseg.orientation import described
 from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plan.identity import differences
 from autoseg.plugins.planner import Budget
@@ -168,6 +169,8 @@ def decide(
     else:
         plan = make_plan(fingerprint, planner, budget, overrides)
         name = plan_name or plan.planner
+        _refuse_other_orientation(plan, fingerprint)
+    _warn_of_mixture(plan, fingerprint)
     prepared = Prepared(folder, name)
     check(plan)
     if not (keep or overwrite):
@@ -212,6 +215,28 @@ def _shown(name: str, before: Plan, plan: Plan) -> str:
         return name
     there, here = (getattr(one, name) or "none" for one in (before, plan))
     return f"{name} ({there} there, {here} now)"
+
+
+def _refuse_other_orientation(plan: Plan, fingerprint: Fingerprint) -> None:
+    """Axes, spacing and patch of a plan belong to the orientation in which the facts were measured."""
+    path, measured = "preprocessing.orientation", fingerprint.orientation
+    if path in plan.overrides and plan.preprocessing.orientation not in (None, measured):
+        raise AutosegError(
+            f"--set {path}: the plan's axes are those of another orientation",
+            found=str(plan.preprocessing.orientation),
+            expected=f"{measured}, that of most cases, or null, which leaves each case as it is stored",
+            fix="leave it out; store the cases in the orientation that you want",
+        )
+
+
+def _warn_of_mixture(plan: Plan, fingerprint: Fingerprint) -> None:
+    """A plan without orientation, of an earlier autoseg or as the user wants it, takes cases as they are stored."""
+    if plan.preprocessing.orientation is None and len(fingerprint.summary.orientations) > 1:
+        stored = described({case.name: case.orientation for case in fingerprint.cases})
+        messages.warn(
+            f"the plan takes cases as they are stored, and they are stored in different orientations: {stored}; its "
+            "axes are not the same in all of them. Plan again for one that turns them"
+        )
 
 
 def _is_same(path: Path, plan: Plan) -> bool:

@@ -1,7 +1,7 @@
 """One case from raw arrays to the working grid, in nnU-Net's order: transpose, crop, normalise, resample.
 
-Notation: ``c`` channels; ``z, y, x`` the axes of the file, or of the working grid, which is the file's transposed as
-the plan says.
+Notation: ``c`` channels; ``z, y, x`` the axes of the file, which has been turned into the plan's orientation, or of the
+working grid, which is the file's transposed as the plan says.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class CaseProperties(BaseModel):
 
     Attributes:
         name: of the case.
-        geometry: of the file, as :meth:`autoseg.dataset.imageio.Geometry.to_dict` gives it (axes z, y, x).
+        geometry: of the file as it was turned, as :meth:`autoseg.dataset.imageio.Geometry.to_dict` gives it (axes
+            z, y, x).
         crop_box: first and one-past-last voxel for each axis of the file.
         shape_before_resampling: of the crop, in working axes.
         working_shape: in working axes.

@@ -18,7 +18,8 @@ from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
 from autoseg.preprocessing.lesion_changes import ClassComponents
-from autoseg.preprocessing.mask import mask_in_dataset, read_mask_file
+from autoseg.preprocessing.mask import mask_in_dataset
+from autoseg.preprocessing.raw_case import read_raw_case
 from autoseg.preprocessing.store import CaseKey, Store
 
 VALUES_PER_PROCESS = 12_000_000
@@ -211,11 +212,15 @@ def case_keys(
     """
     # the order for logits, which only matters on the way back, is left out by the key
     preprocessing = plan.preprocessing.model_dump(mode="json")
-    ignore = plan.label_set.ignore
+    turned_nothing = {
+        **preprocessing,
+        "orientation": None,
+    }  # what a case that lies that way already depends on
+    wanted, ignore = plan.preprocessing.orientation, plan.label_set.ignore
     return {
         case.name: CaseKey(
             content_hash=case.content_hash,
-            preprocessing=preprocessing,
+            preprocessing=turned_nothing if case.orientation == wanted else preprocessing,
             ignore=ignore,
             mask_hash=(mask_hashes or {}).get(case.name),
         )
@@ -261,26 +266,22 @@ def _work_through(tasks: Sequence[_StoreTask], processes: int, report: Preproces
 
 def _make(task: _StoreTask) -> list[Fault]:
     """Read, preprocess and store one case; what a worker process does. Returns its faults."""
-    from autoseg.dataset.imageio import read_channels, read_mask
-
     name, case = task.case.name, task.case
     try:
-        image, geometry = read_channels(case.images)
-        label = read_mask(case.mask)[0] if case.mask else None
-        if label is None or label.shape != geometry.shape:
-            raise AutosegError("the mask is missing or does not fit the image", where=name)
-        mask = read_mask_file(task.mask, geometry, name) if task.mask is not None else None
+        if case.mask is None:
+            raise AutosegError("the mask is missing", where=name)
+        raw = read_raw_case(name, case.images, task.plan, label=case.mask, mask=task.mask)
         made = preprocess_case(
             name,
-            image,
-            geometry,
+            raw.image,
+            raw.geometry,
             task.plan,
-            label,
+            raw.label,
             task.key.ignore,
             channel_names=task.channel_names,
-            mask=mask,
+            mask=raw.mask,
         )
-        del image, label
+        del raw
     except FaultsError as error:
         return list(error.faults)
     except AutosegError as error:

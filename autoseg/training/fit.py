@@ -13,12 +13,13 @@ from autoseg import messages, postprocessing
 from autoseg.bundle.fitted import FITTED, FittedStep, FittedSteps, learning_steps
 from autoseg.bundle.opening import open_model
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.imageio import read_mask
+from autoseg.dataset.imageio import read_geometry, read_mask
 from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path, read_model, write_json
 from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of
+from autoseg.orientation import Turn, turn_into
 from autoseg.plan import Plan, PostStep
 from autoseg.plugins.parts import FitCase, Segmentation
 from autoseg.training.job import FoldJob
@@ -120,7 +121,12 @@ class _FitCases:
                 messages.info(f"predicting {case.name} to learn from it ({number + 1} of {len(self)})")
             found = postprocessing.apply(self._predicted(case), self.before, self.predictor.trainer)
             truth, _ = read_mask(mask_of(case))
-            yield FitCase(case.name, found, truth)
+            yield FitCase(case.name, found, self._turn(case).array(truth))
+
+    def _turn(self, case: Case) -> Turn:
+        """From the files of a case into the plan's orientation, in which it is predicted."""
+        orientation = self.predictor.plan.preprocessing.orientation
+        return turn_into(orientation, read_geometry(case.images[0])) if orientation else Turn()
 
     def _path(self, case: Case) -> Path:
         return self.folder / f"{case.name}.npz"

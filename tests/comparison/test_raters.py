@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from storage import store_as
 
 from autoseg import messages
 from autoseg.cli import agreement as command
@@ -337,3 +338,11 @@ def test_other_results_are_not_replaced(study, capsys):
 def test_a_rater_may_have_the_name_of_a_folder(study, monkeypatch):
     monkeypatch.chdir(study)
     assert parse_rater(["anna", "anna/run1"]).folders == (Path("anna/run1"),)
+
+
+def test_agreement_does_not_depend_on_how_masks_are_stored(study):
+    metrics = ("dice", "hd95_mm", "assd_mm", "lesion_count_difference_absolute")
+    before = rate_folders([anna(study), ben(study)], metrics=metrics)
+    store_as(study / "anna/run2/x.nii.gz", "SRA")
+    store_as(study / "ben/run1/y.nii.gz", "PIL")
+    assert rate_folders([anna(study), ben(study)], metrics=metrics).pairs == before.pairs

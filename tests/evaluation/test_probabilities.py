@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import small
+from storage import store_as
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
@@ -253,3 +254,11 @@ def test_counts_are_one_more_file_of_a_predicted_case(tmp_path, model_folder):
         np.abs(steps[1:] - np.array(plainly(probability, small.case(0)[1] > 0))[1:]).max() <= 20
     )  # float16 rounds
     assert steps[0].sum() >= steps[50].sum() and not summary.warnings
+
+
+def test_counts_do_not_depend_on_how_masks_are_stored(folders):
+    """Probabilities lie as the prediction does, whatever the order of the truth."""
+    before = {case.name: case.thresholds for case in evaluated(folders).cases}
+    store_as(folders / "labelsTs" / "b.nii.gz", "SRA")
+    after = {case.name: case.thresholds for case in evaluated(folders).cases}
+    assert before == after and before["b"]

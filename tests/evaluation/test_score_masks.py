@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from storage import code_of, store_as
 
 import autoseg
 from autoseg import messages
@@ -542,3 +543,48 @@ def test_arrays_by_a_preset():
 def test_bad_arrays(prediction, spacing, labels, text):
     with pytest.raises(AutosegError, match=text):
         evaluate_arrays(prediction, mask((1, 1, 1, 1)), spacing_mm=spacing, labels=labels)
+
+
+# ------------------------------------------------------------------------------------------------ storage orders
+
+
+@pytest.mark.parametrize("preset", ["autoseg", "edd_muscle", "ratlesnetv2"])
+@pytest.mark.parametrize("code", ["SRA", "PIL", "RAI"])
+def test_scores_do_not_depend_on_how_a_case_is_stored(folders, preset, code):
+    """Metrics of the volume and of its surfaces, and those of slices: a slice is the same in each case."""
+    before = evaluated(folders, preset=preset)
+    for part in ("labelsTs", "masks"):
+        store_as(folders / part / "a.nii.gz", code)
+    store_as(folders / "masks" / "b.nii.gz", code)  # a truth and its prediction, stored in two orders
+    store_as(folders / "labelsTs" / "c.nii.gz", code)
+    assert code_of(folders / "masks" / "a.nii.gz") == code != code_of(folders / "labelsTs" / "d.nii.gz")
+    write(folders / "labelsTs" / "e.nii.gz", mask((1, 1, 1, 1)))  # so most truths are stored as before
+    after = evaluated(folders, preset=preset, cases="abcd")
+    assert [case.classes for case in after.cases] == [case.classes for case in before.cases]
+    (alone,) = evaluated(folders, preset=preset, cases="a").cases
+    assert alone.classes == before.cases[0].classes
+
+
+def test_slices_are_counted_where_they_lie_in_most_truths(folders):
+    """A lesion of 2 x 3 x 4 voxels: in slices of z two of 12 pixels, in those of y three of 8."""
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[1:3, 2:5, 2:6] = 1
+    for name in "abcd":
+        for part in ("labelsTs", "masks"):
+            write(folders / part / f"{name}.nii.gz", truth)
+    store_as(folders / "labelsTs" / "d.nii.gz", "SRA")
+    store_as(folders / "masks" / "d.nii.gz", "SRA")
+    summary = evaluated(folders, {"background": 0, "lesion": 1}, preset="edd_muscle")
+    assert {
+        case.name: case.classes["lesion"]["lesion_size_truth"] for case in summary.cases
+    } == dict.fromkeys("abcd", 12.0)
+
+
+def test_a_prediction_that_is_mirrored_by_its_header_is_still_refused(folders):
+    path = folders / "masks" / "a.nii.gz"
+    image = sitk.ReadImage(str(path))
+    image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(FaultsError) as caught:
+        evaluated(folders)
+    assert "the prediction's direction is not that of the truth" in str(caught.value)

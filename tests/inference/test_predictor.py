@@ -451,3 +451,35 @@ def test_a_prediction_cannot_change_the_training(tmp_path, model_folder, path):
         AutosegError, match=rf"(?s)cannot be changed for a prediction.*{path}.*postprocessing"
     ):
         Predictor(model_folder.make_model(tmp_path), device="cpu", overrides={path: value})
+
+
+# ------------------------------------------------------------------------------------------------- orientation
+
+
+def turning_model(tmp_path, model_folder):
+    """It thickens slices along z of its own orientation, so that one that is turned wrongly is seen."""
+    plan = model_folder.make_plan(spacing_mm=(1.0, 1.0, 1.0))
+    preprocessing = plan.preprocessing.model_copy(update={"orientation": "LPS"})
+    return model_folder.make_model(tmp_path, plan=plan.model_copy(update={"preprocessing": preprocessing}))
+
+
+def test_an_array_is_turned_into_the_orientation_of_the_plan_and_its_mask_back(tmp_path, model_folder):
+    folder, image = turning_model(tmp_path, model_folder), brain()
+    mask, scores = predict(folder, image, return_probabilities=True)
+    assert np.array_equal(predict(folder, image, orientation="LPS"), mask)
+    # axes z, y, x of an array that is stored as SAR are R, A, S: the x, y and z of LPS, x and y reversed
+    other = np.ascontiguousarray(image.transpose(0, 3, 2, 1)[:, ::-1, ::-1])
+    found, other_scores = predict(folder, other, SPACING[::-1], orientation="SAR", return_probabilities=True)
+    assert np.array_equal(found, mask.transpose(2, 1, 0)[::-1, ::-1])
+    assert np.array_equal(other_scores, scores.transpose(0, 3, 2, 1)[:, ::-1, ::-1])
+
+
+def test_a_model_without_orientation_takes_arrays_as_they_are(tmp_path, model_folder):
+    folder, image = model_folder.make_model(tmp_path), brain()
+    assert np.array_equal(predict(folder, image, orientation="SAR"), predict(folder, image))
+
+
+def test_an_orientation_that_is_none_is_refused(tmp_path, model_folder):
+    with pytest.raises(AutosegError) as caught:
+        predict(model_folder.make_model(tmp_path), brain(), orientation="LRS")
+    assert "LRS" in str(caught.value) and "such as RAS" in str(caught.value)

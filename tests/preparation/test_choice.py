@@ -43,6 +43,18 @@ def with_verdict(name: str, verdict: Verdict, *against: str) -> Planner:
     return Planner(name, "a test", lambda fingerprint: Match(verdict, (f"{name} says so",), against), plan)
 
 
+def test_every_planners_plan_names_the_orientation_of_the_facts(fingerprint, install):
+    install(unet=unet.PLANNER, special=with_verdict("special", Verdict.MADE_FOR_IT))
+    for name in ("unet", "special", "auto"):
+        assert (
+            make_plan(fingerprint, name, Budget()).preprocessing.orientation is None
+        )  # of an earlier autoseg
+        measured = fingerprint.model_copy(update={"orientation": "LPS"})
+        found = make_plan(measured, name, Budget(), {"stages.0.epochs": 3})
+        assert found.preprocessing.orientation == "LPS"
+        assert not [reason for reason in found.reasons if reason.what == "preprocessing.orientation"]
+
+
 def test_takes_unet_where_nothing_else_is_installed(fingerprint, install):
     install(unet=unet.PLANNER)
     found = make_plan(fingerprint, "auto", Budget(), {})

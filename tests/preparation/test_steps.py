@@ -6,6 +6,7 @@ import shutil
 import pytest
 import runs
 import small
+from storage import store_as
 
 from autoseg.cli import plan_and_preprocess
 
@@ -30,6 +31,23 @@ def test_the_only_plan_is_kept_without_being_named_and_nothing_is_recorded(root,
     assert after.pop("fingerprint_hash") != before.pop("fingerprint_hash")
     assert after == before
     assert "1 case preprocessed" in capfd.readouterr().out
+
+
+def test_the_orientation_is_that_of_most_cases_or_none(root, capfd):
+    """Another one is refused: the plan's axes are not its axes. Without one, mixed cases are said."""
+    assert json.loads(plan_path(root).read_text())["preprocessing"]["orientation"] == "LPS"
+    common = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--set", *small.TINY]
+    assert plan_and_preprocess.main([*common, "preprocessing.orientation=RAS"]) == 1
+    text = capfd.readouterr().err
+    assert "RAS" in text and "LPS, that of most cases, or null" in text
+    assert plan_and_preprocess.main([*common, "preprocessing.orientation=LPR"]) == 1
+    assert "one letter each of L or R, P or A, and S or I" in capfd.readouterr().err
+    for path in (root / "raw" / small.NAME).glob("*Tr/case_003*"):
+        store_as(path, "SRA")
+    assert plan_and_preprocess.main([*common, "preprocessing.orientation=null"]) == 0
+    assert json.loads(plan_path(root).read_text())["preprocessing"]["orientation"] is None
+    text = " ".join("".join(capfd.readouterr()).split())
+    assert "the plan takes cases as they are stored" in text and "LPS (4 cases), SRA (case_003)" in text
 
 
 def test_a_plan_for_other_classes_is_not_kept(root, capfd):

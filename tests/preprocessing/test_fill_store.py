@@ -91,6 +91,21 @@ def test_made_once_then_reused(dataset):
     assert "0 cases preprocessed" in report.summary() and "3 were up to date" in report.summary()
 
 
+def test_a_store_of_an_earlier_autoseg_stays_where_cases_lie_as_the_plan_says(dataset):
+    """Plans did not name an orientation: what was stored without is what is stored with it."""
+    from storage import store_as  # here, because a process of another test imports this file by itself
+
+    _, store = prepare(dataset)
+    store_as(dataset / "imagesTr" / "c_0000.nii.gz", "SRA")
+    store_as(dataset / "labelsTr" / "c.nii.gz", "SRA")
+    report, _ = prepare(dataset)
+    assert report.stale == {"c": "the raw file changed"}
+    report, _ = prepare(dataset, orientation="LPS")
+    assert report.reused == ["a", "b"] and list(report.stale) == ["c"] and "orientation" in report.stale["c"]
+    report, _ = prepare(dataset, orientation="LPS")
+    assert report.reused == ["a", "b", "c"]
+
+
 def test_exactly_the_affected_cases_are_stale_and_it_is_said(dataset):
     _, store = prepare(dataset)
     write_case(dataset, "b", seed=9)

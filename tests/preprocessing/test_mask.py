@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from storage import store_as
 
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
@@ -244,7 +245,10 @@ def a_dataset(folder: Path) -> Path:
     return folder
 
 
-def prepare(dataset: Path) -> tuple[PreprocessReport, Store, dict[str, str]]:
+ROLES = {"imagesTr": "_0000", "labelsTr": "", "brains": ""}
+
+
+def prepare(dataset: Path, orientation: str | None = None) -> tuple[PreprocessReport, Store, dict[str, str]]:
     """What was done, the store, and what a training would call stale."""
     raw = load_raw(dataset)
     fingerprint = extract_fingerprint(raw)
@@ -259,7 +263,11 @@ def prepare(dataset: Path) -> tuple[PreprocessReport, Store, dict[str, str]]:
         fingerprint_hash=fingerprint.content_hash,
         channel_names=["T2"],
         labels=raw.info.labels,
-        preprocessing=a_plan(normalisation=[Normalisation(inside_mask=True)], mask=MaskRole(folder="brains")),
+        preprocessing=a_plan(
+            normalisation=[Normalisation(inside_mask=True)],
+            mask=MaskRole(folder="brains"),
+            orientation=orientation,
+        ),
         networks={"main": part},
         recipe=Recipe(stages=[stage], inference=Inference(patch_size=[4] * 3)),
     )
@@ -284,6 +292,20 @@ def test_a_dataset_with_a_folder_of_masks_and_a_mask_that_changes(tmp_path: Path
     assert "4 lesion voxels of 1 case lie outside the plan's mask" in warning and "b (4)" in warning
     report, *_ = prepare(dataset)
     assert report.reused == ["a", "b"] and report.outside == {"b": 4}
+
+
+def test_the_mask_is_turned_with_its_case(tmp_path: Path):
+    """The second case, stored in another order with all its files, is stored as before."""
+    dataset = a_dataset(tmp_path / "Dataset001_Tiny")
+    _, store, _ = prepare(dataset, "LPS")
+    before = store.read("b")
+    arrays = [part[...].tobytes() for part in (before.image, before.label)]
+    for path in (f"{part}/b{number}.nii.gz" for part, number in ROLES.items()):
+        store_as(dataset / path, "SRA")
+    report, store, stale = prepare(dataset, "LPS")
+    assert report.done == ["b"] and report.outside == {} and stale == {}
+    after = store.read("b")
+    assert [part[...].tobytes() for part in (after.image, after.label)] == arrays
 
 
 def test_a_case_without_its_mask_file_and_one_on_another_grid_are_named(tmp_path: Path):
