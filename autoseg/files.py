@@ -302,22 +302,21 @@ def hash_json(content: Any) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, doing: str, wait_seconds: float = 0) -> Iterator[None]:
+def exclusive(path: Path, *, doing: str) -> Iterator[None]:
     """Hold a lock file for the length of the block.
 
     Args:
         path: the lock file.
         doing: what is being done, for the message to whoever comes second.
-        wait_seconds: how long to wait for another process.
 
     Raises:
-        AutosegError: another process holds it still.
+        AutosegError: another process holds it.
     """
     from filelock import FileLock, Timeout
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=wait_seconds)
+        lock = FileLock(path, timeout=0)
         lock.acquire()
     except Timeout:
         raise AutosegError(

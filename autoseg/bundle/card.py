@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from autoseg.bundle.layout import CARD
 from autoseg.bundle.opening import read_plan
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.files import exclusive, hash_file, read_json, read_model, write_json
+from autoseg.files import hash_file, read_json, read_model, write_json
 from autoseg.names import NAME, Name
 from autoseg.plan import hash_plan
 
@@ -31,8 +31,6 @@ ALLOWED = tuple(
     )
 )
 """The only files that a bundle may hold."""
-WAIT_SECONDS = 120.0
-"""For another fold that is writing the card, and hashes all weights for it."""
 
 
 class FoldCard(BaseModel):
@@ -115,14 +113,11 @@ class ModelCard(BaseModel):
 def write_model_card(folder: Path, imported: Imported | None = None) -> ModelCard:
     """Describe a model folder in its model_card.json, from what lies in it now.
 
-    Folds that end at the same time write it one after the other: the last one has the hashes of all.
-
     Raises:
         AutosegError: plan.json or dataset.json is missing or does not fit.
     """
-    with exclusive(folder / ".card.lock", doing="writing the model card", wait_seconds=WAIT_SECONDS):
-        card = make_card(folder, bundle_files(folder), imported)
-        write_json(folder / CARD, card)
+    card = make_card(folder, bundle_files(folder), imported)
+    write_json(folder / CARD, card)
     return card
 
 
