@@ -9,6 +9,7 @@ from pathlib import Path
 from autoseg.errors import AutosegError, nearest_names
 
 KINDS = ("raw", "preprocessed", "results")
+LONGEST_NUMBER = 9  # digits of the number of a dataset
 
 
 def root(kind: str, given: str | Path | None = None) -> Path:
@@ -77,6 +78,6 @@ def _fits(name: str, wanted: str) -> bool:
     parts = re.fullmatch(r"Dataset(\d{3,})_(.+)", name)
     if name == wanted or parts is None:
         return name == wanted
-    if wanted.isdigit():
+    if wanted.isdecimal() and len(wanted) <= LONGEST_NUMBER:
         return int(wanted) == int(parts[1])
     return wanted == parts[2]

@@ -280,7 +280,7 @@ def _in_fold(folder: Path, fold: str, files: MemberFiles) -> Member:
 def _folds_there(folder: Path) -> list[str]:
     """Folds that have a folder, numbers first."""
     there = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
-    return sorted(there, key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
+    return sorted(there, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
 
 
 def _given_folds(folder: Path, folds: Sequence[int | str]) -> list[str]:
@@ -305,7 +305,7 @@ def _finished_folds(folder: Path, names: Sequence[str], checkpoint: WeightsKind)
         for fold in there
     }
     finished = [fold for fold in there if not lacking[fold]]
-    numbered = [fold for fold in finished if fold.isdigit()]
+    numbered = [fold for fold in finished if fold.isdecimal()]
     if not finished:
         missing = next(
             (files for files in lacking.values() if files), [folder / "fold_0" / "weights" / names[0]]
@@ -313,7 +313,7 @@ def _finished_folds(folder: Path, names: Sequence[str], checkpoint: WeightsKind)
         raise _missing_weights(folder, missing, checkpoint)
     chosen = numbered or finished[:1]
     for fold in there:
-        if lacking[fold] and fold.isdigit():
+        if lacking[fold] and fold.isdecimal():
             messages.warn(f"fold {fold} has no {lacking[fold][0].name} and is left out")
     return chosen
 

@@ -110,7 +110,7 @@ def parse_regions(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     for text in texts:
         name, _, values = text.partition("=")
         parts = [part.strip() for part in values.split(",")]
-        fits = all(part.isdigit() and int(part) > 0 for part in parts)
+        fits = all(part.isdecimal() and int(part) > 0 for part in parts)
         if not fits or name in ("", "background", "ignore") or name in regions:
             raise AutosegError(
                 "this is not a region" if name not in regions else "a region is given twice",

@@ -119,7 +119,7 @@ def _main(arguments: argparse.Namespace) -> int:
 def _fold(text: str) -> int | str:
     from autoseg.errors import AutosegError
 
-    if text == "all" or text.isdigit():
+    if text == "all" or (text.isdecimal() and len(text) < 10):
         return text if text == "all" else int(text)
     raise AutosegError(
         f"fold '{text}' is not known", expected="a number from 0, or all", fix="for example: 0"

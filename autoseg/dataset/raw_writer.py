@@ -51,6 +51,7 @@ from autoseg.files import (
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of, some_of
 from autoseg.names import EXPECTED, is_name, shown
+from autoseg.paths import LONGEST_NUMBER
 
 ENDING = ".nii.gz"
 SPLITS = "splits.json"
@@ -85,7 +86,7 @@ def dataset_folder_name(wanted: str, name: str) -> str:
     Raises:
         AutosegError: it is neither.
     """
-    if wanted.isdigit() and int(wanted) > 0:
+    if wanted.isdecimal() and len(wanted) <= LONGEST_NUMBER and int(wanted) > 0:
         return f"Dataset{int(wanted):03d}_{name}"
     if re.fullmatch(r"Dataset\d{3,}_.+", wanted) and is_name(wanted):
         return wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
         FaultsError: a value does not fit; what was expected is given.
     """
     content = _changed(plan, overrides)
-    content["overrides"] = {**content["overrides"], **overrides}
+    content["overrides"] = {**plan.overrides, **overrides}
     with with_expectations(Plan):
         return validate(content, Plan, where="plan with --set")
 
@@ -70,8 +71,11 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
         _set(plan, content, path, value)
     changed = {tuple(path.removeprefix("recipe.").split(".")[:2]) for path in paths}
     asked = changed & {("inference",), ("inference", "patch_size")}
-    if not asked and content["recipe"]["inference"]["patch_size"] == plan.recipe.stages[-1].patch_size:
-        content["recipe"]["inference"]["patch_size"] = content["recipe"]["stages"][-1]["patch_size"]
+    if not asked and plan.recipe.inference.patch_size == plan.recipe.stages[-1].patch_size:
+        with contextlib.suppress(
+            KeyError, IndexError, TypeError
+        ):  # values of another kind, which are refused later
+            content["recipe"]["inference"]["patch_size"] = content["recipe"]["stages"][-1]["patch_size"]
     return content
 
 
@@ -113,7 +117,7 @@ def _set(plan: Plan, content: Any, path: str, value: Any) -> Any:
 
 def _key(place: Any, part: str, *, may_be_new: bool) -> str | int | None:
     """The key or index that ``part`` means in ``place``; None where it means nothing."""
-    if isinstance(place, list) and part.lstrip("-").isdigit() and -len(place) <= int(part) < len(place):
+    if isinstance(place, list) and part.lstrip("-").isdecimal() and -len(place) <= int(part) < len(place):
         return int(part)
     if isinstance(place, list) and part in (names := [v.get("name") for v in place if isinstance(v, dict)]):
         return names.index(part)

@@ -142,7 +142,7 @@ def _below(place: dict[str, Any], part: str, named: dict[str, Any]) -> dict[str,
     if part in place.get("properties", {}):
         found: dict[str, Any] = place["properties"][part]
         return found
-    if part.isdigit() and "items" in place:
+    if part.isdecimal() and "items" in place:
         return dict(place["items"])
     further = place.get("additionalProperties")
     return dict(further) if isinstance(further, dict) else {}

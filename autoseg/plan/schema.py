@@ -539,6 +539,8 @@ class Plan(Strict):
     @classmethod
     def _labels_fit_a_mask(cls, value: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
         label_values(value)
+        if not LabelSet.from_labels(value).names:
+            raise ValueError("at least one label beside the background is needed")
         return value
 
     @model_validator(mode="after")

@@ -9,8 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan
+
+MOST_MEMORY_GB = 10_000
 
 
 class Verdict(IntEnum):
@@ -80,10 +83,22 @@ class Budget:
         memory_gb: what the device can hold; None leaves it to the planner's default.
         quick: the plan is for trying out on a CPU: a small patch, a narrow network, an optimiser that needs few steps.
             How long it trains autoseg limits itself, so a planner may leave this word alone.
+
+    Raises:
+        AutosegError: no card has so much memory, or it is no number above 0.
     """
 
     memory_gb: float | None = None
     quick: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory_gb is not None and not 0 < self.memory_gb <= MOST_MEMORY_GB:
+            raise AutosegError(
+                "no card has so much memory" if self.memory_gb > 0 else "the memory is no number above 0",
+                found=f"{self.memory_gb:g} GB",
+                expected=f"GB, above 0 and up to {MOST_MEMORY_GB}, such as 24",
+                fix="give -gpu_memory_target the memory of the card",
+            )
 
 
 class NoOptions(BaseModel, extra="forbid"):

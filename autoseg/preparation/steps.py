@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 SETTINGS = ("planner", "planner_options", "trainer", "overrides")
 """What the user decides of a plan; all else follows from these and the data."""
+
+
+MOST_VOXELS = 2**31
+"""Of a case on the working grid: 8 GB for each channel."""
 
 
 def take_fingerprint(raw_folder: Path, folder: Path, processes: int) -> tuple[RawDataset, Fingerprint]:
@@ -172,6 +177,8 @@ def decide(
         _refuse_other_orientation(plan, fingerprint)
     _warn_of_mixture(plan, fingerprint)
     prepared = Prepared(folder, name)
+    _refuse_other_dataset(plan, fingerprint, prepared.plan_path)
+    _refuse_endless_grid(plan, fingerprint)
     check(plan)
     if not (keep or overwrite):
         _refuse_other_settings(prepared, plan)
@@ -250,6 +257,11 @@ def _is_same(path: Path, plan: Plan) -> bool:
 def _kept(path: Path, fingerprint: Fingerprint) -> Plan:
     """A plan that stays although the cases may have changed; channels and classes must be those of the dataset."""
     plan = read_model(path, Plan)
+    _refuse_other_dataset(plan, fingerprint, path)
+    return plan.model_copy(update={"fingerprint_hash": fingerprint.content_hash})
+
+
+def _refuse_other_dataset(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
     for what in ("channel_names", "labels", "regions_class_order"):
         planned, there = getattr(plan, what), getattr(fingerprint, what)
         if planned != there:
@@ -258,9 +270,26 @@ def _kept(path: Path, fingerprint: Fingerprint) -> Plan:
                 where=str(path),
                 found=str(planned),
                 expected=f"{there}, as in dataset.json",
-                fix="plan again without --keep_plan",
+                fix="plan again without --keep_plan, and without --set for these",
             )
-    return plan.model_copy(update={"fingerprint_hash": fingerprint.content_hash})
+
+
+def _refuse_endless_grid(plan: Plan, fingerprint: Fingerprint) -> None:
+    """A mistyped spacing would fill disk and memory."""
+    spacing, axes = plan.preprocessing.spacing_mm, plan.preprocessing.transpose
+    for case in fingerprint.cases:
+        sizes = [
+            case.shape[axis] * case.spacing_mm[axis] / (wanted or case.spacing_mm[axis])
+            for wanted, axis in zip(spacing, axes, strict=True)
+        ]
+        if (voxels := math.prod(sizes)) > MOST_VOXELS:
+            raise AutosegError(
+                "the working grid is too fine",
+                where="preprocessing.spacing_mm",
+                found=f"{list(spacing)}: {voxels:.1e} voxels for case {case.name}",
+                expected=f"up to {MOST_VOXELS:.1e} voxels",
+                fix="choose a larger spacing, in millimetres, or correct that in the header of the case",
+            )
 
 
 def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:

@@ -122,6 +122,28 @@ def plan_json(folder: Path) -> Attack:
     return lambda rng: mutations.changed_json(rng.choice(bases), rng), read, str(folder / "plan.json")
 
 
+def settings(folder: Path) -> Attack:
+    """What a user may give with --set: one or two paths of a plan, with values that do not belong there."""
+    from autoseg import plugins
+    from autoseg.plan import apply_overrides
+    from autoseg.training.check_recipe import check_recipe
+
+    plan = a_plan()
+    paths = mutations.paths(plan.model_dump(mode="json", exclude={"reasons"}))
+    (folder / "set.json").write_text("{}")
+
+    def make(rng: random.Random) -> bytes:
+        return json.dumps(
+            {rng.choice(paths): mutations.value(rng) for _ in range(rng.choice((1, 1, 2)))}
+        ).encode()
+
+    def read(path: Path) -> None:
+        changed = apply_overrides(plan, json.loads(path.read_bytes()))
+        check_recipe(changed, plugins.load(plugins.TRAINERS, changed.trainer))
+
+    return make, read, str(folder / "set.json")
+
+
 def splits_json(folder: Path) -> Attack:
     """splits.json, against the cases of a dataset and their subjects."""
     from autoseg.dataset.folds import make_folds, read_folds, write_folds
@@ -270,6 +292,7 @@ def packed(content: bytes, rng: random.Random) -> bytes:
 ATTACKS: dict[str, Callable[[Path], Attack]] = {
     "dataset.json": dataset_json,
     "plan.json": plan_json,
+    "--set": settings,
     "splits.json": splits_json,
     "model_card.json": model_card,
     "bundle.zip": bundle,

@@ -33,7 +33,8 @@ VALUES: list[Callable[[], Any]] = [
 ]
 
 
-def _value(rng: random.Random) -> Any:
+def value(rng: random.Random) -> Any:
+    """Something that does not belong where it is put."""
     return copy.deepcopy(rng.choice(VALUES)())
 
 
@@ -54,6 +55,19 @@ def changed_json(content: Any, rng: random.Random) -> bytes:
     return _changed_text(text, rng) if rng.random() < 0.3 else text.encode()
 
 
+def paths(content: Any, before: str = "") -> list[str]:
+    """All places of a JSON content, as dotted paths."""
+    items = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, list)
+        else ()
+    )
+    here = [f"{before}{key}" for key, _ in items]
+    return here + [path for key, item in items for path in paths(item, f"{before}{key}.")]
+
+
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """All pairs of a box and a key in it."""
     found: list[tuple[Any, Any]] = []
@@ -70,7 +84,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 def _changed(content: Any, rng: random.Random) -> Any:
     places = _places(content)
     if not places or rng.random() < 0.02:
-        return _value(rng)
+        return value(rng)
     box, key = rng.choice(places)
     kind = rng.randrange(6)
     if kind == 0:
@@ -78,14 +92,14 @@ def _changed(content: Any, rng: random.Random) -> Any:
     elif kind == 1 and isinstance(box, dict):
         box[rng.choice(("", "x", "../evil", "\ud800", "name", str(key) + "_", "7"))] = box.pop(key)
     elif kind == 1:
-        box.insert(key, _value(rng))
+        box.insert(key, value(rng))
     elif kind == 2:
         other_box, other = rng.choice(places)
         box[key] = json.loads(json.dumps(other_box[other])) if _holds(other_box, other) else None
     elif kind == 3 and isinstance(box[key], (int, float)) and not isinstance(box[key], bool):
         box[key] = box[key] * rng.choice((-1, 0, 2, 1000, 10**6, 10**12, 1e-6))
     else:
-        box[key] = _value(rng)
+        box[key] = value(rng)
     return content
 
 

@@ -20,6 +20,7 @@ pytest.importorskip("resource")
 COUNTS = {
     "dataset.json": 500,
     "plan.json": 200,
+    "--set": 300,
     "splits.json": 500,
     "model_card.json": 400,
     "bundle.zip": 300,
@@ -35,9 +36,9 @@ GROWTH_MB = 256  # of the process, over all files of a kind
 def test_each_file_costs_only_itself(kind):
     count = int(os.environ.get("AUTOSEG_FUZZ_COUNT", COUNTS[kind]))
     seed = os.environ.get("AUTOSEG_FUZZ_SEED", "0")
-    command = [sys.executable, str(Path(__file__).with_name("attack.py")), kind, "--seed", seed]
+    command = [sys.executable, str(Path(__file__).with_name("attack.py")), "--seed", seed]
     done = subprocess.run(
-        [*command, "--count", str(count)],
+        [*command, "--count", str(count), "--", kind],
         capture_output=True,
         text=True,
         timeout=300 + count,

@@ -7,7 +7,7 @@ import runs
 import small
 
 from autoseg import plugins
-from autoseg.cli import plan_and_preprocess
+from autoseg.cli import plan_and_preprocess, train
 from autoseg.errors import AutosegError
 from autoseg.plan import apply_overrides
 from autoseg.plugins.planner import Budget
@@ -45,6 +45,10 @@ ROWS = {
     "convolutions without end": ({f"{ARGUMENTS}.n_conv_per_stage": 10**9}, "each from 1 to 64"),
     "stride 0": ({f"{ARGUMENTS}.strides": [[1, 1, 1], [0, 0, 0]]}, "cannot take this patch"),
     "kernel": ({f"{ARGUMENTS}.kernel_sizes": [[3, 3, 3], [3, 3, "3"]]}, "valid integer"),
+    "no stage": ({"stages": []}, "at least 1 item"),
+    "a number for a stage": ({"stages.0": 7}, "valid dictionary"),
+    "no recipe": ({"recipe": None}, "recipe"),
+    "no labels": ({"labels": {}}, "at least one label beside the background"),
     "patch": ({"stages.0.patch_size": [8, 17, 16]}, "cannot take this patch(?s:.*)multiples of 2 x 2 x 2"),
     "patch of two axes": ({"stages.0.patch_size": [16, 16]}, "3 numbers, one for each axis of the network"),
     "patch of the prediction": (
@@ -107,3 +111,34 @@ def test_the_command_refuses_it_and_keeps_the_plan_that_is_there(override, tmp_p
     assert plan_and_preprocess.main([*command, override]) == 1
     assert plan_and_preprocess.main(["-d", "1", "-np", "1", "--keep_plan", "--no_pp", "--set", override]) == 1
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-gpu_memory_target", "nan"], "the memory is no number above 0"),
+        (["-gpu_memory_target", "inf"], "no card has so much memory"),
+        (["-gpu_memory_target", "-5"], "the memory is no number above 0"),
+        (["--set", "preprocessing.spacing_mm=[0.001,0.001,0.001]"], "the working grid is too fine"),
+        (["--set", 'labels={"background":0,"other":1}'], "the plan was made for other labels"),
+        (["-d", "\u00b2"], "there is no dataset"),
+        (["-d", "9" * 5000], "there is no dataset"),
+        (["--set", "stages.0.epochs=" + "[" * 10_000], "valid integer"),
+        (["--set", "stages.0.epochs=" + "9" * 5000], "maximum size"),
+    ],
+    ids=range(9),
+)
+def test_options_that_cannot_be(options, words, tmp_path, monkeypatch, capfd):
+    small.dataset(tmp_path / "raw", n=2, n_test=0)
+    runs.set_folders(monkeypatch, tmp_path)
+    command = ["-d", "1", "-pl", "unet", "-np", "1", "--no_pp", *options]
+    assert plan_and_preprocess.main(command) == 1
+    text = capfd.readouterr().err
+    assert words in text and len(text) < 6000
+    assert not list(tmp_path.glob("preprocessed/*/*/plan.json"))
+
+
+@pytest.mark.parametrize("fold", ["\u00b2", "9" * 20, "-1", "x"])
+def test_folds_that_cannot_be(fold):
+    with pytest.raises(AutosegError, match="is not known"):
+        train._fold(fold)
