@@ -94,7 +94,7 @@ def _headline(summary: Summary, label: str, metric: str, mean: Mean) -> tuple[st
     values = [score for case in summary.cases if (score := case.classes[label][metric]) is not None]
     low_median, high_median = (defined(end) for end in median_interval(values))
     value, low, high, *quartiles = alike(unit, mean.median, low_median, high_median, *middle)
-    interval = f"95 % interval {low} to {high}, " if low_median is not None else ""
+    interval = f"95 % interval {low} to {high}, " if low_median is not None else "too few for an interval, "
     led = (
         f"few cases lead the mean, {interval_text(mean, unit)}: it lies outside the middle half of the cases"
     )

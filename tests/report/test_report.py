@@ -75,6 +75,8 @@ def test_the_headline_is_the_median_where_few_cases_lead_the_mean():
     assert (of_dice.value, of_dice.unit) == ("0.720", "mean Dice")
     assert (of_hd95.value, of_hd95.unit) == ("5.50", "median HD95, mm")
     assert of_hd95.lines[0] == "95 % interval 2.00 to 90.00, n = 10"
+    few = _tiles([1.0, 1.0, 2.0, 2.0, 70.0], [0.5] * 5)[1]  # five cases give no interval of a median
+    assert few.lines[0] == "too few for an interval, n = 5"
     assert of_hd95.lines[1].startswith("few cases lead the mean, 21.60 [")
     assert of_hd95.lines[1].endswith("it lies outside the middle half of the cases, 3.25 to 7.75")
 
