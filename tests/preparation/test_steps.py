@@ -44,7 +44,7 @@ def test_the_orientation_is_that_of_most_cases_or_none(root, capfd):
     assert "one letter each of L or R, P or A, and S or I" in capfd.readouterr().err
     for path in (root / "raw" / small.NAME).glob("*Tr/case_003*"):
         store_as(path, "SRA")
-    assert plan_and_preprocess.main([*common, "preprocessing.orientation=null"]) == 0
+    assert plan_and_preprocess.main([*common, "preprocessing.orientation=null", "--overwrite"]) == 0
     assert json.loads(plan_path(root).read_text())["preprocessing"]["orientation"] is None
     text = " ".join("".join(capfd.readouterr()).split())
     assert "the plan takes cases as they are stored" in text and "LPS (4 cases), SRA (case_003)" in text
