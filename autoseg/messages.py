@@ -18,6 +18,8 @@ LOGGER = logging.getLogger("autoseg")
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_LOOKS = 120.0, 0.2
 """Of a :class:`Ticker`: between two lines of a log, between two changes of the line on a terminal."""
 _warnings: Counter[str] = Counter()
+_notes: dict[str, dict[str, bool]] = {}
+"""By what is noted, the files or cases in order, and whether the user was told."""
 
 
 def info(message: str) -> None:
@@ -30,6 +32,27 @@ def warn(message: str) -> None:
     _warnings[message] += 1
     if _warnings[message] == 1:
         LOGGER.warning("warning: %s", message)
+
+
+def note(about: str, name: str) -> None:
+    """Remember something odd about a file or case; :func:`tell_notes` gives one warning for all that share it."""
+    _notes.setdefault(about, {}).setdefault(name, False)
+
+
+def tell_notes() -> None:
+    """Warn of what was noted since the last time: one warning for each thing, with the names."""
+    for about, names in list(_notes.items()):
+        new = [name for name, told in names.items() if not told]
+        if new:
+            warn(f"{about}: {some_of(new)}")
+        names.update(dict.fromkeys(new, True))
+
+
+def take_notes() -> list[tuple[str, str]]:
+    """Hand over what was noted and not told, as pairs for :func:`note`: from a worker process to the main one."""
+    pairs = [(about, name) for about, names in _notes.items() for name, told in names.items() if not told]
+    _notes.clear()
+    return pairs
 
 
 def warning_counts() -> dict[str, int]:
@@ -45,6 +68,7 @@ def warnings_since(counts: dict[str, int]) -> list[str]:
 def forget_warnings() -> None:
     """Start counting warnings from zero."""
     _warnings.clear()
+    _notes.clear()
 
 
 def count_of(n: int, one: str, many: str = "") -> str:

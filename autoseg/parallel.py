@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 
 Task = TypeVar("Task")
@@ -30,6 +31,7 @@ def each(
 ) -> Iterator[tuple[int, Result]]:
     """Call ``function`` on every task and yield ``(index of the task, result)`` as they finish.
 
+    What was noted (:func:`autoseg.messages.note`), here or in the processes, is told when all are done.
     No more tasks are handed out than there are processes, so memory does not grow with their number, and
     when a process dies, the cases that were at work are known. A progress bar shows on a terminal.
 
@@ -54,23 +56,31 @@ def each(
         for pair in pairs:
             bar.update()
             yield pair
+    messages.tell_notes()
+
+
+def _with_notes(function: Callable[[Task], Result], task: Task) -> tuple[Result, list[tuple[str, str]]]:
+    """What a worker process does: its notes come back beside the result."""
+    return function(task), messages.take_notes()
 
 
 def _in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], processes: int, name_of: Callable[[Task], str]
 ) -> Iterator[tuple[int, Result]]:
     waiting = iter(enumerate(tasks))
-    running: dict[Future[Result], int] = {}
+    running: dict[Future[tuple[Result, list[tuple[str, str]]]], int] = {}
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             while True:
                 with _one_thread_each():  # processes start at the first submits and inherit the limits
                     while len(running) < processes and (following := next(waiting, None)):
-                        running[pool.submit(function, following[1])] = following[0]
+                        running[pool.submit(_with_notes, function, following[1])] = following[0]
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result = future.result()
+                    result, notes = future.result()
+                    for about, name in notes:
+                        messages.note(about, name)
                     yield running.pop(future), result
         except BrokenProcessPool:
             at_work = [name_of(tasks[i]) for i in sorted(running.values())]

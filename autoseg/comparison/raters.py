@@ -284,7 +284,7 @@ ClassScores = dict[str, dict[str, float]]
 def score_case(task: RatedCase) -> dict[RaterPair, ClassScores] | list[Fault]:
     """The scores of all pairs of one case, or what is wrong with its masks."""
     try:
-        read = {run: read_image(path) for run, path in task.files.items()}
+        read = {run: read_image(path, is_mask=True) for run, path in task.files.items()}
         stored = {run: as_labels(image.pixels, where=str(task.files[run])) for run, image in read.items()}
     except AutosegError as error:
         return faults_of(error)

@@ -25,8 +25,9 @@ from autoseg.dataset.integrity import (
 )
 from autoseg.dataset.intensities import most_frequent
 from autoseg.dataset.raw_layout import Case, RawDataset
+from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import hash_file, hash_json
+from autoseg.files import hash_json
 from autoseg.fingerprint import (
     FOREGROUND_PERCENTS,
     MODE_BIN,
@@ -135,8 +136,8 @@ def hash_files(case: Case) -> str | None:
     """The content hash of a case, without a look at what its files hold; None where one cannot be read."""
     paths = [*case.images, *([case.mask] if case.mask else [])]
     try:
-        return hash_case([hash_file(path) for path in paths])
-    except OSError:
+        return hash_case([hash_image(path) for path in paths])
+    except (OSError, AutosegError):
         return None  # the check says what is wrong
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences, read_image
+from autoseg.dataset.intensities import refuse_beyond_range
 from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json
@@ -75,7 +76,9 @@ def _missing_files(case: Case, info: DatasetJson) -> list[Fault]:
     expected = [
         f"{path.name} ({name})" for path, name in zip(case.images, info.channel_names.values(), strict=False)
     ]
-    there = [path.is_file() for path in case.images]
+    there = [
+        path.is_file() or path.is_symlink() for path in case.images
+    ]  # of a dangling link its reading tells
     faults = []
     if not any(there):
         fix = "add the images, or remove the mask"
@@ -87,7 +90,7 @@ def _missing_files(case: Case, info: DatasetJson) -> list[Fault]:
         faults.append(
             Fault(case.name, problem, found, ", ".join(expected), "add the file, or remove the case")
         )
-    if case.mask is None or not case.mask.is_file():
+    if case.mask is None or not (case.mask.is_file() or case.mask.is_symlink()):
         wanted = _name(case.mask) if case.mask else f"{MASKS}/{case.name}{info.file_ending}"
         faults.append(
             Fault(case.name, "images without a mask", "no mask", wanted, "add it, or remove the images")
@@ -102,7 +105,7 @@ def _further_images(raw: RawDataset) -> list[Fault]:
         parts = split_name(entry.name, (raw.info.file_ending,))
         if entry.name.startswith("."):
             continue
-        if parts is None or parts[1] is None or not entry.is_file():
+        if parts is None or parts[1] is None or not (entry.is_file() or entry.is_symlink()):
             _warn_of_unknown(entry, f"expected CASE_0000{raw.info.file_ending}")
         elif parts[1] >= n_channels:
             expected = f"{count_of(n_channels, 'channel')}, _0000 to _{n_channels - 1:04d}"
@@ -148,9 +151,9 @@ def check_case(
     """
     reading = _Reading(case, orientation)
     for channel, path in enumerate(case.images):
-        if path.is_file():
+        if path.is_file() or path.is_symlink():
             reading.add_channel(channel, path)
-    if case.mask is not None and case.mask.is_file():
+    if case.mask is not None and (case.mask.is_file() or case.mask.is_symlink()):
         reading.add_mask(case.mask, info)
     return reading.result(), reading.faults
 
@@ -176,7 +179,8 @@ class _Reading:
         pixels = self.turn.view(file.pixels)
         if self.image is None:
             self.image = np.empty((len(self.case.images), *pixels.shape), np.float32)
-        self.image[channel] = pixels
+        with np.errstate(over="ignore"):  # such values are among the faults
+            self.image[channel] = pixels
         shape = np.asarray(pixels.shape, np.int64)
         self.channel_hashes.append(
             hashlib.sha256(shape.tobytes() + self.image[channel].data).hexdigest()[:32]
@@ -184,7 +188,7 @@ class _Reading:
 
     def add_mask(self, path: Path, info: DatasetJson) -> None:
         """Read and check the mask."""
-        file = self._read(path)
+        file = self._read(path, is_mask=True)
         if file is None:
             return
         fits = self._fits(path, file.geometry)
@@ -217,9 +221,9 @@ class _Reading:
             stored.orientation,
         )
 
-    def _read(self, path: Path) -> ImageFile | None:
+    def _read(self, path: Path, *, is_mask: bool = False) -> ImageFile | None:
         try:
-            file = read_image(path)
+            file = read_image(path, is_mask=is_mask)
         except AutosegError as error:
             fault = error.fault
             self.faults.append(Fault(_name(path), fault.problem, fault.found, fault.expected, fault.fix))
@@ -248,6 +252,10 @@ class _Reading:
 
 def _intensity_faults(path: Path, pixels: np.ndarray) -> list[Fault]:
     low, high = pixels.min(), pixels.max()  # a NaN makes both NaN
+    try:
+        refuse_beyond_range(pixels, where=_name(path))
+    except AutosegError as error:
+        return [error.fault]
     if not (np.isfinite(low) and np.isfinite(high)):
         n_nan, n_inf = int(np.isnan(pixels).sum()), int(np.isinf(pixels).sum())
         found = f"{count_of(n_nan, 'voxel')} NaN, {n_inf} Inf, of {pixels.size}"
@@ -272,6 +280,11 @@ def _label_faults(path: Path, mask: np.ndarray, info: DatasetJson) -> list[Fault
     found = some_of(unknown)
     names = ", ".join(f"{value} {name}" for name, value in info.labels.items())
     fix = "correct the mask, or name the label in dataset.json"
+    if values.tolist() in ([255], [0, 255]) and known == (0, 1):
+        fix = (
+            'write 1 instead of 255 if it is the lesion; write 2, and "ignore": 2 in dataset.json, if nothing is to be '
+            "learned from these voxels"
+        )
     return [Fault(_name(path), "label values that dataset.json does not name", found, names, fix)]
 
 

@@ -9,57 +9,47 @@ from __future__ import annotations
 
 import gzip
 import math
-import struct
-import zlib
 from pathlib import Path
 
-from autoseg.errors import AutosegError
+import numpy as np
 
-HEADER_BYTES = 348
-DIM, INTENT, BITPIX, VOX_OFFSET = 40, 68, 72, 108
+from autoseg.dataset.nifti_header import HEADER_BYTES, nibabel_header, parse_header
+from autoseg.dataset.nifti_pixels import TYPES, first_voxel
+from autoseg.dataset.unpacking import GZIP, first_bytes, read_bytes, unpack
+from autoseg.errors import AutosegError
 
 
 def take_volume(path: Path, index: int | None = None) -> bytes:
     """The content of a ``.nii.gz`` file with one volume of a NIfTI file.
 
-    A file that has three axes, or that cannot be decoded here (NIfTI-2, damaged), is returned with its pixels and
-    header unchanged: :func:`autoseg.dataset.imageio.read_image` explains what is wrong with it.
+    A file that has three axes, or that is not NIfTI or of another pixel type, is returned with its pixels and header
+    unchanged: :func:`autoseg.dataset.imageio.read_image` explains what is wrong with it.
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
         index: which volume, counted from 0 over all axes after the third; None where there must be one only.
 
     Raises:
-        AutosegError: it cannot be read, holds several volumes and no index was given, or has no volume of this index.
+        AutosegError: it cannot be read, is truncated or damaged, holds several volumes and no index was given, or has
+            no volume of this index.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise AutosegError(
-            "cannot be read", where=str(path), found=error.strerror or error, fix="check the path"
-        ) from None
-    data = _plain(content)
-    order = _byte_order(data)
-    if order is None:
-        return content if content[:2] == b"\x1f\x8b" else _packed(content)
-    dim = struct.unpack_from(f"{order}8h", data, DIM)
-    n_volumes = math.prod(dim[4 : 1 + dim[0]])
+    content, start = read_bytes(path), first_bytes(path, max(HEADER_BYTES.values()))
+    header, fields = parse_header(start), nibabel_header(start)
+    as_it_is = content if content[:2] == GZIP else _packed(content)
+    if header is None or fields is None:
+        return as_it_is
+    n_volumes = math.prod(header.dim[3:])
     _refuse_other_volume(path, n_volumes, index)
-    if dim[0] <= 3:
-        return content if data is not content else _packed(content)
-    return _packed(_cut(data, order, dim, index or 0))
-
-
-def _cut(data: bytes, order: str, dim: tuple[int, ...], index: int) -> bytes:
-    """Header of a volume, and the bytes of one volume."""
-    (bits,) = struct.unpack_from(f"{order}h", data, BITPIX)
-    (offset,) = struct.unpack_from(f"{order}f", data, VOX_OFFSET)
-    n_bytes, start = math.prod(dim[1:4]) * bits // 8, int(offset)
-    head = bytearray(data[:start])
-    struct.pack_into(f"{order}8h", head, DIM, 3, *dim[1:4], 1, 1, 1, 1)
-    struct.pack_into(f"{order}h", head, INTENT, 0)  # a vector has become a scalar
-    start += index * n_bytes
-    return bytes(head) + data[start : start + n_bytes]
+    if int(fields["dim"][0]) <= 3 or header.datatype not in TYPES:
+        return as_it_is
+    offset = first_voxel(path, header)
+    n_bytes = math.prod(header.dim[:3]) * np.dtype(TYPES[header.datatype]).itemsize
+    data = unpack(path, content, offset + n_volumes * n_bytes)
+    fields["dim"] = [3, *header.dim[:3], 1, 1, 1, 1]
+    fields["intent_code"] = 0  # a vector has become a scalar
+    head = fields.binaryblock
+    begin = offset + (index or 0) * n_bytes
+    return _packed(head + data[len(head) : offset] + data[begin : begin + n_bytes])
 
 
 def _refuse_other_volume(path: Path, n_volumes: int, index: int | None) -> None:
@@ -79,26 +69,6 @@ def _refuse_other_volume(path: Path, n_volumes: int, index: int | None) -> None:
             expected=f"a channel from 0 to {n_volumes - 1}",
             fix="choose another with --channel",
         )
-
-
-def _plain(content: bytes) -> bytes:
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return b""
-
-
-def _byte_order(data: bytes) -> str | None:
-    """``<`` or ``>`` of a NIfTI-1 header; None for anything else."""
-    if len(data) < HEADER_BYTES:
-        return None
-    orders = (o for o in "<>" if struct.unpack_from(f"{o}i", data)[0] == HEADER_BYTES)
-    order = next(orders, None)
-    if order and 1 <= struct.unpack_from(f"{order}h", data, DIM)[0] <= 7:
-        return order
-    return None
 
 
 def _packed(data: bytes) -> bytes:

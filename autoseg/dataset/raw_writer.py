@@ -26,6 +26,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.folds import write_folds
 from autoseg.dataset.imageio import (
     Geometry,
+    HeaderForms,
     ImageFile,
     as_labels,
     differences,
@@ -248,6 +249,14 @@ class _Outcome:
     uncovered: float = 0.0
 
 
+@dataclass(frozen=True)
+class _CaseGrid:
+    """Where the images of a case lie, and the header's own words for it."""
+
+    geometry: Geometry
+    forms: HeaderForms
+
+
 def _part(case: SourceCase) -> str:
     return "Ts" if case.test else "Tr"
 
@@ -294,7 +303,7 @@ def _write_case(
 ) -> _Outcome:
     """Copy one case into the half-made dataset and check what was copied."""
     faults: list[Fault] = []
-    geometry: Geometry | None = None
+    grid: _CaseGrid | None = None
     uncovered = 0.0
     n_resampled = sum(volume.resample for volume in case.images)
     if len(case.images) != n_channels or n_resampled == n_channels:
@@ -304,16 +313,16 @@ def _write_case(
     for channel, volume in sorted(enumerate(case.images), key=lambda item: item[1].resample):
         target = folder / f"images{_part(case)}" / f"{case.name}_{channel:04d}{ENDING}"
         file = _copied(volume, target, root, faults)
-        if file and geometry is None and not volume.resample:
-            geometry = file.geometry
-        elif file and geometry and volume.resample:
-            uncovered = max(uncovered, _put_onto(geometry, file, target, _shown(volume, root), faults))
-        elif file and geometry:
-            faults += _grid_faults(volume, root, geometry, file.geometry)
-    if geometry is None:
+        if file and grid is None and not volume.resample:
+            grid = _CaseGrid(file.geometry, file.forms)
+        elif file and grid and volume.resample:
+            uncovered = max(uncovered, _put_onto(grid, file, target, _shown(volume, root), faults))
+        elif file and grid:
+            faults += _grid_faults(volume, root, grid.geometry, file.geometry)
+    if grid is None:
         return _Outcome(tuple(faults))
     target = folder / f"labels{_part(case)}" / f"{case.name}{ENDING}"
-    has_lesion = _write_mask(case, target, root, geometry, known, ignore_mask_headers, faults)
+    has_lesion = _write_mask(case, target, root, grid, known, ignore_mask_headers, faults)
     return _Outcome(tuple(faults), has_lesion, uncovered)
 
 
@@ -321,7 +330,7 @@ def _write_mask(
     case: SourceCase,
     target: Path,
     root: Path,
-    geometry: Geometry,
+    grid: _CaseGrid,
     known: tuple[int, ...],
     ignore_header: bool,
     faults: list[Fault],
@@ -329,7 +338,7 @@ def _write_mask(
     """Write a case's mask, empty where none is needed; whether it holds a lesion."""
     if case.mask is None:
         if case.lesion_free:
-            write_mask(target, np.zeros(geometry.shape, np.uint8), geometry)
+            write_mask(target, np.zeros(grid.geometry.shape, np.uint8), grid.geometry, grid.forms)
             return False
         if not case.test:
             fix = "add the mask, or declare that the case has no lesion"
@@ -341,7 +350,7 @@ def _write_mask(
     where = _shown(case.mask, root)
     faults += [
         fault
-        for fault in _grid_faults(case.mask, root, geometry, file.geometry, of_mask=True)
+        for fault in _grid_faults(case.mask, root, grid.geometry, file.geometry, of_mask=True)
         if not ignore_header or "shape" in fault.problem
     ]
     try:
@@ -350,8 +359,8 @@ def _write_mask(
         faults.append(error.fault)
         return None
     faults += _label_faults(where, mask, known, case.lesion_free)
-    if ignore_header and mask.shape == geometry.shape:
-        write_mask(target, mask, geometry)
+    if ignore_header and mask.shape == grid.geometry.shape:
+        write_mask(target, mask, grid.geometry, grid.forms)
     return bool(mask.any())
 
 
@@ -366,7 +375,7 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
     if isinstance(content, bytes):
         write_bytes(target, content)
     else:
-        write_image(target, content.pixels, content.geometry)
+        write_image(target, content.pixels, content.geometry, content.forms)
     try:
         return read_image(target)
     except AutosegError as error:
@@ -374,22 +383,24 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
         return None
 
 
-def _put_onto(grid: Geometry, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
+def _put_onto(grid: _CaseGrid, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
     """Write an image anew on another grid, unless it lies there; the share of the grid that it does not reach.
 
     Linear, by the geometry in the headers. What the image does not reach gets its smallest value, which is the
     background of a magnitude image. An image that reaches nothing of the grid is added to the faults.
     """
-    if not differences(grid, file.geometry):
+    if not differences(grid.geometry, file.geometry):
         return 0.0
-    resampled = _resample(file.pixels.astype(np.float32), file.geometry, grid, fill=float(file.pixels.min()))
+    resampled = _resample(
+        file.pixels.astype(np.float32), file.geometry, grid.geometry, fill=float(file.pixels.min())
+    )
     ones = np.ones(file.geometry.shape, np.float32)
-    uncovered = 1 - float(_resample(ones, file.geometry, grid, fill=0).mean())
+    uncovered = 1 - float(_resample(ones, file.geometry, grid.geometry, fill=0).mean())
     if uncovered == 1:
         problem = "lies elsewhere than the image whose grid it is put onto"
         fix = "correct the header that is wrong"
         faults.append(Fault(where, problem, "no voxel in common", "an overlap", fix))
-    write_image(target, resampled, grid)
+    write_image(target, resampled, grid.geometry, grid.forms)
     return uncovered
 
 

@@ -65,7 +65,7 @@ def write_counts(path: Path, probabilities: np.ndarray, truth: Path, labels: Lab
     Raises:
         AutosegError: the truth cannot be read or lies on another grid.
     """
-    file = read_image(truth)
+    file = read_image(truth, is_mask=True)
     counts = count_classes(probabilities, as_labels(file.pixels, where=str(truth)), labels, labels)
     content = CaseCounts(
         truth_sha256=file.sha256,

@@ -251,7 +251,7 @@ class _Masks:
 
 
 def _read(files: CaseFiles, orientation: str | None = None) -> _Masks:
-    prediction, truth = read_image(files.prediction), read_image(files.truth)
+    prediction, truth = read_image(files.prediction, is_mask=True), read_image(files.truth, is_mask=True)
     predicted = as_labels(prediction.pixels, where=str(files.prediction))
     true = as_labels(truth.pixels, where=str(files.truth))
     laid, unlike = laid_onto(predicted, prediction.geometry, truth.geometry)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from autoseg import messages
-from autoseg.dataset.imageio import Geometry, write_mask
+from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
@@ -147,6 +147,7 @@ class _Loaded:
     preprocessed: Preprocessed
     stored: Geometry
     turn: Turn
+    forms: HeaderForms
     raw: np.ndarray | None = None
 
 
@@ -188,6 +189,7 @@ class _FolderRun:
                 else:
                     self._predict_one(loaded, estimate, behind)
                 estimate.next_case()
+        messages.tell_notes()
         if self.faults:
             done = len(self.report.predicted) + len(self.report.kept)
             raise FaultsError(
@@ -234,7 +236,7 @@ class _FolderRun:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
         started = time.perf_counter()
         try:
-            raw = self.predictor.read(case)
+            raw, forms = self.predictor.read(case), read_forms(case.images[0])
             digest = records.input_hash(case, raw.mask_path)
             with _explained_memory(case.name):
                 preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
@@ -242,7 +244,7 @@ class _FolderRun:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
             return _Unreadable(case, fault)
         image = raw.image if self.predictor.needs("image") else None
-        return _Loaded(case, started, digest, preprocessed, raw.stored, raw.turn, image)
+        return _Loaded(case, started, digest, preprocessed, raw.stored, raw.turn, forms, image)
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
@@ -267,7 +269,7 @@ class _FolderRun:
             inside=loaded.preprocessed.inside,
         )
         names, mask = self._file_names(case), back.array(result.mask)
-        write_mask(self.output / names[0], mask, loaded.stored)
+        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
         scores = result.probabilities
         probabilities = np.asarray(back.array(scores) if scores is not None else None)
         if self.save_probabilities:

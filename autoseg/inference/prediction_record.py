@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from autoseg.dataset.raw_layout import Case
+from autoseg.dataset.text_header import hash_image
 from autoseg.files import hash_file, hash_json, read_model, write_json
 from autoseg.names import Name
 
@@ -53,7 +54,7 @@ class PredictionRecord(BaseModel):
 
 def input_hash(case: Case, mask: Path | None = None) -> str:
     """Of the bytes of a case's images, and of the file that says what of it counts."""
-    return hash_json([hash_file(path) for path in (*case.images, *((mask,) if mask is not None else ()))])
+    return hash_json([hash_image(path) for path in (*case.images, *((mask,) if mask is not None else ()))])
 
 
 def read_record(folder: Path) -> PredictionRecord | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.dataset.raw_layout import Case, RawDataset
+from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import hash_file
 from autoseg.fingerprint import Fingerprint
 from autoseg.messages import count_of, some_of
 from autoseg.parallel import each
@@ -242,8 +242,8 @@ def _mask_files(raw: RawDataset, plan: Preprocessing) -> dict[str, Path]:
 def _hash(path: Path) -> str:
     """Of a file; empty when it cannot be read, which is said when the case is made."""
     try:
-        return hash_file(path)
-    except OSError:
+        return hash_image(path)
+    except (OSError, AutosegError):
         return ""
 
 

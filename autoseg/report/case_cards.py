@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
+from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import CaseScores
-from autoseg.files import hash_file
 from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
@@ -90,7 +90,7 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Ma
         path = find_file(Path(folder), case.name)
         if path is None:
             raise AutosegError(f"the {what} is missing", expected=f"{case.name}.nii.gz in {folder}")
-        if hash_file(path) != scored:
+        if hash_image(path) != scored:
             raise AutosegError(
                 f"the {what} has changed since it was scored", fix="run autoseg_evaluate again"
             )

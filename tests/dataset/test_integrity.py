@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -108,6 +109,34 @@ def test_unknown_files_are_warned_of(make_raw: Callable) -> None:
         "imagesTr/scan.nii.gz is not used: expected CASE_0000.nii.gz",
         "labelsTr/a_old.mha is not used: expected CASE.nii.gz",
     ]
+
+
+def test_links_that_point_nowhere(make_raw: Callable) -> None:
+    """As datalad leaves the files that were not fetched."""
+    raw = make_raw(n_channels=1)
+    for path in (raw.image("a"), raw.mask("b")):
+        path.unlink()
+        path.symlink_to("../.git/annex/objects/x.nii.gz")
+    with pytest.raises(FaultsError) as caught:
+        extract_fingerprint(load_raw(raw.folder), processes=1)
+    assert [fault.where for fault in caught.value.faults] == ["imagesTr/a_0000.nii.gz", "labelsTr/b.nii.gz"]
+    for fault in caught.value.faults:
+        assert fault.problem == "the link points nowhere" and "annex/objects" in fault.found
+        assert "datalad get" in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "keeper", "command"),
+    [
+        ("/annex/objects/MD5E-s1234--abcdef.nii.gz", "git-annex", "git annex get"),
+        ("version https://git-lfs.github.com/spec/v1", "Git LFS", "git lfs pull"),
+    ],
+)
+def test_pointers_instead_of_files(make_raw: Callable, text: str, keeper: str, command: str) -> None:
+    raw = make_raw()
+    raw.image("b").write_text(text)
+    (fault,) = _faults(raw)
+    assert f"is a pointer of {keeper}" in fault.problem and command in fault.fix
 
 
 def test_a_truncated_file(make_raw: Callable) -> None:
@@ -215,6 +244,51 @@ def test_a_duplicate_image(make_raw: Callable, how: str) -> None:
 # ---------------------------------------------------------------------------------------------------- masks
 
 
+@pytest.mark.parametrize("value", [-float(np.finfo(np.float32).max), 1e30, -1e300])
+def test_backgrounds_of_a_size_that_no_scan_has(make_raw: Callable, value: float) -> None:
+    raw = make_raw()
+    image = pixels(7).astype(np.float64 if abs(value) > 1e200 else np.float32)
+    image[0, 0, :3] = value
+    raw.put(raw.image("b"), image)
+    (fault,) = _faults(raw)
+    assert fault.where == "imagesTr/b_0000.nii.gz" and "of a size that no scan has" in fault.problem
+    assert fault.found == f"3 voxels, such as {value:g}" and "by 0" in fault.fix
+
+
+def test_forms_that_disagree_are_one_warning_from_all_processes(make_raw: Callable) -> None:
+    raw = make_raw(n_channels=1)
+    for path in (raw.image("a"), raw.mask("a"), raw.image("c"), raw.mask("c")):
+        image = nib.load(path)
+        moved = image.affine.copy()
+        moved[0, 3] += 10
+        image.set_sform(moved, 2)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), moved, image.header), path)
+    for processes in (1, 2):
+        messages.forget_warnings()
+        extract_fingerprint(load_raw(raw.folder), processes=processes)
+        (told,) = messages.warning_counts()
+        about, names = told.split(": ")
+        assert "qform and sform disagree; the sform is used" in about
+        assert sorted(names.split(", ")) == [
+            "imagesTr/a_0000.nii.gz", "imagesTr/c_0000.nii.gz", "labelsTr/a.nii.gz", "labelsTr/c.nii.gz",
+        ]  # fmt: skip
+
+
+def test_detached_pixels_are_part_of_a_cases_hash(make_raw: Callable) -> None:
+    raw = make_raw(ending=".mha")
+    before = _measure(raw)
+    mask = raw.mask("b").read_bytes()
+    start = mask.index(b"LOCAL")
+    raw.mask("b").write_bytes(mask[:start] + b"b.raw\n")
+    data = raw.mask("b").with_name("b.raw")
+    data.write_bytes(mask[start + len(b"LOCAL\n") :])
+    detached = extract_fingerprint(load_raw(raw.folder), previous=before)
+    assert detached.content_hash != before.content_hash
+    data.write_bytes(bytes(data.stat().st_size))
+    erased = extract_fingerprint(load_raw(raw.folder), previous=detached)
+    assert erased.cases[1].lesions.volume_voxels == 0 and detached.cases[1].lesions.volume_voxels == 24
+
+
 def test_a_label_that_dataset_json_does_not_name(make_raw: Callable) -> None:
     raw, mask = make_raw(), MASK.copy()
     mask[0, 0, :5] = 7
@@ -240,6 +314,32 @@ def test_a_mask_with_fractions(make_raw: Callable, value: float, shown: str) -> 
     (fault,) = _faults(raw)
     assert fault.where == "labelsTr/b.nii.gz" and "not whole numbers" in fault.problem
     assert fault.found == f"3 voxels with such values: {shown}"
+
+
+def test_a_4d_mask_gets_a_remedy_of_masks(make_raw: Callable) -> None:
+    raw = make_raw()
+    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(MASK)] * 2), str(raw.mask("b")))
+    (fault,) = _faults(raw)
+    assert fault.where == "labelsTr/b.nii.gz" and fault.problem == "not a 3D image"
+    assert "join the layers into one mask" in fault.fix
+
+
+def test_masks_of_0_and_255_get_both_ways_out(make_raw: Callable) -> None:
+    raw = make_raw()
+    raw.put(raw.mask("b"), 255 * MASK)
+    (fault,) = _faults(raw)
+    assert "255 (24 voxels)" in fault.found
+    assert "write 1 instead of 255" in fault.fix and '"ignore": 2' in fault.fix
+
+
+@pytest.mark.parametrize("off", [1e-6, -5e-4])
+def test_float_masks_off_by_rounding_are_taken_as_meant(make_raw: Callable, off: float) -> None:
+    raw = make_raw()
+    expected = _measure(raw).cases[1].lesions
+    raw.put(raw.mask("b"), MASK + np.float32(off) * MASK)
+    assert _measure(raw).cases[1].lesions == expected
+    (told,) = messages.warning_counts()
+    assert "off whole numbers by rounding" in told and "labelsTr/b.nii.gz" in told
 
 
 def test_float_masks_of_whole_numbers_are_fine(make_raw: Callable) -> None:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -266,6 +267,23 @@ def test_a_mask_on_another_grid_is_refused_unless_its_header_is_to_be_ignored(so
     made = read_image(target / "labelsTr/a.nii.gz")
     assert np.array_equal(made.pixels, mask())
     assert differences(read_geometry(target / "imagesTr/a_0000.nii.gz"), made.geometry) == []
+
+
+@pytest.mark.parametrize("mask_of", ["ignored header", "lesion-free case"])
+def test_masks_that_are_written_carry_the_images_own_header(source, target, mask_of):
+    """The image is placed by its sform alone; its codes are 1 and 2."""
+    name = "a" if mask_of == "ignored header" else "c"
+    path = source.root / f"{name}.nii.gz"
+    picture = nib.load(path)
+    moved = picture.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 6.0])
+    picture.set_qform(picture.affine, 1)
+    picture.set_sform(moved, 2)
+    nib.save(picture, source.root / "moved.nii.gz")
+    (source.root / "moved.nii.gz").replace(path)
+    write(source, target, ignore_mask_headers=True)
+    made = nib.load(target / f"labelsTr/{name}.nii.gz")
+    assert np.array_equal(made.affine, moved) and made.header["sform_code"] == 2
+    assert np.array_equal(made.get_qform(), picture.get_qform()) and made.header["qform_code"] == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -356,6 +357,27 @@ def test_flair_is_resampled_onto_the_grid_of_the_dwi(tmp_path, capsys, order):
     assert messages.warning_counts() == {}
     assert "FLAIR onto the grid of the DWI, linearly, by the headers" in capsys.readouterr().err
     assert "without registration" in json.loads((made / "dataset.json").read_text())["resampled"]
+
+
+def test_flair_is_placed_by_its_sform(tmp_path):
+    """Its qform is 6 mm off, as a coregistration leaves it that moves the sform alone."""
+    session = zenodo(tmp_path / "isles") / SESSION
+    grid = {"spacing": (3.0, 1.1, 0.9), "direction": np.eye(3).ravel(), "origin": (-5.0, -30.0, -3.0)}
+    path = put(session / f"anat/{STEM}_FLAIR.nii.gz", ramp(positions((9, 50, 45), **grid)), **grid)
+    flair = nib.load(path)
+    stale = flair.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 6.0])
+    flair.set_sform(flair.affine, 2)
+    flair.set_qform(stale, 1)
+    nib.save(flair, path.with_name("moved.nii.gz"))
+    path.with_name("moved.nii.gz").replace(path)
+    messages.forget_warnings()
+    assert convert(tmp_path / "isles", tmp_path / "raw", "--channels", "dwi", "flair") == 0
+    made = tmp_path / "raw/Dataset031_ISLES2022/imagesTr"
+    dwi = read_geometry(session / f"dwi/{STEM}_dwi.nii.gz")
+    expected = ramp(positions(dwi.shape, dwi.spacing_mm, dwi.direction, dwi.origin_mm))
+    np.testing.assert_allclose(read_image(made / f"{CASE}_0001.nii.gz").pixels, expected, rtol=1e-4)
+    (told,) = messages.warning_counts()
+    assert "the sform is used" in told and f"{CASE}_0001.nii.gz" in told
 
 
 def test_a_flair_that_was_registered_already_keeps_its_bytes(tmp_path):

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -71,6 +72,37 @@ def test_masks_have_the_right_voxels_and_the_exact_geometry(work):
         assert mask.GetDirection() == image.GetDirection() and mask.GetPixelID() == sitk.sitkUInt8
     left = {p.name for p in (work / "out").iterdir() if not p.name.startswith(".lock")}
     assert left == {"prediction.json", *(f"case_{i}.nii.gz" for i in range(4))}
+
+
+def test_a_mask_lies_on_its_scan_for_every_reader(work):
+    """The forms of the scan disagree: a registration moved the sform."""
+    for i in range(4):
+        path = work / "images" / f"case_{i}_0000.nii.gz"
+        image = nib.load(path)
+        moved = np.diag([-1.0, 1, 1, 1]) @ image.affine
+        image.set_qform(image.affine, 1)
+        image.set_sform(moved, 2)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), moved, image.header), path)
+    run(work)
+    for i in range(4):
+        image = nib.load(work / "images" / f"case_{i}_0000.nii.gz")
+        mask = nib.load(work / "out" / f"case_{i}.nii.gz")
+        assert np.array_equal(mask.affine, image.affine)
+        assert np.array_equal(mask.get_qform(), image.get_qform())
+        for field in ("qform_code", "sform_code", "pixdim", "xyzt_units"):
+            assert np.array_equal(mask.header[field], image.header[field])
+        assert np.array_equal(np.asanyarray(mask.dataobj).T, array(i) > 0.5)
+    (told,) = messages.warning_counts()
+    assert "qform and sform disagree" in told and told.count("images/case_") == 4
+
+
+def test_values_that_overflow_are_one_fault(work):
+    values = array(1).astype(np.float64)
+    values[0, 0, 0] = -1e300
+    write(work / "images" / "case_1_0000.nii.gz", values)
+    with pytest.raises(FaultsError, match=r"(?s)case_1.*of a size that no scan has.*-1e\+300"):
+        run(work)
+    assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 2, 3)}
 
 
 def test_the_record_says_what_was_done(work):
@@ -176,11 +208,11 @@ def test_a_case_without_finite_logits_costs_only_itself(work, model_folder):
 def test_a_killed_run_is_continued(work, monkeypatch):
     real, calls = folders.write_mask, []
 
-    def dies(path, mask, geometry):
-        calls.append(path)
+    def dies(*arguments):
+        calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        real(path, mask, geometry)
+        real(*arguments)
 
     monkeypatch.setattr(folders, "write_mask", dies)
     with pytest.raises(KeyboardInterrupt):
