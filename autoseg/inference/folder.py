@@ -22,7 +22,7 @@ from autoseg import messages
 from autoseg.dataset.imageio import Geometry, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
+from autoseg.files import atomic_path, check_writable, exclusive, hash_file, remove_leftovers
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
@@ -85,9 +85,9 @@ def predict_cases(
     """
     output = Path(output)
     _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
-    write_bytes(output / ".write-test", b"")  # explains an unwritable folder before any work
-    (output / ".write-test").unlink()
+    check_writable(output)
     with exclusive(output / ".lock", doing="predicting into this folder"):
+        remove_leftovers(output, owned=True)
         before = records.read_record(output)
         record = PredictionRecord(
             autoseg_version=version("autoseg"),

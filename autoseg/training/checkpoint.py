@@ -51,6 +51,7 @@ class Checkpoint:
     """What is saved. ``plan_hash`` and ``cases_hash`` tell whether it belongs to the plan and the cases at hand.
 
     Attributes:
+        network: empty before the first step of a training.
         start: of a stage that goes on from another model: which, see :func:`autoseg.training.start.load_start`.
     """
 
@@ -62,6 +63,12 @@ class Checkpoint:
     rng_state: torch.Tensor | None = None
     cases_hash: str = ""
     start: dict[str, Any] = field(default_factory=dict)
+
+
+def before_first_step(position: Position, plan_hash: str, cases_hash: str) -> Checkpoint:
+    """What a training that has learned nothing yet goes on from: its plan, its cases, and the stage to begin with."""
+    nothing: dict[str, Any] = {"state": {}, "param_groups": []}
+    return Checkpoint(position, plan_hash, network={}, optimiser=nothing, cases_hash=cases_hash)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -101,6 +108,17 @@ def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) 
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
         found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
+
+
+def has_learned(path: Path) -> bool:
+    """Whether a checkpoint holds anything that a new start would lose; a damaged one may."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            return any(name.startswith("network/") for name in handle.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return True
 
 
 def load(path: Path) -> Checkpoint:
