@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
 
 def test_a_full_disk_is_explained():
     error = files.write_error("out/a.nii.gz", OSError(28, "No space left on device"))
-    assert "the disk is full" in str(error) and "continues where it stopped" in str(error)
+    assert "the disk is full" in str(error) and "what is done is kept" in str(error)
 
 
 def test_nan_becomes_null(tmp_path):

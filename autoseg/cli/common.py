@@ -1,38 +1,108 @@
 """What all commands share: options, messages at the end, exit codes.
 
-Exit codes: 0 done; 1 an error that the message explains; 2 wrong arguments; 130 and 143 stopped by
-Ctrl-C and SIGTERM after saving.
+Exit codes: 0 done; 1 an error that the message explains; 2 wrong arguments; 129, 130 and 143 stopped by
+SIGHUP, Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from autoseg import messages, strict_json
 from autoseg.errors import AutosegError
 
 
-def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Run a command and turn what happened into messages and an exit code."""
+class _Stopped(KeyboardInterrupt):
+    """The user, or the system, wants the command to end.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def run(
+    main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, *, again: str = ""
+) -> int:
+    """Run a command and turn what happened into messages and an exit code.
+
+    Args:
+        main: the command.
+        arguments: of it.
+        again: how to go on after it was stopped.
+    """
     messages.show_messages()
     messages.forget_warnings()
     try:
-        return main(arguments) or 0
+        with _stop_on_signals():
+            return main(arguments) or 0
     except AutosegError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        number = stopped.number if isinstance(stopped, _Stopped) else int(signal.SIGINT)
+        _say(f"\nstopped by {'Ctrl-C' if number == signal.SIGINT else stopped}{again and '; ' + again}\n")
+        return 128 + number
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
         return 0
+    except OSError as error:  # of a file that nothing else has explained
+        print(f"\nerror: {_explained(error)}", file=sys.stderr)
+        return 1
     finally:
-        _count_warnings()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            _count_warnings()
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """Within the block signals end the command in order; a second one ends it at once.
+
+    What whoever started the process wants ignored, as nohup does, stays so.
+    """
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        _say("\nstopping; Ctrl-C once more leaves at once\n")
+        raise _Stopped(number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with contextlib.suppress(ValueError):  # only the main thread may
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        stopped = any(signal.getsignal(one) is signal.SIG_DFL for one in before)
+        for one, handler in before.items():
+            signal.signal(one, signal.SIG_DFL if stopped else handler)
+
+
+def _say(text: str) -> None:
+    """To the terminal, from within a signal too; it may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+
+
+def _explained(error: OSError) -> AutosegError:
+    from pathlib import Path
+
+    from autoseg.files import write_error
+
+    return write_error(Path(error.filename or "the output of the command"), error)
 
 
 def _count_warnings() -> None:

@@ -80,7 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return common.run(_main, build_parser().parse_args(argv))
+    return common.run(
+        _main,
+        build_parser().parse_args(argv),
+        again="run the command again: it redoes only what is missing",
+    )
 
 
 def _main(arguments: argparse.Namespace) -> None:

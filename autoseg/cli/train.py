@@ -1,6 +1,6 @@
 """autoseg_train: train one fold of a prepared dataset and score it on the fold's validation cases.
 
-Ctrl-C and SIGTERM save and leave; --c continues exactly where it stopped.
+Ctrl-C, SIGTERM and SIGHUP save and leave; --c continues exactly where it stopped.
 Several GPUs: torchrun --nproc_per_node=2 -m autoseg.cli.train DATASET FOLD
 """
 
@@ -111,6 +111,9 @@ def _main(arguments: argparse.Namespace) -> int:
     except Interrupted as stopped:
         print(f"\nstopped by {stopped} and saved; continue with --c", file=sys.stderr)
         return 128 + stopped.number
+    except KeyboardInterrupt:
+        print("\nstopped without saving; --c continues from the last checkpoint", file=sys.stderr)
+        return 130
     if record:
         _report(job, record)
     return 0
