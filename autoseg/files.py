@@ -20,13 +20,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg import messages, strict_json
 from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError
 from autoseg.messages import count_of
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -429,6 +432,18 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 WAIT_SECONDS = 600
 
 
+def _acquire(lock: BaseFileLock, doing: str, wait: bool) -> None:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        messages.info(f"waiting: another process is {doing}")
+        lock.acquire(timeout=WAIT_SECONDS)
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock file for the length of the block; the lock of a process that was killed is free.
@@ -446,12 +461,12 @@ def exclusive(path: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
     from filelock import FileLock, SoftFileLock, Timeout
 
     path = Path(path)
-    lock = FileLock(path, timeout=WAIT_SECONDS if wait else 0)
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():  # filelock's own, where it can only lock by the file's being there
             warnings.simplefilter("ignore")
-            lock.acquire()
+            _acquire(lock, doing, wait)
     except Timeout:
         there = (
             f"; if it was killed on another machine, delete {path}" if isinstance(lock, SoftFileLock) else ""

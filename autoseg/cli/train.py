@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
     arguments.command = scoring_options.typed("autoseg_train", argv)
-    return common.run(_main, arguments)
+    return common.run(_main, arguments, again="not saved; --c continues from the last checkpoint")
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -111,9 +111,6 @@ def _main(arguments: argparse.Namespace) -> int:
     except Interrupted as stopped:
         print(f"\nstopped by {stopped} and saved; continue with --c", file=sys.stderr)
         return 128 + stopped.number
-    except KeyboardInterrupt:
-        print("\nstopped without saving; --c continues from the last checkpoint", file=sys.stderr)
-        return 130
     if record:
         _report(job, record)
     return 0

@@ -52,6 +52,7 @@ class Checkpoint:
 
     Attributes:
         network: empty before the first step of a training.
+        made_on: see :func:`surroundings`.
         start: of a stage that goes on from another model: which, see :func:`autoseg.training.start.load_start`.
     """
 
@@ -62,7 +63,24 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
     rng_state: torch.Tensor | None = None
     cases_hash: str = ""
+    made_on: dict[str, str] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+
+
+def surroundings(device: torch.device, processes: int, workers: int) -> dict[str, str]:
+    """On what sums are rounded: where two trainings differ in it, their weights differ in the last digits."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    on_cpu = {
+        "threads": str(torch.get_num_threads()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+    return {
+        "device": kind,
+        **(on_cpu if device.type == "cpu" else {}),
+        "torch": torch.__version__,
+        "processes": str(processes),
+        "workers": "some" if workers else "none",
+    }
 
 
 def before_first_step(position: Position, plan_hash: str, cases_hash: str) -> Checkpoint:
@@ -93,6 +111,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "optimiser_plain": json.dumps(plain),
         "scaler": json.dumps(checkpoint.scaler),
         "start": json.dumps(checkpoint.start),
+        "made_on": json.dumps(checkpoint.made_on),
     }
     tensors = {n: v.detach().contiguous().cpu() for n, v in tensors.items()}
     metadata["checksum"] = _checksum(tensors, metadata)
@@ -187,6 +206,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
         scaler=json.loads(metadata["scaler"]),
         rng_state=tensors.get("rng_state"),
         start=json.loads(metadata.get("start", "{}")),
+        made_on=json.loads(metadata.get("made_on", "{}")),
     )
 
 

@@ -173,6 +173,7 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
     if journal is not None:
         journal.keep({(first.member, first.stage): first.epoch} | done)
         messages.info(_where(job, first) if resume else _what_begins(job, fold, first.stage))
+        _say_other_surroundings(job, processes, begun)
     progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
@@ -236,6 +237,21 @@ def _where(job: FoldJob, position: Position) -> str:
         f"continuing {member}, stage {stage.name} "
         f"at epoch {position.epoch + 1}, iteration {position.iteration + 1}"
     )
+
+
+def _say_other_surroundings(job: FoldJob, processes: World, begun: Checkpoint) -> None:
+    """What rounds sums in another way than before makes other weights than those of an uninterrupted training."""
+    now = checkpoint.surroundings(job.device, processes.size, job.workers)
+    changed = [
+        f"{name} {now.get(name)} (before: {was})"
+        for name, was in begun.made_on.items()
+        if was != now.get(name)
+    ]
+    if changed:
+        messages.warn(
+            f"continued with other {', '.join(changed)}: the weights will differ in rounding from those of a training "
+            "that was never stopped"
+        )
 
 
 def _done(job: FoldJob, first: Position) -> dict[tuple[int, int], int]:
