@@ -307,7 +307,7 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
 
     Args:
         path: the file.
-        made_by: the command that makes it, for the message when it is missing.
+        made_by: the command that makes it, for the message when it is missing or damaged.
 
     Raises:
         AutosegError: it is missing, cannot be read, or is not JSON within the limits of
@@ -328,9 +328,8 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
             "cannot be read", where=str(path), found=error.strerror or str(error), fix="check the file"
         ) from None
     except ValueError as error:
-        raise AutosegError(
-            "is not valid JSON", where=str(path), found=str(error), fix="correct the file or make it again"
-        ) from None
+        fix = f"correct the file, or run {made_by}" if made_by else "correct the file or make it again"
+        raise AutosegError("is not valid JSON", where=str(path), found=str(error), fix=fix) from None
 
 
 def read_model(path: Path, model: type[Model], *, made_by: str = "") -> Model:

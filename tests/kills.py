@@ -3,8 +3,8 @@
     python tests/kills.py --kills 200 --seed 1
 
 Each attack takes a command (planning and preprocessing, training, prediction, evaluation), kills it up to three times
-by SIGKILL, SIGTERM, SIGINT or SIGHUP, lets it end, and compares every file bit for bit, but for times and the words of the
-command. Processes are forked from one that has loaded everything, so that the kills hit work and not imports.
+by SIGKILL, SIGTERM, SIGINT or SIGHUP, lets it end, and compares every file bit for bit, but for times and the words of
+the command. Processes are forked from one that has loaded everything, so that the kills hit work and not imports.
 """
 
 import argparse

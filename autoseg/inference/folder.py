@@ -88,7 +88,7 @@ def predict_cases(
     check_writable(output)
     with exclusive(output / ".lock", doing="predicting into this folder"):
         remove_leftovers(output, owned=True)
-        before = records.read_record(output)
+        before = _earlier_record(output, overwrite)
         record = PredictionRecord(
             autoseg_version=version("autoseg"),
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
@@ -99,6 +99,17 @@ def predict_cases(
         records.write_record(output, record)
         run = _FolderRun(predictor, output, record, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
+
+
+def _earlier_record(output: Path, overwrite: bool) -> PredictionRecord | None:
+    """What is known of the folder; a damaged record is begun anew where the user wants all replaced."""
+    try:
+        return records.read_record(output)
+    except AutosegError as error:
+        if not overwrite:
+            raise
+        messages.warn(f"{output / records.FILE_NAME} is begun anew: it {error.fault.problem}")
+        return None
 
 
 def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, overwrite: bool) -> None:
