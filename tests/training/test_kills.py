@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,16 @@ def test_imported_weights_are_not_taken_for_a_beginning(short, tmp_path, monkeyp
     assert same(final(root), before)
     assert train.main([*SHORT, "--overwrite"]) == 0
     assert_finished_as(root, short)
+
+
+def test_commands_that_are_killed_at_random_times_end_as_if_nobody_had_touched_them():
+    """A few of the attacks of tests/kills.py, on all four commands."""
+    script = Path(__file__).parents[1] / "kills.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "6", "--seed", "0"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 failures" in done.stdout
