@@ -19,18 +19,6 @@ from autoseg import messages, strict_json
 from autoseg.errors import AutosegError
 
 
-class _Stopped(KeyboardInterrupt):
-    """The user, or the system, wants the command to end.
-
-    Args:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
 def run(
     main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, *, again: str = ""
 ) -> int:
@@ -43,30 +31,43 @@ def run(
     """
     messages.show_messages()
     messages.forget_warnings()
+    heard: list[int] = []
     try:
-        with _stop_on_signals():
+        with _stop_on_signals(heard):
             return main(arguments) or 0
-    except AutosegError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        number = stopped.number if isinstance(stopped, _Stopped) else int(signal.SIGINT)
-        _say(f"\nstopped by {'Ctrl-C' if number == signal.SIGINT else stopped}{again and '; ' + again}\n")
-        return 128 + number
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
-        return 0
-    except OSError as error:  # of a file that nothing else has explained
-        print(f"\nerror: {_explained(error)}", file=sys.stderr)
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        # some imports turn a signal that comes while they run into an error of their own
+        if heard or isinstance(error, KeyboardInterrupt):
+            number = heard[0] if heard else int(signal.SIGINT)
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            _say(f"\nstopped by {name}{again and '; ' + again}\n")
+            return 128 + number
+        return _explain(error)
     finally:
         with contextlib.suppress(OSError):  # the terminal may be gone
             _count_warnings()
 
 
+def _explain(error: BaseException) -> int:
+    """Say what went wrong; the exit code. What nobody has thought of is raised."""
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        return 0
+    if isinstance(error, OSError):  # of a file that nothing else has explained
+        from pathlib import Path
+
+        from autoseg.files import write_error
+
+        error = write_error(Path(error.filename or "the output of the command"), error)
+    if not isinstance(error, AutosegError):
+        raise error
+    print(f"\nerror: {error}", file=sys.stderr)
+    return 1
+
+
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Within the block signals end the command in order; a second one ends it at once.
+def _stop_on_signals(heard: list[int]) -> Iterator[None]:
+    """Within the block signals end the command in order, and are put into a list; a second one ends it at once.
 
     What whoever started the process wants ignored, as nohup does, stays so.
     """
@@ -75,8 +76,9 @@ def _stop_on_signals() -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         for one in before:
             signal.signal(one, signal.SIG_DFL)
+        heard.append(number)
         _say("\nstopping; Ctrl-C once more leaves at once\n")
-        raise _Stopped(number)
+        raise KeyboardInterrupt
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -86,23 +88,14 @@ def _stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        stopped = any(signal.getsignal(one) is signal.SIG_DFL for one in before)
         for one, handler in before.items():
-            signal.signal(one, signal.SIG_DFL if stopped else handler)
+            signal.signal(one, signal.SIG_DFL if heard else handler)
 
 
 def _say(text: str) -> None:
     """To the terminal, from within a signal too; it may be gone."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
-
-
-def _explained(error: OSError) -> AutosegError:
-    from pathlib import Path
-
-    from autoseg.files import write_error
-
-    return write_error(Path(error.filename or "the output of the command"), error)
 
 
 def _count_warnings() -> None:

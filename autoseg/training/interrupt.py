@@ -90,6 +90,12 @@ def stop_on_signals() -> Iterator[StopRequest]:
     before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield stop
+    except Exception as error:
+        if (
+            stop.requested and stop.at_once
+        ):  # some imports turn what the handler raises into an error of their own
+            raise Interrupted(stop.signal) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

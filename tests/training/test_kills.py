@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import runs
+import small
 from runs import final, fold, same
 
 from autoseg.bundle.card import bundle_files, make_card
-from autoseg.cli import train
+from autoseg.cli import predict, train
 from autoseg.files import read_json
 
 pytestmark = pytest.mark.slow
@@ -121,6 +122,30 @@ def test_imported_weights_are_not_taken_for_a_beginning(short, tmp_path, monkeyp
     assert same(final(root), before)
     assert train.main([*SHORT, "--overwrite"]) == 0
     assert_finished_as(root, short)
+
+
+def test_a_damaged_checkpoint_and_weights_that_are_gone_name_a_way_that_ends_well(
+    short, tmp_path, monkeypatch, capfd
+):
+    root = runs.copied(monkeypatch, short, tmp_path / "work")
+    (fold(root) / "fold.json").unlink()
+    path = fold(root) / "checkpoint" / "latest.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert train.main([*SHORT, "--c"]) == 1
+    assert named(capfd.readouterr().err) == [["--overwrite"]]
+    assert train.main([*SHORT, "--overwrite"]) == 0
+    assert_finished_as(root, short)
+    (fold(root) / "weights" / "member0.train.safetensors").unlink()
+    images = root / "raw" / small.NAME / "imagesTs"
+    asked = ["-i", str(images), "-o", str(tmp_path / "masks"), "-d", "1", "-device", "cpu"]
+    capfd.readouterr()
+    assert predict.main(asked) == 1
+    text = capfd.readouterr().err
+    assert "weights are missing" in text and named(text) == [
+        ["--overwrite"]
+    ]  # --c would say that it is finished
+    assert train.main([*SHORT, "--overwrite"]) == 0
+    assert predict.main(asked) == 0
 
 
 def test_commands_that_are_killed_at_random_times_end_as_if_nobody_had_touched_them():
