@@ -12,18 +12,34 @@ import math
 import os
 import re
 import shutil
+import socket
+import tempfile
+import time
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from autoseg import strict_json
+from autoseg import messages, strict_json
 from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError
 from autoseg.messages import count_of
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 Model = TypeVar("Model", bound=BaseModel)
+
+TEMPORARY, REPLACED = ".tmp-", ".replaced-"
+"""What names begin with that are there while something is written or replaced, and after that only if it was killed."""
+FORGOTTEN_SECONDS = 7 * 24 * 3600
+"""What nobody has touched for so long is nobody's, wherever it was made."""
+_LEFTOVER = re.compile(
+    r"(?P<purpose>\.tmp-|\.replaced-)(?:(?P<machine>[0-9a-f]{8})-)?(?P<process>\d+)-(?P<target>.+)"
+)
 
 
 LARGEST_JSON_BYTES = 256 << 20
@@ -41,19 +57,24 @@ class ExactModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# ------------------------------------------------------------------------------------------ whole or absent
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, which takes its place when the block ends without an error.
 
-    The temporary name keeps the ending, for writers that choose the format by it.
+    The temporary name keeps the ending, for writers that choose the format by it. The first write of a process into a
+    folder also removes what killed processes have left there.
 
     Raises:
         AutosegError: the folder cannot be written to or the disk is full. ``path`` is untouched then.
     """
     path = Path(path)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = _beside(path, TEMPORARY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_once(path.parent, os.getpid())
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
@@ -65,33 +86,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_error(path: Path, error: OSError) -> AutosegError:
-    """The error to raise when ``path`` could not be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return AutosegError(
-        "the disk is full" if full else "cannot be written",
-        where=str(path),
-        found=error.strerror or str(error),
-        expected="a folder with free space" if full else "a folder that you may write to",
-        fix="free some space and run the command again; it continues where it stopped"
-        if full
-        else "choose another folder or change its permissions",
-    )
+@contextlib.contextmanager
+def half_made_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target``, to make in it what :func:`replace_folder` puts in place; gone after the block.
 
-
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written to before any time is spent.
+    Args:
+        target: the folder that is to be.
 
     Raises:
-        AutosegError: it cannot be made or written to.
+        AutosegError: it cannot be made.
     """
-    probe = folder / f".probe-{os.getpid()}"
+    folder = Path(target).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"autoseg")
-        probe.unlink()
+        remove_leftovers(folder)
+        half_made = Path(tempfile.mkdtemp(prefix=_beside(Path(target), TEMPORARY).name + "-", dir=folder))
     except OSError as error:
         raise write_error(folder, error) from error
+    try:
+        yield half_made
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -104,9 +119,10 @@ def replace_folder(new: Path, target: Path) -> None:
     Raises:
         AutosegError: the folder around ``target`` cannot be written to.
     """
-    replaced = target.with_name(f".replaced-{os.getpid()}-{target.name}")
+    replaced = _beside(target, REPLACED)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
         if target.exists():
             os.replace(target, replaced)
         try:
@@ -118,6 +134,116 @@ def replace_folder(new: Path, target: Path) -> None:
     except OSError as error:
         raise write_error(target, error) from error
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _beside(path: Path, purpose: str) -> Path:
+    """``.tmp-MACHINE-PROCESS-NAME``: tells whose it is."""
+    return path.with_name(f"{purpose}{_machine()}-{os.getpid()}-{path.name}")
+
+
+@cache
+def _machine() -> str:
+    """A short name for where the numbers of processes count: the host, and there the container."""
+    with contextlib.suppress(OSError):
+        return hashlib.sha256(
+            f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}".encode()
+        ).hexdigest()[:8]
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+@cache
+def _remove_leftovers_once(folder: Path, process: int) -> None:
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path, *, owned: bool = False) -> None:
+    """Clean a folder of what killed processes were writing; what cannot be removed stays.
+
+    A folder that was about to be replaced comes back when nothing has taken its place.
+
+    Args:
+        folder: it may be missing. Folders in it are not looked into.
+        owned: the caller holds the lock of the folder, so that nobody else may be writing. Otherwise only that is
+            removed which belongs to a process of this machine that is dead, or which nobody has touched for a week.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            name = _LEFTOVER.fullmatch(path.name)
+            with contextlib.suppress(OSError):  # another process may be cleaning too
+                if name is not None and (owned or _is_nobodys(path, name)):
+                    _remove_leftover(path, name)
+
+
+def _is_nobodys(path: Path, name: re.Match[str]) -> bool:
+    if name["machine"] == _machine():
+        return not _is_alive(int(name["process"]))
+    return name["machine"] is not None and time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there a signal 0 is not a question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _remove_leftover(path: Path, name: re.Match[str]) -> None:
+    target = path.with_name(name["target"])
+    if name["purpose"] == REPLACED and not target.exists():
+        os.replace(path, target)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+_OTHER_FOLDER = "choose another folder or change its permissions"
+_WRITE_PROBLEMS = {
+    errno.EROFS: ("the file system is read-only", "a folder that you may write to", _OTHER_FOLDER),
+    errno.EFBIG: (
+        "the file is too large",
+        "limits (ulimit -f) and a file system that allow it",
+        "choose another folder",
+    ),
+    errno.ENAMETOOLONG: ("the name is too long", "a shorter path", "choose another folder"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        (
+            "the disk is full",
+            "a folder with free space",
+            "free some space and run the command again, autoseg_train with --c, autoseg_predict with "
+            "--continue_prediction; what is done is kept",
+        ),
+    ),
+}
+
+
+def write_error(path: Path, error: OSError) -> AutosegError:
+    """The error to raise when ``path`` could not be written."""
+    other = ("cannot be written", "a folder that you may write to", _OTHER_FOLDER)
+    problem, expected, fix = _WRITE_PROBLEMS.get(error.errno or 0, other)
+    return AutosegError(
+        problem, where=str(path), found=error.strerror or str(error), expected=expected, fix=fix
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written to before any time is spent; nothing is left in it.
+
+    Raises:
+        AutosegError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(prefix=".autoseg-", dir=folder) as probe:
+            probe.write(b"autoseg")
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -181,7 +307,7 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
 
     Args:
         path: the file.
-        made_by: the command that makes it, for the message when it is missing.
+        made_by: the command that makes it, for the message when it is missing or damaged.
 
     Raises:
         AutosegError: it is missing, cannot be read, or is not JSON within the limits of
@@ -202,9 +328,8 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
             "cannot be read", where=str(path), found=error.strerror or str(error), fix="check the file"
         ) from None
     except ValueError as error:
-        raise AutosegError(
-            "is not valid JSON", where=str(path), found=str(error), fix="correct the file or make it again"
-        ) from None
+        fix = f"correct the file, or run {made_by}" if made_by else "correct the file or make it again"
+        raise AutosegError("is not valid JSON", where=str(path), found=str(error), fix=fix) from None
 
 
 def read_model(path: Path, model: type[Model], *, made_by: str = "") -> Model:
@@ -302,33 +427,64 @@ def hash_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What network file systems say that give no locks."""
+WAIT_SECONDS = 600
+
+
+def _acquire(lock: BaseFileLock, doing: str, wait: bool) -> None:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        messages.info(f"waiting: another process is {doing}")
+        lock.acquire(timeout=WAIT_SECONDS)
+
+
 @contextlib.contextmanager
-def exclusive(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold a lock file for the length of the block.
+def exclusive(path: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file for the length of the block; the lock of a process that was killed is free.
+
+    Where the file system gives no locks, the block goes on without, after a warning.
 
     Args:
         path: the lock file.
         doing: what is being done, for the message to whoever comes second.
+        wait: for whoever holds it, ten minutes at most; else refuse at once.
 
     Raises:
-        AutosegError: another process holds it.
+        AutosegError: another process holds it; the folder cannot be written to.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock, Timeout
 
+    path = Path(path)
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
+        with warnings.catch_warnings():  # filelock's own, where it can only lock by the file's being there
+            warnings.simplefilter("ignore")
+            _acquire(lock, doing, wait)
     except Timeout:
+        there = (
+            f"; if it was killed on another machine, delete {path}" if isinstance(lock, SoftFileLock) else ""
+        )
         raise AutosegError(
             f"another process is {doing}",
             where=str(path.parent),
             found="a lock that is held",
             expected="one process at a time",
-            fix="wait until it ends or stop it",
+            fix=f"wait until it ends or stop it{there}",
         ) from None
-    except OSError as error:
-        raise write_error(path, error) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise write_error(path, error) from error
+        messages.warn(
+            f"{path.parent}: this file system gives no locks ({error}), so a second process that does the same would "
+            "not be noticed; start one at a time"
+        )
     try:
         yield
     finally:

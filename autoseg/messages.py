@@ -5,6 +5,7 @@ The core never prints. It logs to ``LOGGER``; the commands decide where that goe
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sys
@@ -176,8 +177,12 @@ class LogFile:
         self.path = path
 
     def __enter__(self) -> LogFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(self.path, encoding="utf-8")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._handler: logging.Handler = _LogFileHandler(self.path, encoding="utf-8")
+        except OSError as error:  # it is a convenience
+            self._handler = logging.NullHandler()
+            warn(f"{self.path}: messages are not kept: {error.strerror}")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._level = LOGGER.level
         LOGGER.setLevel(min(self._level or logging.INFO, logging.INFO))
@@ -187,18 +192,31 @@ class LogFile:
     def __exit__(self, *_: object) -> None:
         LOGGER.removeHandler(self._handler)
         LOGGER.setLevel(self._level)
-        self._handler.close()
+        with contextlib.suppress(OSError):  # on a full disk
+            self._handler.close()
+
+
+class _LogFileHandler(logging.FileHandler):
+    """A full disk ends the log, not the work, and without a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Of writing one record."""
+        LOGGER.removeHandler(self)
+        warn(f"{self.baseFilename}: messages are no longer kept: {sys.exc_info()[1]}")
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes whole lines to today's stderr without tearing a progress bar."""
+    """Writes whole lines to today's stderr without tearing a progress bar; a terminal that is gone is no error."""
 
     autoseg_terminal = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        if "tqdm" in sys.modules:
-            sys.modules["tqdm"].tqdm.write(self.format(record), file=sys.stderr)
-        else:
-            sys.stderr.write(self.format(record) + "\n")
-        sys.stderr.flush()
+        with contextlib.suppress(
+            OSError, RuntimeError
+        ):  # RuntimeError: a signal came while a line was written
+            if "tqdm" in sys.modules:
+                sys.modules["tqdm"].tqdm.write(self.format(record), file=sys.stderr)
+            else:
+                sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from typing import TypeVar
 
 from autoseg import messages
@@ -69,10 +70,14 @@ def _in_processes(
 ) -> Iterator[tuple[int, Result]]:
     waiting = iter(enumerate(tasks))
     running: dict[Future[tuple[Result, list[tuple[str, str]]]], int] = {}
+    others = active_children()
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             while True:
-                with _one_thread_each():  # processes start at the first submits and inherit the limits
+                with (
+                    _one_thread_each(),
+                    without_ctrl_c(),
+                ):  # processes start at the first submits and inherit the limits
                     while len(running) < processes and (following := next(waiting, None)):
                         running[pool.submit(_with_notes, function, following[1])] = following[0]
                 if not running:
@@ -85,8 +90,26 @@ def _in_processes(
         except BrokenProcessPool:
             at_work = [name_of(tasks[i]) for i in sorted(running.values())]
             raise _died(at_work, processes) from None
+        except KeyboardInterrupt:  # what is at work would else be waited for
+            for process in active_children():
+                if process not in others:
+                    process.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes that start in this block never see Ctrl-C, which is their parent's business."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:

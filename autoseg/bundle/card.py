@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -110,13 +110,23 @@ class ModelCard(BaseModel):
 # ---------------------------------------------------------------------------------------------- the model card
 
 
-def write_model_card(folder: Path, imported: Imported | None = None) -> ModelCard:
+def write_model_card(
+    folder: Path, imported: Imported | None = None, *, finished: Mapping[str, Any] | None = None
+) -> ModelCard:
     """Describe a model folder in its model_card.json, from what lies in it now.
+
+    Args:
+        folder: of the model.
+        imported: where weights come from that autoseg did not train.
+        finished: the record of a fold that is about to be written, as fold.json, after the card.
 
     Raises:
         AutosegError: plan.json or dataset.json is missing or does not fit.
     """
     card = make_card(folder, bundle_files(folder), imported)
+    if finished is not None:
+        new = _scores(str(finished["fold"]), finished)
+        card = card.model_copy(update={"folds": [new if one.fold == new.fold else one for one in card.folds]})
     write_json(folder / CARD, card)
     return card
 
@@ -172,14 +182,17 @@ def _licence(info: DatasetJson) -> str:
     return f"set by who trained it; the training data: {said or 'dataset.json names no licence'}"
 
 
+def _scores(fold: str, record: Mapping[str, Any]) -> FoldCard:
+    cases = record.get("test_cases") or record.get("validation_cases") or []
+    scores = record.get("validation")
+    return FoldCard(fold=fold, n_validation_cases=len(cases) if scores else None, validation=scores)
+
+
 def _fold_card(folder: Path, fold: str) -> FoldCard:
     """A fold's scores as the training left them in fold.json, or as an earlier card has them."""
     path = folder / f"fold_{fold}" / "fold.json"
     if path.is_file():
-        content = read_json(path)
-        cases = content.get("test_cases") or content.get("validation_cases") or []
-        scores = content.get("validation")
-        return FoldCard(fold=fold, n_validation_cases=len(cases) if scores else None, validation=scores)
+        return _scores(fold, read_json(path))
     if (folder / CARD).is_file():
         earlier = read_model(folder / CARD, ModelCard)
         return next((card for card in earlier.folds if card.fold == fold), FoldCard(fold=fold))

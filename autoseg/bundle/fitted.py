@@ -14,6 +14,7 @@ from autoseg.plan import Plan, PostStep
 from autoseg.plugins.parts import StepPart
 
 FITTED = "fitted.json"
+FINISH = "finish the training with autoseg_train ... --c"
 
 
 class FittedStep(BaseModel):
@@ -61,14 +62,17 @@ def read_fitted(folder: Path, plan: Plan) -> dict[str, FittedStep]:
     wanted = [step.name for step in learning_steps(plan)]
     if not wanted:
         return {}
-    found = read_model(folder / FITTED, FittedSteps, made_by="autoseg_train ... --c").steps
+    again = (
+        "--overwrite" if (folder / "fold.json").exists() else "--c"
+    )  # a finished training is not continued
+    found = read_model(folder / FITTED, FittedSteps, made_by=f"autoseg_train ... {again}").steps
     if missing := [name for name in wanted if name not in found]:
         raise AutosegError(
             "the post-processing has not learned all that the plan wants",
             where=str(folder / FITTED),
             found=", ".join(found) or "nothing",
             expected=", ".join(wanted),
-            fix=f"finish the training with autoseg_train ... --c, or use --set postprocessing.{missing[0]}=off",
+            fix=f"run autoseg_train ... {again}, or use --set postprocessing.{missing[0]}=off",
         )
     return found
 

@@ -8,7 +8,6 @@ at all. The result holds safetensors and JSON, like every model.
 from __future__ import annotations
 
 import re
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from autoseg.bundle.layout import CARD, PREDICTING_NETWORK, weight_file_name
 from autoseg.bundle.networks import build_network
 from autoseg.bundle.transfer import DAMAGED, export_bundle
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import hash_file, read_json, replace_folder, write_error, write_json
+from autoseg.files import half_made_folder, hash_file, read_json, replace_folder, write_error, write_json
 from autoseg.messages import count_of
 from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan, hash_plan
@@ -74,9 +73,8 @@ def import_weights(
     _refuse_mixture(sources)
     name = output.name.removesuffix(".zip")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".importing-", dir=output.parent) as temporary:
-            folder = Path(temporary) / name
+        with half_made_folder(output) as temporary:
+            folder = temporary / name
             card = _write_model(folder, sources, licence)
             if output.suffix == ".zip":
                 return export_bundle(folder, output, overwrite=overwrite)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from autoseg import messages, paths
-from autoseg.bundle.fitted import FITTED, FittedStep, read_fitted
+from autoseg.bundle.fitted import FINISH, FITTED, FittedStep, read_fitted
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
@@ -324,7 +324,9 @@ def _missing_weights(folder: Path, missing: Sequence[Path], checkpoint: WeightsK
     if checkpoint == "best":
         fix = "best weights exist only where the training measured validation cases; use -chk final"
     else:
-        fix = "finish the training with autoseg_train ... --c, or choose other folds with -f"
+        finished = (missing[0].parents[1] / "fold.json").exists()  # a finished training is not continued
+        fix = "train the fold again with autoseg_train ... --overwrite" if finished else FINISH
+        fix += ", or choose other folds with -f"
     return AutosegError(
         "weights are missing",
         where=str(folder),

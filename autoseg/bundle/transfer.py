@@ -27,7 +27,16 @@ from autoseg.bundle.layout import BUNDLE_VERSION, CARD, WeightsKind
 from autoseg.bundle.opening import open_model, read_plan, refuse_changed, refuse_other_version
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import atomic_path, hash_file, read_json, read_model, replace_folder, validate, write_error
+from autoseg.files import (
+    atomic_path,
+    half_made_folder,
+    hash_file,
+    read_json,
+    read_model,
+    replace_folder,
+    validate,
+    write_error,
+)
 from autoseg.messages import count_of
 from autoseg.names import shown
 from autoseg.plan import Plan, hash_plan, is_hash_of
@@ -123,9 +132,8 @@ def import_bundle(path: Path, results: Path, *, overwrite: bool = False) -> Path
         FaultsError: it holds names or sizes that a bundle never has; nothing was unpacked.
     """
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=results) as temporary:
-            unpacked = Path(temporary) / "model"
+        with half_made_folder(results / "import") as temporary:
+            unpacked = temporary / "model"
             card = unpack(path, unpacked)
             target = results / card.dataset / card.name
             if target.exists() and not overwrite:
@@ -151,10 +159,10 @@ def opened(path: Path) -> Iterator[Path]:
     if path.is_dir() or path.suffix != ".zip":
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="autoseg-") as temporary:
-        card = unpack(path, Path(temporary) / "unpacked")
-        folder = Path(temporary) / card.name
-        os.replace(Path(temporary) / "unpacked", folder)
+    with half_made_folder(Path(tempfile.gettempdir()) / "autoseg") as temporary:
+        card = unpack(path, temporary / "unpacked")
+        folder = temporary / card.name
+        os.replace(temporary / "unpacked", folder)
         yield folder
 
 

@@ -1,38 +1,101 @@
 """What all commands share: options, messages at the end, exit codes.
 
-Exit codes: 0 done; 1 an error that the message explains; 2 wrong arguments; 130 and 143 stopped by
-Ctrl-C and SIGTERM after saving.
+Exit codes: 0 done; 1 an error that the message explains; 2 wrong arguments; 129, 130 and 143 stopped by
+SIGHUP, Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from autoseg import messages, strict_json
 from autoseg.errors import AutosegError
 
 
-def run(main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Run a command and turn what happened into messages and an exit code."""
+def run(
+    main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, *, again: str = ""
+) -> int:
+    """Run a command and turn what happened into messages and an exit code.
+
+    Args:
+        main: the command.
+        arguments: of it.
+        again: how to go on after it was stopped.
+    """
     messages.show_messages()
     messages.forget_warnings()
+    heard: list[int] = []
     try:
-        return main(arguments) or 0
-    except AutosegError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        with _stop_on_signals(heard):
+            return main(arguments) or 0
+    except (Exception, KeyboardInterrupt) as error:
+        # some imports turn a signal that comes while they run into an error of their own
+        if heard or isinstance(error, KeyboardInterrupt):
+            number = heard[0] if heard else int(signal.SIGINT)
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            _say(f"\nstopped by {name}{again and '; ' + again}\n")
+            return 128 + number
+        return _explain(error)
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            _count_warnings()
+
+
+def _explain(error: BaseException) -> int:
+    """Say what went wrong; the exit code. What nobody has thought of is raised."""
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
         return 0
+    if isinstance(error, OSError):  # of a file that nothing else has explained
+        from pathlib import Path
+
+        from autoseg.files import write_error
+
+        error = write_error(Path(error.filename or "the output of the command"), error)
+    if not isinstance(error, AutosegError):
+        raise error
+    print(f"\nerror: {error}", file=sys.stderr)
+    return 1
+
+
+@contextlib.contextmanager
+def _stop_on_signals(heard: list[int]) -> Iterator[None]:
+    """Within the block signals end the command in order, and are put into a list; a second one ends it at once.
+
+    What whoever started the process wants ignored, as nohup does, stays so.
+    """
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
+        heard.append(number)
+        _say("\nstopping; Ctrl-C once more leaves at once\n")
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with contextlib.suppress(ValueError):  # only the main thread may
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
     finally:
-        _count_warnings()
+        for one, handler in before.items():
+            signal.signal(one, signal.SIG_DFL if heard else handler)
+
+
+def _say(text: str) -> None:
+    """To the terminal, from within a signal too; it may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
 
 
 def _count_warnings() -> None:

@@ -80,12 +80,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return common.run(_main, build_parser().parse_args(argv))
+    return common.run(
+        _main,
+        build_parser().parse_args(argv),
+        again="run the command again: it redoes only what is missing",
+    )
 
 
 def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
-    from autoseg.files import check_writable
+    from autoseg.files import check_writable, exclusive
     from autoseg.plan.table import format_plan
     from autoseg.plugins.planner import Budget
     from autoseg.preparation import steps
@@ -97,10 +101,11 @@ def _main(arguments: argparse.Namespace) -> None:
     processes = arguments.processes or common.default_processes()
     check_writable(folder)
     with messages.LogFile(folder / "prepare.log"):
-        raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
-        if arguments.folds is not None or arguments.test_part:
-            steps.divide(raw, folder, arguments.folds, arguments.test_part)
-        prepared = steps.decide(
+        with exclusive(folder / ".lock", doing=f"checking {folder.name}", wait=True):
+            raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
+            if arguments.folds is not None or arguments.test_part:
+                steps.divide(raw, folder, arguments.folds, arguments.test_part)
+        name, plan = steps.decide(
             fingerprint,
             folder,
             planner=arguments.planner,
@@ -108,20 +113,18 @@ def _main(arguments: argparse.Namespace) -> None:
             budget=Budget(memory_gb=arguments.gpu_memory_target),
             overrides=common.parse_overrides(arguments.overrides),
             keep=arguments.keep_plan,
-            overwrite=arguments.overwrite,
             check=_check,
         )
-        print(format_plan(prepared.plan))
-        if not arguments.no_pp:
-            report = steps.preprocess(raw, prepared, processes)
-            print(report.summary())
-            print()
+        replace = arguments.keep_plan or arguments.overwrite
+        with steps.written(plan, folder, name, replace=replace) as prepared:
+            print(format_plan(prepared.plan))
+            if not arguments.no_pp:
+                print(f"{steps.preprocess(raw, prepared, processes).summary()}\n")
         print(f"plan: {prepared.plan_path}")
         if arguments.no_pp:  # a training would find nothing to read
-            named = f"-d {raw_folder.name} -p {prepared.plan_name}"
-            print(f"next: autoseg_plan_and_preprocess {named} --keep_plan")
+            print(f"next: autoseg_plan_and_preprocess -d {raw_folder.name} -p {name} --keep_plan")
         else:
-            print(f"next: autoseg_train {raw_folder.name} 0 -p {prepared.plan_name}")
+            print(f"next: autoseg_train {raw_folder.name} 0 -p {name}")
 
 
 def _check(plan: Plan) -> None:

@@ -73,7 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    return common.run(_main, build_parser().parse_args(argv))
+    return common.run(
+        _main,
+        build_parser().parse_args(argv),
+        again="run it again with --continue_prediction: what is whole is kept",
+    )
 
 
 def _main(arguments: argparse.Namespace) -> None:

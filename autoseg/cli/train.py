@@ -1,6 +1,6 @@
 """autoseg_train: train one fold of a prepared dataset and score it on the fold's validation cases.
 
-Ctrl-C and SIGTERM save and leave; --c continues exactly where it stopped.
+Ctrl-C, SIGTERM and SIGHUP save and leave; --c continues exactly where it stopped.
 Several GPUs: torchrun --nproc_per_node=2 -m autoseg.cli.train DATASET FOLD
 """
 
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
     arguments.command = scoring_options.typed("autoseg_train", argv)
-    return common.run(_main, arguments)
+    return common.run(_main, arguments, again="not saved; --c continues from the last checkpoint")
 
 
 def _main(arguments: argparse.Namespace) -> int:

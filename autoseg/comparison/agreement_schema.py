@@ -104,9 +104,9 @@ class Agreement(ExactModel):
             AutosegError: the folder cannot be written to.
         """
         folder = Path(folder)
-        write_json(folder / JSON_NAME, self)
         write_text(folder / CSV_NAME, format_rows_csv(self))
         write_text(folder / SCORES_NAME, format_cases_csv(self))
+        write_json(folder / JSON_NAME, self)
         return [folder / name for name in (JSON_NAME, CSV_NAME, SCORES_NAME)]
 
 

@@ -13,14 +13,15 @@ CSV_NAME, SCORES_NAME = "comparison.csv", "comparison_cases.csv"
 
 
 def write_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
-    """Write all files and return their paths.
+    """Write all files, the JSON last, and return their paths.
 
     Raises:
         AutosegError: the folder cannot be written to.
     """
     folder = Path(folder)
     texts = {CSV_NAME: format_differences_csv(comparison), SCORES_NAME: format_scores_csv(comparison)}
-    write_json(folder / JSON_NAME, comparison)
     for name, text in texts.items():
         write_text(folder / name, text)
-    return [folder / name for name in (JSON_NAME, *texts)] + draw_comparison(comparison, folder)
+    figures = draw_comparison(comparison, folder)
+    write_json(folder / JSON_NAME, comparison)
+    return [folder / name for name in (JSON_NAME, *texts)] + figures

@@ -239,7 +239,7 @@ class Summary(ExactModel):
         }
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write summary.json and summary.csv, and thresholds.csv where there were probabilities.
+        """Write summary.csv, thresholds.csv where there were probabilities, and last summary.json.
 
         A thresholds.csv of an earlier run is removed, because it would not belong to the new scores.
 
@@ -251,7 +251,6 @@ class Summary(ExactModel):
         """
         folder, table = Path(folder), format_csv(self)
         written = [folder / JSON_NAME, folder / CSV_NAME]
-        write_json(written[0], self)
         write_text(written[1], table)
         counts = {case.name: case.counts for case in self.cases if case.thresholds}
         if counts:
@@ -259,6 +258,7 @@ class Summary(ExactModel):
             write_thresholds(written[-1], counts)
         else:
             (folder / THRESHOLDS_NAME).unlink(missing_ok=True)
+        write_json(written[0], self)
         return written
 
 

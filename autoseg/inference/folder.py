@@ -22,7 +22,7 @@ from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import atomic_path, exclusive, hash_file, write_bytes
+from autoseg.files import atomic_path, check_writable, exclusive, hash_file, remove_leftovers
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
@@ -85,10 +85,10 @@ def predict_cases(
     """
     output = Path(output)
     _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
-    write_bytes(output / ".write-test", b"")  # explains an unwritable folder before any work
-    (output / ".write-test").unlink()
+    check_writable(output)
     with exclusive(output / ".lock", doing="predicting into this folder"):
-        before = records.read_record(output)
+        remove_leftovers(output, owned=True)
+        before = _earlier_record(output, overwrite)
         record = PredictionRecord(
             autoseg_version=version("autoseg"),
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
@@ -99,6 +99,17 @@ def predict_cases(
         records.write_record(output, record)
         run = _FolderRun(predictor, output, record, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
+
+
+def _earlier_record(output: Path, overwrite: bool) -> PredictionRecord | None:
+    """What is known of the folder; a damaged record is begun anew where the user wants all replaced."""
+    try:
+        return records.read_record(output)
+    except AutosegError as error:
+        if not overwrite:
+            raise
+        messages.warn(f"{output / records.FILE_NAME} is begun anew: it {error.fault.problem}")
+        return None
 
 
 def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, overwrite: bool) -> None:

@@ -64,7 +64,8 @@ def read_record(folder: Path) -> PredictionRecord | None:
         AutosegError: it is damaged.
     """
     path = folder / FILE_NAME
-    return read_model(path, PredictionRecord) if path.exists() else None
+    again = "autoseg_predict ... --overwrite"
+    return read_model(path, PredictionRecord, made_by=again) if path.exists() else None
 
 
 def write_record(folder: Path, record: PredictionRecord) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, write_image, write_mask
 from autoseg.dataset.raw_layout import refuse_taken_number
 from autoseg.errors import AutosegError
-from autoseg.files import read_json, write_error, write_json
+from autoseg.files import half_made_folder, read_json, replace_folder, write_error, write_json
 from autoseg.phantoms.phantom import PhantomCase, case_name, make_case
 from autoseg.phantoms.settings import Setting, check_scale, check_seed, setting_of
 
@@ -61,9 +59,9 @@ def make_dataset(
     number = setting.number if number is None else number
     target = Path(folder) / phantom_folder_name(setting, number)
     _check_target(target, overwrite)
-    half_made = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    work = partial(_write_case, kind=kind, seed=seed, scale=scale, folder=half_made, n=n)
-    try:
+    with half_made_folder(target) as temporary:
+        half_made = temporary / target.name
+        work = partial(_write_case, kind=kind, seed=seed, scale=scale, folder=half_made, n=n)
         _make_folders(half_made, n_test)
         for _ in parallel.each(
             work, range(n + n_test), processes, name_of=partial(case_name, kind), doing="making phantoms"
@@ -73,9 +71,7 @@ def make_dataset(
             half_made / "dataset.json",
             describe(setting, n, n_test, seed, scale).model_dump(exclude_none=True),
         )
-        _put_in_place(half_made, target)
-    finally:
-        shutil.rmtree(half_made, ignore_errors=True)
+        replace_folder(half_made, target)
     return target
 
 
@@ -193,12 +189,3 @@ def _make_folders(folder: Path, n_test: int) -> None:
             (folder / f"labels{part}").mkdir()
     except OSError as error:
         raise write_error(folder, error) from error
-
-
-def _put_in_place(half_made: Path, target: Path) -> None:
-    try:
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(half_made, target)
-    except OSError as error:
-        raise write_error(target, error) from error

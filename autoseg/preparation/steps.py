@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,20 +152,21 @@ def decide(
     budget: Budget,
     overrides: dict[str, Any],
     keep: bool,
-    overwrite: bool = False,
     check: Callable[[Plan], None] = lambda plan: None,
-) -> Prepared:
-    """Make the plan, or take the one that is there, and write it.
+) -> tuple[str, Plan]:
+    """Make the plan, or take the one that is there; nothing is written.
 
     Args:
         keep: use ``folder/plan_name/plan.json`` as it is (with ``overrides``); without a name that of the planner,
             or the only one.
-        overwrite: replace a plan that other settings made, and with it the store.
         check: refuses a plan that cannot be trained, before it is written.
+
+    Returns:
+        The name of the plan, and the plan.
 
     Raises:
         AutosegError: unknown planner, unknown path or value in ``overrides``, no plan to keep, or one that does not
-            fit the dataset any more; a plan that would be replaced.
+            fit the dataset any more.
     """
     if keep:
         wanted = plan_name or (None if planner == "auto" else planner)
@@ -176,16 +178,35 @@ def decide(
         name = plan_name or plan.planner
         _refuse_other_orientation(plan, fingerprint)
     _warn_of_mixture(plan, fingerprint)
-    prepared = Prepared(folder, name)
-    _refuse_other_dataset(plan, fingerprint, prepared.plan_path)
+    _refuse_other_dataset(plan, fingerprint, folder / name / "plan.json")
     _refuse_endless_grid(plan, fingerprint)
     check(plan)
-    if not (keep or overwrite):
-        _refuse_other_settings(prepared, plan)
-    if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
-        messages.info(f"the plan '{name}' is replaced")
-    write_json(prepared.plan_path, plan)
-    return prepared
+    return name, plan
+
+
+@contextlib.contextmanager
+def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[Prepared]:
+    """Write a plan; for the length of the block nobody else replaces it or fills its store.
+
+    Args:
+        plan: it is written.
+        folder: of the prepared dataset.
+        name: of the plan.
+        replace: a plan that other settings made, and with it the store.
+
+    Raises:
+        AutosegError: another process prepares by this plan; a plan that would be replaced. Nothing is written then.
+    """
+    prepared = Prepared(folder, name)
+    with exclusive(
+        prepared.plan_path.parent / ".lock", doing=f"preparing {prepared.dataset} with the plan '{name}'"
+    ):
+        if not replace:
+            _refuse_other_settings(prepared, plan)
+        if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
+            messages.info(f"the plan '{name}' is replaced")
+        write_json(prepared.plan_path, plan)
+        yield prepared
 
 
 def _refuse_other_settings(prepared: Prepared, plan: Plan) -> None:
@@ -293,10 +314,8 @@ def _refuse_endless_grid(plan: Plan, fingerprint: Fingerprint) -> None:
 
 
 def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:
-    """Bring the store up to date with the raw data and the plan."""
+    """Bring the store up to date with the raw data and the plan; within :func:`written`."""
     from autoseg.preprocessing.fill_store import preprocess_dataset
 
-    with exclusive(prepared.plan_path.parent / ".lock", doing=f"preprocessing {prepared.dataset}"):
-        return preprocess_dataset(
-            raw, prepared.fingerprint, prepared.plan, prepared.plan_path.parent / "store", processes
-        )
+    store = prepared.plan_path.parent / "store"
+    return preprocess_dataset(raw, prepared.fingerprint, prepared.plan, store, processes)

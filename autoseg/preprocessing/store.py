@@ -7,7 +7,6 @@ file and of itself; a process verifies a file when it first opens it. docs/forma
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from pydantic import (
 )
 
 from autoseg.errors import AutosegError
-from autoseg.files import checksum_file, read_json, write_bytes, write_error, write_json
+from autoseg.files import checksum_file, read_json, remove_leftovers, write_bytes, write_error, write_json
 from autoseg.plan import Preprocessing, without_defaults
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.lesion_changes import ClassComponents
@@ -292,10 +291,7 @@ class Store:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of runs that were killed. Nobody else may be writing."""
-        if self.folder.is_dir():
-            for path in self.folder.glob(".tmp-*"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        remove_leftovers(self.folder, owned=True)
 
     def is_current(self, name: str, key: CaseKey, *, verify: bool = False) -> str | None:
         """Why a case must be made (again), in a few words; None when it is as ``key`` wants it.

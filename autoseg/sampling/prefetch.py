@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -13,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
 from autoseg.errors import AutosegError
-from autoseg.parallel import end_with_parent
+from autoseg.parallel import end_with_parent, without_ctrl_c
 
 Item = TypeVar("Item")
 
@@ -107,7 +106,8 @@ class WorkerPool:
     def submit(self, case: str, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Call ``function`` in a worker."""
         try:
-            future = self._pool.submit(function, *args)
+            with without_ctrl_c():
+                future = self._pool.submit(function, *args)
         except BrokenProcessPool as error:
             raise self._died() from error
         self._in_flight[future] = case
@@ -173,7 +173,6 @@ class WorkerPool:
 
 
 def _begin(prepare: Callable[[], None]) -> None:
-    """Start of a worker: Ctrl-C is the parent's business, and it does not outlive the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Start of a worker: it does not outlive the parent."""
     end_with_parent()
     prepare()

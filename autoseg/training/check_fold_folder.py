@@ -31,14 +31,21 @@ PREPARED = (
 def refuse_to_overwrite(job: FoldJob) -> None:
     """A fold with a result or a checkpoint is only touched when the user says how."""
     finished = (job.folder / "fold.json").exists()
-    begun = _checkpoint_path(job).exists()
     if job.resume and finished:
         raise AutosegError(
             f"fold {job.fold} is finished",
             where=str(job.folder),
             fix="predict with it, or train it again with --overwrite",
         )
-    begun = begun or any(job.folder.glob("weights/*.safetensors"))
+    there = any(job.folder.glob("weights/*.safetensors"))
+    if job.resume and there and not checkpoint_path(job).exists():
+        raise AutosegError(
+            f"fold {job.fold} has weights but no checkpoint to continue from",
+            where=str(job.folder),
+            found="weights that were imported or copied, or whose checkpoint was deleted",
+            fix=", ".join(_ways_to_go_on(job, finished)),
+        )
+    begun = there or checkpoint.has_learned(checkpoint_path(job))
     if job.overwrite or job.resume or job.redo_from is not None or not (finished or begun):
         return
     raise AutosegError(
@@ -54,7 +61,7 @@ def refuse_to_overwrite(job: FoldJob) -> None:
 def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
     """What a user can do about a fold that is there already."""
     ways = ["--overwrite trains it again" if finished else "--overwrite starts again"]
-    if not finished and _checkpoint_path(job).exists():
+    if not finished and checkpoint_path(job).exists():
         ways.insert(0, "--c continues it")
     last = job.plan.recipe.stages[-1].name
     needed = last_weights(job, last)
@@ -63,7 +70,8 @@ def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
     return ways
 
 
-def _checkpoint_path(job: FoldJob) -> Path:
+def checkpoint_path(job: FoldJob) -> Path:
+    """Where the fold keeps its checkpoint."""
     return job.folder / "checkpoint" / "latest.safetensors"
 
 
@@ -73,7 +81,7 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     Raises:
         AutosegError: it is missing, damaged, or of another plan or other cases.
     """
-    found = checkpoint.load(_checkpoint_path(job))
+    found = checkpoint.load(checkpoint_path(job))
     if not is_hash_of(found.plan_hash, job.plan):
         raise AutosegError(
             "the checkpoint was trained by another plan",
@@ -186,7 +194,7 @@ def _trained_on(job: FoldJob) -> str | None:
     record = job.folder / "fold.json"
     if record.exists():
         return hash_json(read_json(record)["train_cases"])
-    path = _checkpoint_path(job)
+    path = checkpoint_path(job)
     return checkpoint.load(path).cases_hash if path.exists() else None
 
 
@@ -216,7 +224,8 @@ def refuse_other_plan(job: FoldJob) -> None:
             where=str(job.model),
             found=f"folds {', '.join(others)}; different: {', '.join(changed[:6])}",
             expected="one plan for all folds",
-            fix="give this variant a name of its own with -name, or train all folds again",
+            fix="give this variant a name of its own with -name, or delete "
+            + ", ".join(f"fold_{fold}" for fold in others),
         )
 
 

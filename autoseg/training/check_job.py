@@ -17,6 +17,7 @@ from autoseg.training.check_data import (
     refuse_stale,
 )
 from autoseg.training.check_fold_folder import (
+    checkpoint_path,
     load_checkpoint,
     refuse_other_plan,
     refuse_redo,
@@ -40,7 +41,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_stale(job, [*fold.train, *fold.validation, *fold.test])
     refuse_missing_truth(job, fold)
     refuse_changed_raw(job, [*fold.train, *fold.validation, *fold.test])
-    if job.resume:
+    if job.resume and checkpoint_path(job).exists():
         load_checkpoint(job, fold)
     if job.redo_from is not None:
         refuse_redo(job, fold)

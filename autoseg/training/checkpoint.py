@@ -51,6 +51,8 @@ class Checkpoint:
     """What is saved. ``plan_hash`` and ``cases_hash`` tell whether it belongs to the plan and the cases at hand.
 
     Attributes:
+        network: empty before the first step of a training.
+        made_on: see :func:`surroundings`.
         start: of a stage that goes on from another model: which, see :func:`autoseg.training.start.load_start`.
     """
 
@@ -61,7 +63,30 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
     rng_state: torch.Tensor | None = None
     cases_hash: str = ""
+    made_on: dict[str, str] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+
+
+def surroundings(device: torch.device, processes: int, workers: int) -> dict[str, str]:
+    """On what sums are rounded: where two trainings differ in it, their weights differ in the last digits."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    on_cpu = {
+        "threads": str(torch.get_num_threads()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+    return {
+        "device": kind,
+        **(on_cpu if device.type == "cpu" else {}),
+        "torch": torch.__version__,
+        "processes": str(processes),
+        "workers": "some" if workers else "none",
+    }
+
+
+def before_first_step(position: Position, plan_hash: str, cases_hash: str) -> Checkpoint:
+    """What a training that has learned nothing yet goes on from: its plan, its cases, and the stage to begin with."""
+    nothing: dict[str, Any] = {"state": {}, "param_groups": []}
+    return Checkpoint(position, plan_hash, network={}, optimiser=nothing, cases_hash=cases_hash)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -86,6 +111,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "optimiser_plain": json.dumps(plain),
         "scaler": json.dumps(checkpoint.scaler),
         "start": json.dumps(checkpoint.start),
+        "made_on": json.dumps(checkpoint.made_on),
     }
     tensors = {n: v.detach().contiguous().cpu() for n, v in tensors.items()}
     metadata["checksum"] = _checksum(tensors, metadata)
@@ -101,6 +127,17 @@ def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) 
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
         found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
+
+
+def has_learned(path: Path) -> bool:
+    """Whether a checkpoint holds anything that a new start would lose; a damaged one may."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as handle:
+            return any(name.startswith("network/") for name in handle.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return True
 
 
 def load(path: Path) -> Checkpoint:
@@ -169,6 +206,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Ten
         scaler=json.loads(metadata["scaler"]),
         rng_state=tensors.get("rng_state"),
         start=json.loads(metadata.get("start", "{}")),
+        made_on=json.loads(metadata.get("made_on", "{}")),
     )
 
 

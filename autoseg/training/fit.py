@@ -47,6 +47,7 @@ def fit_steps(job: FoldJob, fold: Fold) -> dict[str, FittedStep]:
     predictor = Predictor(model, device=job.device)
     raw = {case.name: case for case in load_raw(job.raw).cases}
     folder = job.folder / "fitting"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed, perhaps with other weights
     try:
         found = _fit_all(predictor, job.plan, fold, raw, folder)
     finally:

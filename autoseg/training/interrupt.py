@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, leave."""
+"""Ctrl-C, SIGTERM and hang-ups: say so, finish the iteration, save, leave."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+
+from autoseg import messages
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
@@ -61,22 +65,37 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block Ctrl-C and SIGTERM set the request; a second Ctrl-C stops at once, without saving."""
+    """Within the block Ctrl-C, SIGTERM and SIGHUP set the request; a second Ctrl-C stops at once, without saving.
+
+    Signals that whoever started the process wants ignored, as nohup does, stay so.
+    """
     stop = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        first = not stop.requested
         stop.set(number)
         if stop.at_once:
             raise Interrupted(number)
+        if first:
+            messages.info(
+                "stopping: finishing the step, then saving (Ctrl-C once more leaves without saving)"
+            )
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield stop
+    except Exception as error:
+        if (
+            stop.requested and stop.at_once
+        ):  # some imports turn what the handler raises into an error of their own
+            raise Interrupted(stop.signal) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -380,6 +380,7 @@ def _save(run: StageRun, running: _Running) -> None:
                 plan_hash=run.plan_hash,
                 cases_hash=run.cases_hash,
                 start=dict(running.start),
+                made_on=checkpoint.surroundings(run.device, run.world_size, run.workers),
                 network=weights.distinct_tensors(running.network.module),
                 optimiser=running.optimiser.state_dict(),
                 scaler=running.scaler.state_dict(),

@@ -21,6 +21,7 @@ from autoseg.messages import count_of
 from autoseg.plan import ModelStart, Plan, Stage
 from autoseg.plugins.trainer import Trainer
 from autoseg.training import checkpoint
+from autoseg.training.check_fold_folder import earlier_stages
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
 from autoseg.training.stage_run import StageRun
@@ -188,6 +189,7 @@ def check_starts(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
     """
     for stage in job.plan.recipe.stages:
         _refuse_other_optimiser(job.plan, stage)
+        _refuse_missing_optimiser(job, stage)
         if not isinstance(stage.start, ModelStart):
             continue
         for member in range(job.plan.recipe.members):
@@ -232,6 +234,17 @@ def _refuse_other_optimiser(plan: Plan, stage: Stage) -> None:
             )
 
 
+def _refuse_missing_optimiser(job: FoldJob, stage: Stage) -> None:
+    """A stage that is trained again may go on with the optimiser of one that is kept."""
+    earlier = earlier_stage(job.plan, stage) if stage.optimiser_state == "previous" else None
+    kept = earlier_stages(job)
+    if earlier in kept and stage not in kept:
+        for member in range(job.plan.recipe.members):
+            path = job.folder / "optimiser" / weight_file_name(earlier.name, member)
+            if not path.exists():
+                raise _no_optimiser(path, stage)
+
+
 def is_continued(plan: Plan, stage: Stage) -> bool:
     """Whether a later stage goes on with the state of this stage's optimiser."""
     return any(
@@ -249,6 +262,14 @@ def keep_optimiser(run: StageRun, optimiser: torch.optim.Optimizer, position: Po
         checkpoint.save(run.optimiser_path(run.stage.name), state)
 
 
+def _no_optimiser(path: Path, stage: Stage) -> AutosegError:
+    return AutosegError(
+        f"the state of the optimiser that stage '{stage.name}' goes on with is missing",
+        where=str(path),
+        fix=f"start again with --overwrite, or with --set stages.{stage.name}.optimiser_state=fresh",
+    )
+
+
 def load_optimiser(run: StageRun, optimiser: torch.optim.Optimizer) -> None:
     """Give a fresh optimiser the state of the stage that this one starts from; its settings stay the plan's.
 
@@ -257,6 +278,8 @@ def load_optimiser(run: StageRun, optimiser: torch.optim.Optimizer) -> None:
     """
     earlier = earlier_stage(run.plan, run.stage)
     path = run.optimiser_path(earlier.name if earlier else "")
+    if not path.exists():
+        raise _no_optimiser(path, run.stage)
     state = checkpoint.load(path).optimiser["state"]
     settings = optimiser.state_dict()["param_groups"]
     fill_optimiser(optimiser, {"state": state, "param_groups": settings}, where=str(path))

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Collection
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,17 +18,19 @@ from autoseg.bundle.layout import NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError
-from autoseg.files import exclusive, write_json
+from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
 from autoseg.plan import hash_plan
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
 from autoseg.preprocessing.normalise import fixed_channels
+from autoseg.training import checkpoint
 from autoseg.training.amounts import amounts_of
 from autoseg.training.check_fold_folder import (
-    earlier_stages,
+    checkpoint_path,
     last_weights,
     load_checkpoint,
+    refuse_other_plan,
     refuse_to_overwrite,
     stage_index,
 )
@@ -42,7 +43,7 @@ from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
 from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
-from autoseg.training.stage_run import StageRun
+from autoseg.training.stage_run import StageRun, hash_cases
 from autoseg.training.validation import Validator, scored_cases, validate_fold
 
 
@@ -61,9 +62,9 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
         processes = held.enter_context(world(job.device))
         processes.lead(lambda: _begin(job, held), job.device)
         fold = split(job)
-        resume = load_checkpoint(job, fold) if job.resume else None
+        begun = load_checkpoint(job, fold)
         with stop_on_signals() as stop:
-            _train_members(job, fold, processes, stop, resume)
+            _train_members(job, fold, processes, stop, begun)
             stop.from_now_on_at_once()
             return _finish(job, fold, started) if processes.leads else {}
 
@@ -75,22 +76,36 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     held.enter_context(exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"))
     held.enter_context(messages.LogFile(job.folder / "train.log"))
     refuse_to_overwrite(job)  # once more: another process may have trained it in between
-    for leftover in job.folder.rglob(".tmp-*"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
-    if job.overwrite:
-        _remove_result(job.folder)
-    if job.redo_from is not None:
-        _remove_from_stage(job)
+    for folder in (job.folder, *(path for path in job.folder.iterdir() if path.is_dir())):
+        remove_leftovers(folder, owned=True)
+    with exclusive(job.model / ".lock", doing=f"writing into {job.model.name}", wait=True):
+        refuse_other_plan(job)  # once more, as above
+        _take_up(job, fold)
+        write_json(job.model / "plan.json", job.plan)
+        write_json(job.model / "dataset.json", job.prepared.info)
+        write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
     _measure_constants(job, fold)
-    write_json(job.model / "plan.json", job.plan)
-    write_json(job.model / "dataset.json", job.prepared.info)
-    write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
+
+
+def _take_up(job: FoldJob, fold: Fold) -> None:
+    """Leave a checkpoint to go on from, and nothing that comes after it.
+
+    One from before the first step is written before anything is removed: who is killed from then on can continue.
+    """
+    path = checkpoint_path(job)
+    if job.resume and checkpoint.has_learned(path):
+        return
+    if not (job.resume and path.exists()):
+        (job.folder / "fold.json").unlink(missing_ok=True)
+        start = Position(stage=stage_index(job.plan, job.redo_from) if job.redo_from else 0)
+        checkpoint.save(path, checkpoint.before_first_step(start, hash_plan(job.plan), hash_cases(fold)))
+    _remove_from_stage(job, checkpoint.load(path).position.stage)
 
 
 def _measure_constants(job: FoldJob, fold: Fold) -> None:
     """What the fold's training cases say about channels that are normalised by numbers of the data set."""
     path = job.folder / NORMALISATION
-    if fixed_channels(job.plan.preprocessing) and not (path.exists() and (job.resume or job.redo_from)):
+    if fixed_channels(job.plan.preprocessing) and not path.exists():
         messages.info(f"measuring the normalisation in {count_of(len(fold.train), 'training case')}")
         constants = fixed.measure(job.prepared.store, fold.train, job.plan.preprocessing)
         if constants is not None:
@@ -121,55 +136,51 @@ def split(job: FoldJob) -> Fold:
     return folds[int(job.fold)]
 
 
-def _remove_result(folder: Path) -> None:
-    """Forget a fold's result; the log of messages stays. fold.json goes first: without it a fold is not finished."""
-    for name in ("fold.json", FITTED, NORMALISATION, "log.jsonl", "curves.png"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("weights", "optimiser", "checkpoint", "validation", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _remove_from_stage(job: FoldJob) -> None:
+def _remove_from_stage(job: FoldJob, index: int) -> None:
     """Forget a stage and all that came after it; the weights of the stages before now belong to the job's plan.
 
-    fold.json goes first, see :func:`_remove_result`.
+    The log of messages stays, and the record of epochs is the journal's.
     """
-    earlier, plan_hash = {stage.name for stage in earlier_stages(job)}, hash_plan(job.plan)
-    infos = {path: weights.read_info(path) for path in (job.folder / "weights").glob("*.safetensors")}
-    for name in ("fold.json", FITTED):
+    earlier = job.plan.recipe.stages[:index]
+    for name in (FITTED, *(() if earlier else (NORMALISATION, "curves.png"))):
         (job.folder / name).unlink(missing_ok=True)
-    for path, info in infos.items():
-        if info.stage not in earlier or info.member >= job.plan.recipe.members:
-            path.unlink()
-        elif info.plan_hash != plan_hash:
-            weights.restamp(path, plan_hash)
-    kept = {path.name for path in last_weights(job, job.redo_from)}
+    _keep_weights(job, {stage.name for stage in earlier})
+    kept = {path.name for path in last_weights(job, job.plan.recipe.stages[index].name)}
     for path in (job.folder / "optimiser").glob("*.safetensors"):
         if path.name not in kept:
             path.unlink()
-    for name in ("checkpoint", "validation"):
+    for name in ("validation", *(() if earlier else ("tensorboard",))):
         shutil.rmtree(job.folder / name, ignore_errors=True)
 
 
-def _train_members(
-    job: FoldJob, fold: Fold, processes: World, stop: StopRequest, resume: Checkpoint | None
-) -> None:
+def _keep_weights(job: FoldJob, stages: Collection[str]) -> None:
+    """Remove the weights of all other stages."""
+    plan_hash = hash_plan(job.plan)
+    for path in (job.folder / "weights").glob("*.safetensors"):
+        info = weights.read_info(path) if stages else None
+        if info is None or info.stage not in stages or info.member >= job.plan.recipe.members:
+            path.unlink()
+        elif info.plan_hash != plan_hash:
+            weights.restamp(path, plan_hash)
+
+
+def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest, begun: Checkpoint) -> None:
     """All stages of all members, from the checkpoint's position on."""
     trainer: Trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
     journal = Journal(job.folder) if processes.leads else None
-    first = resume.position if resume else None
+    first, resume = begun.position, begun if begun.network else None
     done = _done(job, first)
     if journal is not None:
-        begun = {(first.member, first.stage): first.epoch} if first else {}
-        journal.keep(begun | done)
-        messages.info(_where(job, first) if first else _what_begins(job, fold))
+        journal.keep({(first.member, first.stage): first.epoch} | done)
+        messages.info(_where(job, first) if resume else _what_begins(job, fold, first.stage))
+        _say_other_surroundings(job, processes, begun)
     progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
             for index in range(len(job.plan.recipe.stages)):
                 if (member, index) in done:
                     continue
-                here = first is not None and (member, index) == (first.member, first.stage)
+                here = (member, index) == (first.member, first.stage)
                 run = StageRun(
                     job=job,
                     fold=fold,
@@ -202,11 +213,10 @@ def _progress(job: FoldJob, fold: Fold, done: Collection[tuple[int, int]]) -> Fo
     )
 
 
-def _what_begins(job: FoldJob, fold: Fold) -> str:
+def _what_begins(job: FoldJob, fold: Fold, index: int) -> str:
     """One line, so that a wrong fold, plan or device is seen before hours have passed."""
-    stages, again = job.plan.recipe.stages, ""
-    if job.redo_from is not None:
-        stages, again = stages[stage_index(job.plan, job.redo_from) :], f"again from stage {job.redo_from}, "
+    stages = job.plan.recipe.stages[index:]
+    again = f"again from stage {stages[0].name}, " if index else ""
     length = " + ".join(str(stage.epochs) for stage in stages)
     epochs = f"{length} {'epoch' if length == '1' else 'epochs'}"
     tested = f", {len(fold.test)} to test" if fold.test else ""
@@ -229,7 +239,22 @@ def _where(job: FoldJob, position: Position) -> str:
     )
 
 
-def _done(job: FoldJob, first: Position | None) -> dict[tuple[int, int], int]:
+def _say_other_surroundings(job: FoldJob, processes: World, begun: Checkpoint) -> None:
+    """What rounds sums in another way than before makes other weights than those of an uninterrupted training."""
+    now = checkpoint.surroundings(job.device, processes.size, job.workers)
+    changed = [
+        f"{name} {now.get(name)} (before: {was})"
+        for name, was in begun.made_on.items()
+        if was != now.get(name)
+    ]
+    if changed:
+        messages.warn(
+            f"continued with other {', '.join(changed)}: the weights will differ in rounding from those of a training "
+            "that was never stopped"
+        )
+
+
+def _done(job: FoldJob, first: Position) -> dict[tuple[int, int], int]:
     """Member and stage (from 0) to the epochs of those runs that are trained already.
 
     Besides those before the position of a continued run these are, after a redo from a later stage, the early stages of
@@ -239,16 +264,16 @@ def _done(job: FoldJob, first: Position | None) -> dict[tuple[int, int], int]:
     done = {}
     for member in range(job.plan.recipe.members):
         for index, stage in enumerate(job.plan.recipe.stages):
-            here = first is not None and (member, index) == (first.member, first.stage)
+            here = (member, index) == (first.member, first.stage)
             path = job.folder / "weights" / weight_file_name(stage.name, member)
-            ended = first.epoch >= stage.epochs if here and first is not None else path.exists()
+            ended = first.epoch >= stage.epochs if here else path.exists()
             if ended:
                 done[member, index] = stage.epochs
     return done
 
 
 def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
-    """Predict and score the validation cases, write fold.json and the model card."""
+    """Predict and score the validation cases, write the model card and, last of all, fold.json."""
     from autoseg.bundle import card
 
     record: dict[str, Any] = {
@@ -270,8 +295,9 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         record["learned"] = {name: step.model_dump(mode="json") for name, step in learned.items()}
     record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None
     record["seconds"] = time.time() - started
+    with exclusive(job.model / ".lock", doing=f"writing into {job.model.name}", wait=True):
+        card.write_model_card(job.model, finished=record)
     write_json(job.folder / "fold.json", record)
-    card.write_model_card(job.model)
     return record
 
 

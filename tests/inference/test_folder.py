@@ -277,6 +277,22 @@ def test_a_full_disk_is_explained_and_leaves_no_half_file(work, monkeypatch):
     assert not list((work / "out").glob("*.nii.gz")) and not list((work / "out").glob(".tmp*"))
 
 
+def test_a_damaged_record_is_begun_anew_where_the_user_wants_it(work, caplog):
+    run(work)
+    (work / "out" / "prediction.json").write_text("{")
+    with pytest.raises(AutosegError, match="(?s)not valid JSON.*autoseg_predict ... --overwrite"):
+        run(work, continue_prediction=True)
+    assert run(work, overwrite=True).predicted == [f"case_{i}" for i in range(4)]
+    assert "prediction.json is begun anew" in caplog.text and len(record(work)["cases"]) == 4
+
+
+def test_a_run_removes_what_killed_runs_left(work):
+    (work / "out").mkdir()
+    (work / "out" / ".tmp-00000000-1-case_0.nii.gz").write_bytes(b"half")
+    run(work)
+    assert not list((work / "out").glob(".tmp-*"))
+
+
 def test_an_unwritable_output_is_found_before_any_work(work, monkeypatch):
     (work / "out").write_text("a file where a folder should be")
     monkeypatch.setattr(folders._FolderRun, "predict", lambda *_: pytest.fail("work was begun"))

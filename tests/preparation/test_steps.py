@@ -9,6 +9,7 @@ import small
 from storage import store_as
 
 from autoseg.cli import plan_and_preprocess
+from autoseg.files import exclusive
 
 pytestmark = pytest.mark.slow
 KEEP = ["-d", "1", "-np", "1", "--keep_plan"]
@@ -144,3 +145,18 @@ def test_folds_that_are_asked_for_and_those_of_the_raw_dataset(root, capfd):
     assert "the raw dataset has folds of its own" in capfd.readouterr().err
     assert plan_and_preprocess.main(asked[:-1]) == 0
     assert plan_and_preprocess.main([*asked[:-1], "--folds", "0"]) == 1
+
+
+def test_a_run_that_comes_second_changes_nothing(root, capfd):
+    """Not even the plan, with which the store of the first would not agree."""
+    folder = root / "preprocessed" / small.NAME
+    before = {
+        path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"
+    }
+    with exclusive(folder / "unet" / ".lock", doing="preparing"):
+        again = ["-d", "1", "-pl", "unet", "-np", "1", "--set", "preprocessing.spacing_mm=[3,2,2]"]
+        assert plan_and_preprocess.main(again) == 1
+    assert "another process is preparing Dataset001_Small with the plan 'unet'" in capfd.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert plan_and_preprocess.main(again) == 0  # the remedy: it has ended
+    assert "5 cases preprocessed" in capfd.readouterr().out

@@ -13,7 +13,7 @@ from autoseg.bundle import weights
 from autoseg.bundle.opening import read_plan
 from autoseg.cli import train
 from autoseg.plan import hash_plan
-from autoseg.training import sources, stage
+from autoseg.training import sources, train_fold
 from autoseg.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.slow
@@ -91,18 +91,19 @@ def test_a_redo_that_is_stopped_while_its_batches_are_sought_continues(root, twi
     assert_as_never_touched(root, twice)
 
 
-def test_a_redo_that_was_killed_at_once_can_be_repeated(root, twice, capfd):
-    """Nothing is there to continue from; half-written files of the killed process do not matter."""
+@pytest.mark.parametrize("again", [("--c",), REDO, ("--overwrite",)])
+def test_a_redo_that_was_killed_at_once_goes_on_in_any_way_that_is_named(again, root, twice, capfd):
+    """Its first step was not yet saved; half-written files of the killed process do not matter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.checkpoint, "save", killed)
+        patch.setattr(train_fold, "train_stage", killed)
         with pytest.raises(RuntimeError, match="killed"):
             trained_with(*REDO)
     (fold(root) / "weights" / ".tmp-1-member0.second.safetensors").write_bytes(b"half")
     assert trained_with() == 1
     text = capfd.readouterr().err
-    assert "was begun and not finished" in text and "--c " not in text
-    assert "--overwrite starts again, --redo_from second keeps the stages before it" in text
-    assert trained_with(*REDO) == 0
+    assert "was begun and not finished" in text
+    assert "--c continues it, --overwrite starts again, --redo_from second keeps the stages before it" in text
+    assert trained_with(*again) == 0
     assert_as_never_touched(root, twice)
 
 

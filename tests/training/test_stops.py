@@ -1,5 +1,6 @@
 """A training that is stopped: in a validation, by a signal to all its processes, between files; and how it goes on."""
 
+import errno
 import json
 import shutil
 import signal
@@ -7,6 +8,7 @@ import time
 
 import pytest
 import runs
+import torch
 from runs import final, fold, log, same, stop_after
 
 from autoseg.bundle import weights
@@ -110,6 +112,66 @@ def test_from_now_on_at_once():
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGTERM)
     assert not StopRequest().comes_within(0.01)
+
+
+def test_ctrl_c_answers_at_once_and_a_second_one_leaves(caplog):
+    caplog.set_level("INFO")
+    with stop_on_signals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested and "stopping: finishing the step, then saving" in caplog.text
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_hang_up_saves_unless_whoever_started_it_wants_it_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.requested and stop.signal == signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("nth", [2, 5])
+def test_a_full_disk_stops_a_training_and_c_continues_it_exactly(nth, root, whole, capfd):
+    """The disk is full at one of the weight files or checkpoints; the message names the way on."""
+    write, calls = weights.write_tensors, []
+
+    def full(*args):
+        calls.append(1)
+        if len(calls) == nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "write_tensors", full)
+        assert train.main(["1", "0", "-device", "cpu"]) == 1
+    text = capfd.readouterr().err
+    assert "the disk is full" in text and "autoseg_train with --c" in text
+    assert train.main(["1", "0", "-device", "cpu", "--c"]) == 0
+    assert same(final(root), final(whole))
+
+
+def test_other_threads_than_before_are_said(root, capfd):
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 3)
+        assert train.main(["1", "0", "-device", "cpu"]) == STOPPED
+    torch.set_num_threads(threads + 1)
+    try:
+        assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    text = capfd.readouterr().err
+    assert (
+        f"continued with other threads {threads + 1} (before: {threads}): the weights will differ in rounding"
+        in text
+    )
 
 
 def test_a_full_disk_is_explained_where_epochs_are_recorded(tmp_path):
