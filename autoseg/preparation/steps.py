@@ -202,14 +202,14 @@ def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[P
         prepared.plan_path.parent / ".lock", doing=f"preparing {prepared.dataset} with the plan '{name}'"
     ):
         if not replace:
-            _refuse_other_settings(prepared, plan)
+            _refuse_other_settings(prepared, plan, prepared.fingerprint)
         if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
             messages.info(f"the plan '{name}' is replaced")
         write_json(prepared.plan_path, plan)
         yield prepared
 
 
-def _refuse_other_settings(prepared: Prepared, plan: Plan) -> None:
+def _refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerprint) -> None:
     """A plan that cases were prepared by is replaced only when the user asks; other data are no other settings.
 
     Raises:
@@ -219,7 +219,7 @@ def _refuse_other_settings(prepared: Prepared, plan: Plan) -> None:
     if not path.exists() or not prepared.store.names() or _is_same(path, plan):
         return
     try:
-        before = read_model(path, Plan)
+        before = _turned_alike(read_model(path, Plan), fingerprint)
     except AutosegError:  # nobody can use it as it is
         return
     others = [name for name in SETTINGS if getattr(before, name) != getattr(plan, name)]
@@ -243,6 +243,18 @@ def _shown(name: str, before: Plan, plan: Plan) -> str:
         return name
     there, here = (getattr(one, name) or "none" for one in (before, plan))
     return f"{name} ({there} there, {here} now)"
+
+
+def _turned_alike(before: Plan, fingerprint: Fingerprint) -> Plan:
+    """A plan of an earlier autoseg with an orientation, where it prepared all cases as it would have with one."""
+    settings, alike = (
+        before.preprocessing,
+        list(fingerprint.summary.orientations) == [fingerprint.orientation],
+    )
+    if settings.orientation is not None or "preprocessing.orientation" in before.overrides or not alike:
+        return before
+    named = settings.model_copy(update={"orientation": fingerprint.orientation})
+    return before.model_copy(update={"preprocessing": named})
 
 
 def _refuse_other_orientation(plan: Plan, fingerprint: Fingerprint) -> None:

@@ -51,6 +51,25 @@ def test_the_orientation_is_that_of_most_cases_or_none(root, capfd):
     assert "the plan takes cases as they are stored" in text and "LPS (4 cases), SRA (case_003)" in text
 
 
+def test_a_plan_of_an_earlier_autoseg_is_no_other_setting_where_all_cases_are_stored_alike(root, capfd):
+    """It named no orientation. Where cases are stored differently it prepared them in another way."""
+    content = json.loads(plan_path(root).read_text())
+    content["preprocessing"]["orientation"] = None
+    plan_path(root).write_text(json.dumps(content))
+    again = ["-d", "1", "-np", "1", "-pl", "unet", "--set", *small.TINY]
+    assert plan_and_preprocess.main(again) == 0
+    assert json.loads(plan_path(root).read_text())["preprocessing"]["orientation"] == "LPS"
+    assert "5 were up to date" in capfd.readouterr().out
+    for path in (root / "raw" / small.NAME).glob("*Tr/case_003*"):
+        store_as(path, "SRA")
+    assert plan_and_preprocess.main([*again, "--no_pp"]) == 0  # other data are no other setting
+    content = json.loads(plan_path(root).read_text())
+    content["preprocessing"]["orientation"] = None
+    plan_path(root).write_text(json.dumps(content))
+    assert plan_and_preprocess.main(again) == 1
+    assert "preprocessing.orientation" in capfd.readouterr().err
+
+
 def test_a_plan_for_other_classes_is_not_kept(root, capfd):
     path = root / "raw" / small.NAME / "dataset.json"
     content = json.loads(path.read_text())
