@@ -223,8 +223,9 @@ def _checked_state(content: Any, path: Path) -> dict[str, torch.Tensor]:
         )
     others = [str(name) for name, value in content.items() if not _is_plain_tensor(name, value)]
     if others:
-        some = count_of(len(others), "entry is no plain tensor", "entries are no plain tensors")
-        found = f"{some}, such as {', '.join(others[:3])}; it has {len(content)}"
+        of = f"of {len(content)} entries"
+        some = count_of(len(others), f"{of} is no plain tensor", f"{of} are no plain tensors")
+        found = f"{some}, such as {', '.join(others[:3])}"
         raise AutosegError("is no plain state dict", where=str(path), found=found, expected=expected, fix=fix)
     if claimed := [name for name, value in content.items() if _claims_more_than_it_has(value)]:
         raise AutosegError(

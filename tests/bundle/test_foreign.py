@@ -209,7 +209,7 @@ def test_zips_that_are_something_else(three, tmp_path):
             {"epoch": 3, "state_dict": {"a": torch.zeros(1)}},
             "2 of 2 entries are no plain tensors, such as epoch",
         ),
-        ({"a": torch.zeros(3).to_sparse()}, "1 entry is no plain tensor"),
+        ({"a": torch.zeros(3).to_sparse()}, "1 of 1 entries is no plain tensor"),
         ({"a": torch.tensor([1.0, float("nan")])}, "the weights hold NaN or Inf"),
     ],
 )

@@ -303,7 +303,7 @@ def test_negative_labels(make_raw: Callable) -> None:
     mask[0, 0, 0] = -1
     raw.put(raw.mask("b"), mask)
     (fault,) = _faults(raw)
-    assert fault.found == "-1 (1 voxels)"
+    assert fault.found == "-1 (1 voxel)"
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (np.nan, "nan")])

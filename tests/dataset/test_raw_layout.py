@@ -203,7 +203,7 @@ def test_the_wrong_number_of_channels_is_refused_for_all_cases_at_once(tmp_path:
     assert first.where == "a" and first.problem == "1 channel where the model needs 2"
     assert first.found == "_0000" and first.expected == "_0000 (FLAIR), _0001 (T1)" and first.fix
     assert second.where == "b" and second.found == "_0000, _0001, _0002"
-    with pytest.raises(FaultsError, match=r"\ba +1 channels"):
+    with pytest.raises(FaultsError, match=r"\ba +1 channel"):
         list_images(tmp_path / "a_0000.nii.gz", _info("FLAIR", "T1"))
 
 

@@ -399,7 +399,7 @@ def test_what_the_flair_does_not_reach_is_filled_and_said(tmp_path):
     np.testing.assert_allclose(made[:2], flair, rtol=1e-5)
     assert np.all(made[2:] == flair.min())
     assert list(messages.warning_counts()) == [
-        f"1 resampled images do not fill their grid; share left out: {CASE} (60%)"
+        f"1 resampled image does not fill the grid; share left out: {CASE} (60%)"
     ]
 
 

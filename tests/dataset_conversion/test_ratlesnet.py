@@ -249,7 +249,7 @@ def test_files_that_are_not_used_are_said(tmp_path):
     messages.forget_warnings()
     put(tmp_path, "A/2h/1", "scan.nii.gz", "scan_lesion.nii.gz", "scan_second.nii.gz", "notes.txt")
     describe(tmp_path)
-    assert list(messages.warning_counts()) == ["scan_second.nii.gz is not used; it lies in 1 scan folders"]
+    assert list(messages.warning_counts()) == ["scan_second.nii.gz is not used; it lies in 1 scan folder"]
 
 
 # ------------------------------------------------------------------------------------------- another layout
