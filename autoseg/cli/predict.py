@@ -11,7 +11,7 @@ EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
   autoseg_predict -i rat07_0000.nii.gz -o masks -m model.zip -device cpu
   autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
-  autoseg_predict -i imagesTs -o raw_masks -d 11 --set postprocessing.remove_small_components=off"""
+  autoseg_predict -i imagesTs -o raw_masks -d 11 --set postprocessing=[]"""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ RECORDS = {
 """Fields of a plan that say where it comes from; a user changes none of them."""
 
 NEAREST = 6
-LONGEST_VALUE = 60
+LONGEST_VALUE, LONGEST_HINT = 60, 120
 
 
 def settings(plan: Plan) -> dict[str, Any]:
@@ -62,12 +63,13 @@ def unknown_path(plan: Plan, path: str, part: str, place: Any) -> AutosegError:
         )
     known = _names_at(place)
     lines = [f"{p}={_shown(value)}" for p, value in nearest(plan, short).items()]
+    hint = nearest_names(part, known) if known else "leave the end of the path out"
     return AutosegError(
         f"--set {short}: there is no '{part}'",
-        found="" if known else f"a value without parts: {place!r}",
+        found="" if known else "an empty list" if place == [] else f"a value without parts: {place!r}",
         expected="a path into plan.json; in this plan there are"
         + "".join(f"\n            {x}" for x in lines),
-        fix=nearest_names(part, known) if known else "leave the end of the path out",
+        fix=hint if len(hint) <= LONGEST_HINT else "take one of these; all others stand in plan.json",
     )
 
 
@@ -92,11 +94,18 @@ def nearest(plan: Plan, path: str) -> dict[str, Any]:
 
 
 def _alike(path: str, name: str) -> float:
-    """0 to 3: how alike the wholes are, and the last parts; whether one of these has the other's initials, as lr."""
-    asked, last = (text.rpartition(".")[2] for text in (path, name))
-    initials = "".join(word[:1] for word in asked.split("_"))
-    likeness = sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in ((path, name), (asked, last)))
-    return likeness + (len(last) > 1 and last == initials)
+    """0 to 4: how alike wholes and last parts are, the share of parts that agree from the first on, and initials.
+
+    So ``learning_rate`` finds ``lr``.
+    """
+    parts, there = path.split("."), name.split(".")
+    pairs = ((path, name), (parts[-1], there[-1]))
+    likeness = sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+    same = sum(
+        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, there, strict=False))
+    )
+    initials = "".join(word[:1] for word in parts[-1].split("_"))
+    return likeness + same / len(there) + (len(initials) > 1 and there[-1] == initials)
 
 
 def _shown(value: Any) -> str:

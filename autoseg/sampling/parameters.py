@@ -265,7 +265,9 @@ def _refuse_unknown(augmentation: str, arguments: dict[str, Any], known: set[str
                 expected="a probability or range of nnU-Net's transforms (docs/augmentation.md)"
                 if known
                 else "none at all",
-                fix=nearest_names(name, known),
+                fix=nearest_names(name, known)
+                if known
+                else "set augmentation.name=nnunet, which has settings",
             )
 
 

@@ -82,6 +82,10 @@ def test_an_unknown_path_shows_paths_of_this_plan_with_their_values():
     assert "stages.train.optimiser.arguments.lr=0.01" in lines
     with pytest.raises(AutosegError, match=r"\n +seed=12345\n"):
         apply_overrides(plan(), {"sed": 7})
+    with pytest.raises(
+        AutosegError, match=r"(?s)an empty list.*in this plan there are\n +postprocessing=\[\]\n"
+    ):
+        apply_overrides(plan(), {"postprocessing.remove_small_components": "off"})
 
 
 def test_an_option_of_the_planner_is_not_changed_in_a_plan():
