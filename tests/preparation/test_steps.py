@@ -173,7 +173,8 @@ def test_a_run_that_comes_second_changes_nothing(root, capfd):
         path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"
     }
     with exclusive(folder / "unet" / ".lock", doing="preparing"):
-        again = ["-d", "1", "-pl", "unet", "-np", "1", "--set", "preprocessing.spacing_mm=[3,2,2]"]
+        again = ["-d", "1", "-pl", "unet", "-np", "1", "--overwrite"]
+        again += ["--set", "preprocessing.spacing_mm=[3,2,2]"]
         assert plan_and_preprocess.main(again) == 1
     assert "another process is preparing Dataset001_Small with the plan 'unet'" in capfd.readouterr().err
     assert all(path.read_bytes() == content for path, content in before.items())
