@@ -81,8 +81,17 @@ def hash_image(path: Path) -> str:
         OSError: it cannot be read.
         AutosegError: its header names a file for the pixels that is missing or lies elsewhere.
     """
+    return hash_file(*files_of(path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that an image lies in: itself, and the one that its header names for the pixels.
+
+    Raises:
+        AutosegError: as for :func:`read_text_header`.
+    """
     text = read_text_header(path)
-    return hash_file(path, *([text.data_file] if text and text.data_file else []))
+    return [path, *([text.data_file] if text and text.data_file else [])]
 
 
 def _nrrd(path: Path, text: bytes) -> TextHeader:

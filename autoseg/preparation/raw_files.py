@@ -10,6 +10,7 @@ from typing import Literal
 from autoseg import messages
 from autoseg.dataset.examine import hash_files
 from autoseg.dataset.raw_layout import Case, RawDataset
+from autoseg.dataset.text_header import files_of
 from autoseg.errors import AutosegError
 from autoseg.files import ExactModel, read_model
 from autoseg.fingerprint import Fingerprint
@@ -29,7 +30,7 @@ class RawFiles(ExactModel):
 
 
 def look_at_files(raw: RawDataset, names: Iterable[str] | None = None) -> RawFiles:
-    """Size and time of the files of these cases, or of all; nothing is opened. Files that are missing are left out."""
+    """Size and time of the files of these cases, or of all; no pixels are read. Files that are missing are left out."""
     wanted = None if names is None else set(names)
     return RawFiles(
         cases={
@@ -42,11 +43,19 @@ def look_at_files(raw: RawDataset, names: Iterable[str] | None = None) -> RawFil
 
 def _look_at(case: Case, folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
-    for path in (*case.images, *([case.mask] if case.mask else [])):
-        if path.is_file():
+    for image in (*case.images, *([case.mask] if case.mask else [])):
+        for path in _files_of(image) if image.is_file() else []:
             state = path.stat()
             found[os.path.relpath(path, folder)] = (state.st_size, state.st_mtime_ns)
     return found
+
+
+def _files_of(image: Path) -> list[Path]:
+    """With the file that a header names for its pixels; alone where that cannot be told."""
+    try:
+        return files_of(image)
+    except (AutosegError, OSError):
+        return [image]
 
 
 def changed_cases(raw: RawDataset, fingerprint: Fingerprint, folder: Path, names: Sequence[str]) -> list[str]:

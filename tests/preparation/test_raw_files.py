@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import small
 
-from autoseg.dataset.raw_layout import load_raw
+from autoseg.dataset.raw_layout import Case, RawDataset, load_raw
 from autoseg.preparation import raw_files
 from autoseg.preparation.raw_files import FILE_NAME, changed_cases
 from autoseg.preparation.steps import take_fingerprint
@@ -51,3 +53,18 @@ def test_what_an_earlier_autoseg_prepared_is_compared_by_hash(there, tmp_path):
     assert changed() == []
     small.write(image(folder, 3), small.case(50)[0][0])
     assert changed() == ["case_003"]
+
+
+def test_pixels_in_another_file_belong_to_the_image(tmp_path):
+    """An erased mask whose header has not changed."""
+    header, data = tmp_path / "a.mha", tmp_path / "a.raw"
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.uint8)), str(header))
+    data.write_bytes(bytes([1] * 60))
+    content = header.read_bytes()
+    header.write_bytes(content[: content.index(b"LOCAL")] + b"a.raw\n")
+    case = Case("a", (header,))
+    raw = RawDataset(tmp_path, "Dataset001_A", None, (case,))
+    before = raw_files.look_at_files(raw)
+    assert set(before.cases["a"]) == {"a.mha", "a.raw"}
+    data.write_bytes(bytes(61))
+    assert raw_files.look_at_files(raw) != before
