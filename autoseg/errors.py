@@ -83,6 +83,10 @@ class FaultsError(AutosegError):
         return type(self), (self.fault.problem, self.faults)
 
 
+class CaseError(AutosegError):
+    """One case cannot be predicted; others can."""
+
+
 class StaleError(AutosegError):
     """A file was made from inputs that have changed since."""
 

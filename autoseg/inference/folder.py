@@ -21,7 +21,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
-from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.errors import AutosegError, CaseError, Fault, FaultsError
 from autoseg.files import atomic_path, check_writable, exclusive, hash_file, remove_leftovers
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
@@ -81,7 +81,7 @@ def predict_cases(
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
-        FaultsError: some cases could not be read; all others are done.
+        FaultsError: some cases could not be predicted; all others are done.
     """
     output = Path(output)
     _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
@@ -163,8 +163,8 @@ class _Loaded:
 
 
 @dataclass
-class _Unreadable:
-    """A case that could not be read."""
+class _Failed:
+    """A case that could not be read, or that the network has no answer for."""
 
     case: Case
     error: AutosegError
@@ -195,7 +195,7 @@ class _FolderRun:
                 loaded = waiting.pop().result()
                 if following is not None:
                     waiting.append(reader.submit(self._load, following))
-                if isinstance(loaded, _Unreadable):
+                if isinstance(loaded, _Failed):
                     behind.submit(self._note_failure, loaded)
                 else:
                     self._predict_one(loaded, estimate, behind)
@@ -243,7 +243,7 @@ class _FolderRun:
         endings += [self.extra.ending] if self.extra else []
         return [case.name + ending for ending in endings]
 
-    def _load(self, case: Case) -> _Loaded | _Unreadable:
+    def _load(self, case: Case) -> _Loaded | _Failed:
         """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
         started = time.perf_counter()
         try:
@@ -253,7 +253,7 @@ class _FolderRun:
                 preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except (AutosegError, OSError) as error:
             fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
-            return _Unreadable(case, fault)
+            return _Failed(case, fault)
         image = raw.image if self.predictor.needs("image") else None
         return _Loaded(case, started, digest, preprocessed, raw.stored, raw.turn, forms, image)
 
@@ -261,9 +261,13 @@ class _FolderRun:
         """The network's part; restoring and writing follow behind."""
         fused = self.predictor.fusion(loaded.preprocessed)
         estimate.start_case()
-        for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
-            behind.submit(fused.add, logits)
-        behind.submit(self._finish, loaded, fused)
+        try:
+            for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
+                behind.submit(fused.add, logits)
+        except CaseError as error:
+            behind.submit(self._note_failure, _Failed(loaded.case, error))
+        else:
+            behind.submit(self._finish, loaded, fused)
 
     def _finish(self, loaded: _Loaded, fused: Fusion) -> None:
         """Restore, post-process and write one case, its record last; runs in the writing thread."""
@@ -307,8 +311,8 @@ class _FolderRun:
         turned = f"; stored as {loaded.stored.orientation}, turned into {planned} and back" * back.changes
         messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s{turned}")
 
-    def _note_failure(self, loaded: _Unreadable) -> None:
-        """Put a case that could not be read on record."""
+    def _note_failure(self, loaded: _Failed) -> None:
+        """Put a case that could not be predicted on record."""
         name, error = loaded.case.name, loaded.error
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
         self.faults += [Fault(name, _joined(f), f.found, f.expected, f.fix) for f in inner]

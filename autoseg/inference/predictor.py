@@ -23,7 +23,7 @@ from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, CaseError
 from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
@@ -201,7 +201,7 @@ class Predictor:
             progress: told the share of the case that is done, 0 to 1.
 
         Raises:
-            AutosegError: a network answers with NaN or Inf.
+            CaseError: a network answers with NaN or Inf.
         """
         images: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.model.members):
@@ -370,7 +370,7 @@ def _refuse_not_finite(logits: torch.Tensor, path: Path) -> None:
     """A mask must not be made of what is no number: it would be background in silence."""
     n = logits.numel() - int(torch.isfinite(logits).sum())
     if n:
-        raise AutosegError(
+        raise CaseError(
             "the network answers with NaN or Inf",
             where="/".join(path.parts[-3:]),
             found=f"{n} of {logits.numel()} numbers",
