@@ -150,3 +150,23 @@ def test_metadata_of_other_types(changes, tmp_path):
     write_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(1)}, {**metadata, **changes})
     with pytest.raises(AutosegError, match="does not say what it belongs to"):
         read_info(tmp_path / "w.safetensors")
+
+
+def test_a_file_under_the_name_of_another_is_refused(tmp_path):
+    """The weights of member 1, or of another epoch, copied over those of member 0."""
+    for name in ("member0.train", "member0.train.best", "member0.train.epoch3"):
+        save(tmp_path / f"{name}.safetensors", Shared(), **FACTS)
+        assert read_info(tmp_path / f"{name}.safetensors").member == 0
+    for name in ("member1.train", "member0.other", "member0.train.epoch4"):
+        save(tmp_path / f"{name}.safetensors", Shared(), **FACTS)
+        with pytest.raises(
+            AutosegError, match="(?s)under the name of another.*member 0, stage train, epoch 3"
+        ):
+            read(tmp_path / f"{name}.safetensors")
+
+
+def test_whole_numbers_stay_where_the_network_counts(tmp_path):
+    """Batch normalisation counts its batches in int64."""
+    network, path = nn.BatchNorm3d(2), tmp_path / "w.safetensors"
+    save(path, network, **FACTS)
+    load_network(nn.BatchNorm3d(2), read(path).tensors, where="w")
