@@ -57,6 +57,9 @@ class StrataRule:
         return f"{self.metric} cut at {numbers}"
 
 
+MOST_GROUPS = 100
+
+
 def parse_rule(text: str, known: Iterable[str] = ()) -> StrataRule:
     """Read a rule such as ``voxels_truth=q4`` (four quantile groups) or ``volume_truth_ml=1,10`` (three ranges).
 
@@ -79,8 +82,8 @@ def parse_rule(text: str, known: Iterable[str] = ()) -> StrataRule:
             fix=nearest_names(metric, known),
         )
     if re.fullmatch(r"[qQ]\d+", cut):
-        if int(cut[1:]) < 2:
-            raise _bad_rule(text, f"{cut[1:]} group")
+        if len(cut) > 4 or not 2 <= int(cut[1:]) <= MOST_GROUPS:
+            raise _bad_rule(text, f"{cut[1:20]} group{'s' * (cut[1:] != '1')}")
         return StrataRule(metric, quantiles=int(cut[1:]))
     try:
         thresholds = tuple(float(part) for part in cut.split(","))
@@ -96,7 +99,7 @@ def _bad_rule(text: str, found: str) -> AutosegError:
         "is not a rule for strata",
         where=f"strata {text}",
         found=found,
-        expected="QUANTITY=qN with two or more groups, or QUANTITY=NUMBER,NUMBER,... in ascending order",
+        expected=f"QUANTITY=qN with 2 to {MOST_GROUPS} groups, or QUANTITY=NUMBER,NUMBER,... in ascending order",
         fix="write for example voxels_truth=q4 or volume_truth_ml=1,10",
     )
 

@@ -30,6 +30,7 @@ from autoseg.inference.tiling import mirrorings, predict_logits
 from autoseg.messages import count_of
 from autoseg.orientation import Turn, is_orientation
 from autoseg.plan import PostStep, is_hash_of
+from autoseg.plan.schema import LEAST_STEP
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing.case import Preprocessed, preprocess_case
@@ -384,11 +385,11 @@ def _tell(progress: Callable[[float], None], member: int, n_members: int, done: 
 
 
 def _with_step(inference: Any, step: float) -> Any:
-    if not 0 < step <= 1:
+    if not LEAST_STEP <= step <= 1:
         raise AutosegError(
             "the step size does not fit",
             found=step,
-            expected="a share of the tile above 0 and up to 1",
+            expected=f"a share of the tile from {LEAST_STEP} to 1",
             fix="leave it out, or give a number such as 0.5",
         )
     return inference.model_copy(update={"step": step})

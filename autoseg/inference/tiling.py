@@ -118,6 +118,14 @@ def make_tiling(shape: Sequence[int], inference: Inference, divisor: Divisor = (
 def _patch(shape: Sequence[int], inference: Inference, divisor: Divisor) -> list[int]:
     """The patch in numbers, with as many axes as the network."""
     wanted = inference.patch_size or ["whole"] * len(divisor)
+    if len(wanted) > len(divisor):
+        raise AutosegError(
+            "the network cannot take this patch",
+            where="inference.patch_size",
+            found=wanted,
+            expected=f"{len(divisor)} numbers, one for each axis of the network",
+            fix="leave it as the plan has it",
+        )
     sizes = zip(wanted, shape[len(shape) - len(wanted) :], divisor[-len(wanted) :], strict=True)
     return [-(-n // d) * d if size == "whole" else int(size) for size, n, d in sizes]
 

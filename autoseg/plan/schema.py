@@ -44,6 +44,10 @@ PatchSize = list[Voxels | Literal["whole"]]
 """Voxels of each axis; ``whole`` takes what the image has there, padded to a multiple that the network takes."""
 
 
+LEAST_STEP = 0.05
+"""Of the tiles of a prediction: each voxel is seen 8000 times."""
+
+
 class Strict(BaseModel):
     """A part of the plan: unknown keys are refused, so that a mistyped one is noticed."""
 
@@ -359,7 +363,7 @@ class Inference(Strict):
     patch_size: PatchSize = Field(max_length=3)
     context: list[Margin] = Field(default_factory=list, max_length=3)
     tiles: Literal["cover", "centre"] = "cover"
-    step: float = Field(0.5, ge=0.05, le=1)
+    step: float = Field(0.5, ge=LEAST_STEP, le=1)
     gaussian: bool = True
     mirror_axes: tuple[Axis, ...] = Field((0, 1, 2), max_length=3)
     batch_size: int = Field(1, ge=1, le=65536)
@@ -367,6 +371,12 @@ class Inference(Strict):
     @model_validator(mode="after")
     def _context_has_the_axes_of_the_patch(self) -> Inference:
         refuse_other_axes(self.context, self.patch_size)
+        return self
+
+    @model_validator(mode="after")
+    def _patch_has_axes(self) -> Inference:
+        if len(self.patch_size) == 1:
+            raise ValueError(f"patch_size has two numbers, three, or none, found {self.patch_size}")
         return self
 
     @model_validator(mode="after")

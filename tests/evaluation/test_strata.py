@@ -49,6 +49,8 @@ def test_rules_in_words():
         ("=q4", "=q4"),
         ("dice=", "dice="),
         ("dice=q1", "1 group"),
+        ("dice=q1000000000", "1000000000 groups"),
+        ("dice=q101", "101 groups"),
         ("dice=quarter", "quarter"),
         ("dice=1,,2", "1,,2"),
         ("dice=2,1", "2,1, which does not ascend"),

@@ -157,7 +157,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, model_folder):
         predict(model_folder.make_model(tmp_path), image)
 
 
-@pytest.mark.parametrize("step", [0, 1.5])
+@pytest.mark.parametrize("step", [0, 1e-12, 1.5])
 def test_wrong_step_is_refused(tmp_path, model_folder, step):
     with pytest.raises(AutosegError, match="the step size does not fit"):
         predict(model_folder.make_model(tmp_path), brain(), step=step)

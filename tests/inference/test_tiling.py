@@ -219,3 +219,8 @@ def test_cuda_equals_cpu(cuda):
     expected = predict_logits(network, x, settings([8, 8, 8]), 3, "cpu", mirror=True)
     result = predict_logits(network.to(cuda), x, settings([8, 8, 8], batch_size=4), 3, cuda, mirror=True)
     torch.testing.assert_close(result, expected, rtol=3e-2, atol=3e-2)
+
+
+def test_a_patch_with_more_axes_than_the_network_is_refused():
+    with pytest.raises(AutosegError, match="2 numbers, one for each axis of the network"):
+        make_tiling((8, 8, 8), Inference(patch_size=[4, 4, 4]), (1, 1))

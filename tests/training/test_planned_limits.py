@@ -49,6 +49,7 @@ ROWS = {
     "a number for a stage": ({"stages.0": 7}, "valid dictionary"),
     "no recipe": ({"recipe": None}, "recipe"),
     "no labels": ({"labels": {}}, "at least one label beside the background"),
+    "patch of one axis": ({"inference.patch_size": [7]}, "two numbers, three, or none"),
     "patch": ({"stages.0.patch_size": [8, 17, 16]}, "cannot take this patch(?s:.*)multiples of 2 x 2 x 2"),
     "patch of two axes": ({"stages.0.patch_size": [16, 16]}, "3 numbers, one for each axis of the network"),
     "patch of the prediction": (
