@@ -8,7 +8,9 @@ the command. Processes are forked from one that has loaded everything, so that t
 """
 
 import argparse
+import contextlib
 import importlib
+import itertools
 import json
 import os
 import random
@@ -186,21 +188,25 @@ def main() -> int:
     command.add_argument("--commands", nargs="+", choices=tuple(COMMANDS), default=list(COMMANDS))
     arguments = command.parse_args()
     counts: Counter[str] = Counter()
-    failures, number = [], 0
-    with tempfile.TemporaryDirectory(prefix="autoseg-kills-") as temporary:
+    failures: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="autoseg-kills-") as temporary,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         known = prepare(Path(temporary))
-        while sum(counts.values()) < arguments.kills:
+        for number in itertools.count():
             name, seed = arguments.commands[number % len(arguments.commands)], f"{arguments.seed} {number}"
-            number += 1
             try:
-                for one in attack(name, *known[name], Path(temporary) / "work", seed):
-                    counts[f"{name} {signal.Signals(one).name}"] += 1
+                found = attack(name, *known[name], Path(temporary) / "work", seed)
+                counts.update(f"{name} {signal.Signals(one).name}" for one in found)
             except AssertionError as error:
                 counts[f"{name} failed"] += 1
                 failures.append(f"attack {seed!r} on {name}: {error}")
                 print(failures[-1], flush=True)
+            if sum(counts.values()) >= arguments.kills:
+                break
     print(
-        f"seed {arguments.seed}: {sum(counts.values())} kills in {number} attacks, {len(failures)} failures"
+        f"seed {arguments.seed}: {sum(counts.values())} kills in {number + 1} attacks, {len(failures)} failures"
     )
     for key, n in sorted(counts.items()):
         print(f"  {n:4} {key}")
