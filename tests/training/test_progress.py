@@ -143,6 +143,16 @@ def test_what_is_done_already_is_not_ahead(clock):
     assert progress.left().fold == pytest.approx(98 + 3 * 3 * 4)
 
 
+def test_a_device_that_is_looked_at_every_ten_iterations(clock):
+    progress = follow(clock, plan(stage(epochs=1), every=10))
+    progress.begin_stage(0, 0, 100)
+    progress.begin_epoch(0, 0)
+    for iteration, seconds in ((10, 12), (20, 2), (30, 3), (40, 4)):
+        look(progress, clock, iteration, seconds)
+    assert progress.measured.iteration[0] == pytest.approx(0.3)
+    assert progress.left().epoch == pytest.approx(60 * 0.3)
+
+
 def test_a_long_first_iteration_counts(clock, told):
     progress = follow(clock, plan(stage(epochs=1), every=10))
     progress.begin_stage(0, 0, 10)
