@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from autoseg.messages import count_of, some_of
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -97,10 +99,9 @@ def described(of_cases: Mapping[str, str]) -> str:
     for name, orientation in of_cases.items():
         groups.setdefault(orientation, []).append(name)
     first = most_frequent_orientation(of_cases.values())
-    words = [f"{first} ({len(groups[first])} case{'s' * (len(groups[first]) > 1)})"] if first else []
+    words = [f"{first} ({count_of(len(groups[first]), 'case')})"] if first else []
     for orientation, names in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        words += [f"{orientation} ({', '.join(names[:SHOWN])}{more})"] if orientation != first else []
+        words += [f"{orientation} ({some_of(names, SHOWN)})"] if orientation != first else []
     return ", ".join(words)
 
 

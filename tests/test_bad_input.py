@@ -263,7 +263,7 @@ def test_a_changed_raw_file_makes_the_store_stale(model, capfd):
     )
     assert train.main(["1", "0", "--overwrite", "-device", "cpu"]) == 1
     text = capfd.readouterr().err
-    assert "1 of 4 preprocessed cases are missing or stale" in text and "case_001" in text
+    assert "1 of 4 preprocessed cases missing or stale" in text and "case_001" in text
 
 
 def test_predicting_with_the_wrong_number_of_channels(model, capfd, tmp_path):

@@ -24,7 +24,7 @@ from autoseg.bundle.layout import (
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
 from autoseg.files import hash_file, hash_json, read_json, read_model, validate
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.plan import PLAN_VERSION, Plan, apply_overrides, hash_plan
 
 PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
@@ -242,8 +242,7 @@ def refuse_changed(folder: Path, files: Iterable[Path]) -> dict[str, str]:
         raise FaultsError(f"the weights of {folder.name} are not those of its {CARD}", faults)
     if unknown:
         why = f"there is no {CARD}" if not card else f"{CARD} does not name them"
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        messages.warn(f"{folder.name}: {unknown[0]}{more} cannot be checked for damage, because {why}")
+        messages.warn(f"{folder.name}: {some_of(unknown, 1)} cannot be checked for damage, because {why}")
     return checked
 
 

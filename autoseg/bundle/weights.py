@@ -24,6 +24,7 @@ from autoseg import strict_json
 from autoseg.bundle.layout import weight_file_name
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
+from autoseg.messages import count_of
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def refuse_not_finite(tensors: Mapping[str, torch.Tensor], *, where: str) -> Non
         raise AutosegError(
             "the weights are of a type that is not known",
             where=where,
-            found=f"{len(others)} tensors, such as {others[0]}",
+            found=f"{count_of(len(others), 'tensor')}, such as {others[0]}",
             expected=", ".join(str(kind).removeprefix("torch.") for kind in (*FLOATS, *COUNTS)),
             fix="copy or import the file again",
         )
@@ -270,7 +271,7 @@ def refuse_not_finite(tensors: Mapping[str, torch.Tensor], *, where: str) -> Non
         raise AutosegError(
             "the weights hold NaN or Inf",
             where=where,
-            found=f"{len(broken)} tensors, such as {broken[0]}",
+            found=f"{count_of(len(broken), 'tensor')}, such as {broken[0]}",
             expected="finite numbers",
             fix="copy or import the file again; if it was trained so, train again with a lower learning rate",
         )

@@ -145,7 +145,7 @@ def _refuse_other_results(output: Path, record: PredictionRecord, cases: Sequenc
 
 
 def _and_more(faults: Sequence[Fault]) -> list[Fault]:
-    return [Fault(f"{len(faults) - SHOWN} more cases", "the same")] if len(faults) > SHOWN else []
+    return [Fault(count_of(len(faults) - SHOWN, "more case"), "the same")] if len(faults) > SHOWN else []
 
 
 @dataclass

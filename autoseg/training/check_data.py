@@ -8,7 +8,7 @@ from autoseg import messages
 from autoseg.dataset.folds import Fold, left_out
 from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.plan import Plan
 from autoseg.plan.identity import differences
 from autoseg.plugins.trainer import Trainer
@@ -82,11 +82,10 @@ def refuse_changed_raw(job: FoldJob, names: Sequence[str]) -> None:
     if (raw.info.labels, raw.info.channel_names) != (prepared.labels, prepared.channel_names):
         changed.insert(0, "dataset.json")
     if changed:
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise StaleError(
             "raw data have changed since they were prepared",
             where=str(job.raw),
-            found=", ".join(changed[:5]) + more,
+            found=some_of(changed),
             expected="the files that the dataset was prepared from",
             fix=f"run autoseg_plan_and_preprocess -d {job.prepared.dataset} -p {job.prepared.plan_name} --keep_plan; "
             "it redoes only what changed. Or put the earlier files back, to continue a training of them",

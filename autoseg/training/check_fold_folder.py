@@ -10,6 +10,7 @@ from autoseg.bundle.opening import read_plan
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
+from autoseg.messages import count_of
 from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
 from autoseg.plan.identity import differences
 from autoseg.training import checkpoint
@@ -110,7 +111,7 @@ def _refuse_other_position(job: FoldJob, position: Position) -> None:
         "the checkpoint is of a place that the plan does not have",
         where=str(job.folder),
         found=f"member {position.member}, stage {position.stage}, epoch {position.epoch}, counted from 0",
-        expected=f"{recipe.members} members and {len(recipe.stages)} stages as in plan.json",
+        expected=f"{count_of(recipe.members, 'member')} and {count_of(len(recipe.stages), 'stage')} as in plan.json",
         fix="start this fold again with --overwrite",
     )
 

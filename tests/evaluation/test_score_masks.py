@@ -496,6 +496,17 @@ def test_a_missing_image_is_a_warning(folders, capsys):
     )
 
 
+def test_all_missing_images_are_one_warning(folders, capsys):
+    for image in (folders / "imagesTs").iterdir():
+        image.unlink()
+    assert run(folders) == 0
+    said = capsys.readouterr().err
+    assert (
+        "of the worst case: c: the image is missing" in said and "of the best case: a: the image is" in said
+    )
+    assert said.count("warning: no overlay") == 1 and "1 warning, see above" in said
+
+
 # ----------------------------------------------------------------------------------------------------- arrays
 
 

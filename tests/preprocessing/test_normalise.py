@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_explained():
         AutosegError, match=r"normalisation.0: the plan's scheme ct lacks(.|\n)*percentile_99_5"
     ):
         normalise(image, [Normalisation(scheme="ct")])
-    with pytest.raises(AutosegError, match=r"not normalise every channel(.|\n)*1 channels"):
+    with pytest.raises(AutosegError, match=r"not normalise every channel(.|\n)*1 channel"):
         normalise(image, [])
 
 

@@ -74,6 +74,14 @@ def test_the_mean_of_folds(folds):
     assert alone.sd is None and alone.mean == pytest.approx(values[0])
 
 
+def test_a_warning_of_several_folds_is_said_once(folds):
+    made, _ = folds
+    said = {"fold 0": ["both", "one"], "fold 1": ["both"]}
+    parts = {name: made[name].model_copy(update={"warnings": texts}) for name, texts in said.items()}
+    found = pool(parts, {"fold 0": None, "fold 1": None}).summary.warnings
+    assert found == ["fold 0, fold 1: both", "fold 0: one"]
+
+
 def test_folds_of_other_classes_are_refused(folds):
     made, _ = folds
     other = made["fold 1"].model_copy(update={"classes": {"tumour": made["fold 1"].classes["lesion"]}})
