@@ -57,6 +57,10 @@ def start(name: str, root: Path, *again: str) -> int:
     code = 70
     try:
         os.setsid()
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # not ignored, as in the background or under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         said = os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
