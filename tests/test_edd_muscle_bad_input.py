@@ -97,8 +97,7 @@ def test_a_first_stage_without_false_positives(make, capfd):
     assert trained() == 0
     text = " ".join(capfd.readouterr().err.split())
     assert (
-        "EDD Net has 4 real and 0 false candidates in the 4 training cases; without false ones there is"
-        in text
+        "EDD Net has 4 real and 0 false candidates in 4 training cases; without false ones there is" in text
     )
     assert "planner.cross_fitting=true looks in cases that it has not learnt from" in text
     both, alone = predicted(root, "both"), predicted(root, "alone", "postprocessing.muscle=off")

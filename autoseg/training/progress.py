@@ -74,7 +74,8 @@ class FoldProgress:
         self._n_looks, self._said = 0, index in self.measured.iteration
         timing = "" if self._said else "; the first iterations are timed"
         messages.info(
-            f"{self._run()}{self.plan.recipe.stages[index].epochs} epochs of {iterations} iterations{timing}"
+            f"{self._run()}{messages.count_of(self.plan.recipe.stages[index].epochs, 'epoch')} of "
+            f"{messages.count_of(iterations, 'iteration')}{timing}"
         )
         self._ticker.tell(self.where())
 
@@ -207,10 +208,6 @@ class FoldProgress:
             f"  this plan, cut short:         the same command with --overwrite --set {' '.join(words)}  "
             f"(about {messages.duration(seconds)})"
         )
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _step(seconds: float) -> str:
