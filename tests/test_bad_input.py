@@ -137,7 +137,11 @@ def test_bad_raw_data_is_refused_before_anything_is_written(row, root, capfd):
     text = capfd.readouterr().err
     assert "error:" in text
     assert not [word for word in words if word not in text], text
-    written = [p for p in (root / "preprocessed").rglob("*") if p.is_file() and p.name != "prepare.log"]
+    written = [
+        p
+        for p in (root / "preprocessed").rglob("*")
+        if p.is_file() and p.name not in ("prepare.log", ".lock")
+    ]
     assert written == []
 
 
