@@ -93,6 +93,26 @@ def refuse_bad_names(where: Path, names: Iterable[str]) -> None:
         raise FaultsError(f"{where}: {len(faults)} names of cases cannot be used", faults)
 
 
+def truth_folder(raw: RawDataset) -> Path:
+    """Where scores find the true masks of a raw dataset, as ``-g`` of ``autoseg_evaluate`` takes it.
+
+    labelsTr; the dataset itself where dataset.json lists the files of its cases, see :func:`listed_cases`.
+    """
+    return raw.folder if (raw.info.model_extra or {}).get("dataset") else raw.folder / MASKS
+
+
+def listed_cases(folder: Path) -> dict[str, Case]:
+    """The cases of a raw dataset whose dataset.json lists their files, by name; empty for every other folder.
+
+    Raises:
+        AutosegError: dataset.json cannot be read.
+        FaultsError: it does not fit its schema.
+    """
+    path = Path(folder) / "dataset.json"
+    cases = _listed_cases(Path(folder), read_dataset_json(path)) if path.is_file() else []
+    return {case.name: case for case in cases}
+
+
 def refuse_taken_number(target: Path, option: str) -> None:
     """Refuse to give one number to two datasets.
 
