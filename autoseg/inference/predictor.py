@@ -21,13 +21,13 @@ from autoseg.bundle.layout import NORMALISATION, PREDICTING_NETWORK, WeightsKind
 from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset.imageio import Geometry
+from autoseg.dataset.integrity import intensity_faults
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
 from autoseg.errors import AutosegError, CaseError
 from autoseg.files import read_model
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
-from autoseg.messages import count_of
 from autoseg.orientation import Turn, is_orientation
 from autoseg.plan import PostStep, is_hash_of
 from autoseg.plan.schema import LEAST_STEP
@@ -164,7 +164,7 @@ class Predictor:
             mask: ``[z, y, x]``, for a plan whose mask comes from a folder.
 
         Raises:
-            AutosegError: another number of channels, NaN or Inf; a mask that is missing.
+            AutosegError: another number of channels, NaN or Inf, a constant channel; a mask that is missing.
         """
         expected = self.plan.channel_names
         if image.ndim != 4 or image.shape[0] != len(expected):
@@ -176,17 +176,13 @@ class Predictor:
                 fix="give the model the channels that it was trained with, in this order",
             )
         for channel, values in zip(expected, image, strict=True):
-            if not np.isfinite(values).all():
+            for fault in intensity_faults(f"channel {channel}", values):
                 raise AutosegError(
-                    f"channel {channel} holds NaN or Inf",
+                    f"{fault.where}: {fault.problem}",
                     where=name,
-                    found=count_of(
-                        int((~np.isfinite(values)).sum()),
-                        "voxel that is no number",
-                        "voxels that are no number",
-                    ),
-                    expected="finite intensities",
-                    fix="export the image again, or replace these voxels, for example by 0",
+                    found=fault.found,
+                    expected=fault.expected,
+                    fix=fault.fix,
                 )
         return preprocess_case(
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
