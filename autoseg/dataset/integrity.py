@@ -254,7 +254,7 @@ def intensity_faults(where: str, pixels: np.ndarray) -> list[Fault]:
     """What no network can be shown, of one channel ``[z, y, x]`` that is called ``where``."""
     low, high = pixels.min(), pixels.max()  # a NaN makes both NaN
     try:
-        refuse_beyond_range(pixels, where=_name(path))
+        refuse_beyond_range(pixels, where=where)
     except AutosegError as error:
         return [error.fault]
     if not (np.isfinite(low) and np.isfinite(high)):

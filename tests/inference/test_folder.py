@@ -516,6 +516,32 @@ def test_one_file_is_no_output_for_several_cases(work, capsys):
     assert not (work / "x.nii.gz").exists()
 
 
+def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
+    work, capsys, make_fingerprint
+):
+    seen = make_fingerprint([(3.1, 0.8, 0.7)], [SHAPE] * 2)
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    (model / "fingerprint.json").write_text(seen.model_dump_json())
+    write(work / "images" / "case_1_0000.nii.gz", array(1), (7.0, 8.0, 15.5))
+    write(work / "images" / "case_2_0000.nii.gz", array(2), (0.7, 937.0, 3.1))
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "case_1 has a field of view of 77.5 x 112 x 84 mm" in text and "made for 11.2 mm" in text
+    assert "case_0 has" not in text and "case_3 has" not in text
+    assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 937 x 0.7 mm", text)
+    assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
+
+
+def test_without_a_fingerprint_the_voxels_are_held_against_the_working_grid(tmp_path, model_folder, capsys):
+    """As in an exported bundle."""
+    model_folder.make_model(tmp_path / "results", plan=model_folder.make_plan(spacing_mm=(1.0, 0.25, 0.25)))
+    write(tmp_path / "images" / "a_0000.nii.gz", array(1), (1.0, 1.0, 4.0))
+    write(tmp_path / "images" / "b_0000.nii.gz", array(2), (0.4, 0.4, 1.0))
+    assert call(tmp_path, "-d", "900") == 0
+    text = capsys.readouterr().err
+    assert "a has a voxel size of 4 x 1 x 1 mm" in text and "made for 0.25 mm" in text and "b has" not in text
+
+
 def test_an_empty_scan_is_refused_by_its_name(work, capsys):
     """As when planning: nothing can be seen in it, and a network may well segment something."""
     write(work / "images" / "case_1_0000.nii.gz", np.full(SHAPE, 7, np.float32))
