@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset.imageio import SPACING_TOLERANCE
+from autoseg.dataset.image_geometry import SPACING_TOLERANCE
 from autoseg.errors import Fault
 from autoseg.fingerprint import CaseFingerprint
 

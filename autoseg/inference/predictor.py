@@ -36,7 +36,7 @@ from autoseg.plan import PostStep, is_hash_of
 from autoseg.plan.schema import LEAST_STEP
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
-from autoseg.preprocessing.case import Preprocessed, preprocess_case
+from autoseg.preprocessing.case import Preprocessed, preprocess_case, refuse_beyond_memory
 from autoseg.preprocessing.fixed import FixedConstants
 from autoseg.preprocessing.fixed import apply as apply_constants
 from autoseg.preprocessing.mask import mask_beside_images
@@ -189,9 +189,12 @@ class Predictor:
                     fix=fault.fix,
                 )
         self._check_sizes(name, geometry)
-        return preprocess_case(
+        made = preprocess_case(
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
         )
+        # beside the image: the logits of one member, and what the fusion keeps of the others
+        refuse_beyond_memory(name, made.properties.working_shape, len(image) + 2 * self.labels.n_outputs)
+        return made
 
     def _check_sizes(self, name: str, geometry: Geometry) -> None:
         """Refuse a voxel size that cannot be, and warn of a scan of another size than the model was made for."""
