@@ -152,8 +152,9 @@ def test_a_crop_to_the_head_that_would_cut_lesions_is_refused():
         preprocess_case("a", image, geometry(label.shape), plan, label)
 
 
-def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made(raw):
+def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made(raw, monkeypatch):
     """As where a header is ten times too large; the system would end the process, and with it all other cases."""
+    monkeypatch.setattr("autoseg.preprocessing.case.memory_gb", lambda: 100.0)
     image, label = raw
     plan = Preprocessing(spacing_mm=(0.01, 0.005, 0.005), normalisation=[Normalisation(scheme="none")] * 2)
     with pytest.raises(
