@@ -9,12 +9,11 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson
-from autoseg.dataset.raw_layout import Case, split_name
+from autoseg.dataset.raw_layout import Case, name_fault, split_name
 from autoseg.dataset.unread_layouts import is_dicom, unread_layout
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import is_utf8, readable
+from autoseg.files import readable
 from autoseg.messages import count_of
-from autoseg.names import EXPECTED, is_name
 
 Channels = dict[int, list[Path]]
 """Channel number to the files that claim to be it, sorted."""
@@ -119,22 +118,11 @@ def _own_cases(found: dict[str, Channels]) -> dict[str, Channels]:
 def _case(name: str, files: Channels, channels: dict[str, str]) -> Case:
     """A case of a model with these channels, with its fault if it has one."""
     paths = [path for number in sorted(files) for path in files[number]]
-    fault = _name_fault(name, paths) or _channel_fault(name, files, channels)
+    fault = name_fault(name) or _channel_fault(name, files, channels)
     return Case(readable(name), tuple(paths), fault=fault)
 
 
 # ----------------------------------------------------------------------------------------------- what is wrong
-
-
-def _name_fault(name: str, paths: Sequence[Path]) -> Fault | None:
-    odd = next((path for path in paths if not is_utf8(path.name)), None)
-    if odd is None:
-        bad = Fault(readable(name), "cannot name a case", "", EXPECTED, "rename its files")
-        return None if is_name(name) else bad
-    expected, fix = "a name in UTF-8", "rename the file, in letters without accents for example"
-    return Fault(
-        readable(odd.name), "the name of the file is not UTF-8", "bytes of another encoding", expected, fix
-    )
 
 
 def _channel_fault(name: str, files: Channels, channels: dict[str, str]) -> Fault | None:

@@ -19,7 +19,7 @@ from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences,
 from autoseg.dataset.intensities import refuse_beyond_range
 from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
-from autoseg.files import hash_json
+from autoseg.files import hash_json, readable
 from autoseg.messages import count_of, some_of
 from autoseg.orientation import Turn, turn_into
 
@@ -129,7 +129,7 @@ def _warn_of_unknown(entry: Path, expected: str) -> None:
 
 def _name(path: Path | None) -> str:
     """A file as the user knows it: with its folder, without the way there."""
-    return f"{path.parent.name}/{path.name}" if path else "no file"
+    return readable(f"{path.parent.name}/{path.name}") if path else "no file"
 
 
 # ------------------------------------------------------------------------------------------------- the pixels

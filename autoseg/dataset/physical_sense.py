@@ -87,7 +87,11 @@ def unit_of(file: Path) -> str:
 
 def sizes(values_mm: Axes) -> str:
     """Three lengths for reading."""
-    return " x ".join(f"{value:.4g}" for value in values_mm) + " mm (z, y, x)"
+    return " x ".join(map(_number, values_mm)) + " mm (z, y, x)"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= value < 1e7 else f"{value:.4g}"
 
 
 # ------------------------------------------------------------------------------------------------ a dataset
@@ -119,7 +123,11 @@ def _other_views(cases: Sequence[CaseFingerprint]) -> list[str]:
         if group is main or not (min(factors) > GAP / 2 or max(factors) < 2 / GAP):
             continue
         factor = middle(factors)
-        told = f"{factor:.3g} times as large as" if factor > 1 else f"{1 / factor:.3g} times smaller than"
+        told = (
+            f"{_number(factor)} times as large as"
+            if factor > 1
+            else f"{_number(1 / factor)} times smaller than"
+        )
         found.append(
             f"{_named(group)}: the field of view is {told} that of {_others(len(main), len(cases) - len(group))}, "
             f"{sizes(group[0].extent_mm)} where they have {sizes(main[0].extent_mm)}. {_cause(factor)} "

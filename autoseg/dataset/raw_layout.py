@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import is_utf8, readable
 from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, refuse_bad_name, shown
 
@@ -86,12 +87,18 @@ def refuse_bad_names(where: Path, names: Iterable[str]) -> None:
     Raises:
         FaultsError: some are none.
     """
-    fix = "rename its files, and the case where dataset.json lists it"
-    faults = [
-        Fault(shown(name), "cannot name a case", "", EXPECTED, fix) for name in names if not is_name(name)
-    ]
+    faults = [fault for name in names if (fault := name_fault(name))]
     if faults:
         raise FaultsError(f"{where}: {len(faults)} names of cases cannot be used", faults)
+
+
+def name_fault(name: str) -> Fault | None:
+    """The fault of a name that no case can have; None for a good one."""
+    if not is_utf8(name):
+        found, fix = "bytes of another encoding", "rename its files, in letters without accents for example"
+        return Fault(readable(name), "the name of its files is not UTF-8", found, "a name in UTF-8", fix)
+    fix = "rename its files, and the case where dataset.json lists it"
+    return None if is_name(name) else Fault(shown(name), "cannot name a case", "", EXPECTED, fix)
 
 
 def truth_folder(raw: RawDataset) -> Path:

@@ -24,7 +24,14 @@ from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import atomic_path, check_writable, exclusive, hash_file, remove_leftovers
+from autoseg.files import (
+    atomic_path,
+    check_writable,
+    exclusive,
+    hash_file,
+    refuse_other_encoding,
+    remove_leftovers,
+)
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
@@ -91,6 +98,7 @@ def predict_cases(
         FaultsError: some cases could not be predicted, for whatever reason; all others are done.
     """
     output = Path(output)
+    refuse_other_encoding(output)
     ending = ending or predictor.model.info.file_ending
     _refuse_foreign_files(output, cases, ending, overwrite)
     check_writable(output)

@@ -364,6 +364,15 @@ def test_an_unwritable_output_is_found_before_any_work(work, monkeypatch):
         run(work)
 
 
+def test_an_output_folder_that_is_not_utf_8_is_refused_before_any_work(work):
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    cases = list_images(work / "images", predictor.model.info)
+    with pytest.raises(
+        AutosegError, match=r"caf\\xe9: the name of the file or of a folder above it is not UTF-8"
+    ):
+        predict_cases(predictor, cases, work / os.fsdecode(b"caf\xe9"))
+
+
 def test_masks_of_a_reader_are_never_replaced_unasked(work):
     write(work / "out" / "case_1.nii.gz", array(9))
     before = (work / "out" / "case_1.nii.gz").read_bytes()
@@ -481,8 +490,8 @@ def test_command_lists_what_the_names_say_and_predicts_the_others(work, capsys):
     text = capsys.readouterr().err
     assert "3 cases could not be predicted, 3 are done" in text
     assert re.search(r"\n *case_0 +2 channels where the model needs 1 +_0000, _0001 +_0000 \(T2\)", text)
-    assert re.search(r"\n *link +link_0000.nii.gz is a link that points nowhere +../annex/objects/x", text)
-    assert re.search(r"\n *Pati\\xebnt +Pati\\xebnt_0000.nii.gz: the name of the file is not UTF-8", text)
+    assert re.search(r"\n *link +link_0000.nii.gz: the link points nowhere +a link to ../annex/objects/x", text)
+    assert re.search(r"\n *Pati\\xebnt +the name of its files is not UTF-8", text)
     assert "b_0000.NII.GZ: expected b_0000.nii.gz, with a lower-case ending" in text
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (1, 2, 3)}
     assert call(work, "-d", "900", "--continue_prediction") == 1
