@@ -490,7 +490,9 @@ def test_command_lists_what_the_names_say_and_predicts_the_others(work, capsys):
     text = capsys.readouterr().err
     assert "3 cases could not be predicted, 3 are done" in text
     assert re.search(r"\n *case_0 +2 channels where the model needs 1 +_0000, _0001 +_0000 \(T2\)", text)
-    assert re.search(r"\n *link +link_0000.nii.gz: the link points nowhere +a link to ../annex/objects/x", text)
+    assert re.search(
+        r"\n *link +link_0000.nii.gz: the link points nowhere +a link to ../annex/objects/x", text
+    )
     assert re.search(r"\n *Pati\\xebnt +the name of its files is not UTF-8", text)
     assert "b_0000.NII.GZ: expected b_0000.nii.gz, with a lower-case ending" in text
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (1, 2, 3)}
