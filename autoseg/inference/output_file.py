@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError
-from autoseg.files import readable, write_error, write_json
+from autoseg.files import half_made_folder, readable, write_error, write_json
 from autoseg.inference import prediction_record as records
 
 
@@ -66,14 +65,12 @@ def folder_for(file: Path, case: Case) -> Iterator[tuple[Path, str]]:
         AutosegError: the folder of the file cannot be written to.
     """
     ending = _ending(file) or FILE_ENDINGS[0]
-    folder = file.with_name(f".tmp-{os.getpid()}-{file.name}")
-    try:
+    with half_made_folder(file) as folder:
         yield folder, ending
-        _move(folder, case, file, ending)
-    except OSError as error:
-        raise write_error(file, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _move(folder, case, file, ending)
+        except OSError as error:
+            raise write_error(file, error) from error
 
 
 def _move(folder: Path, case: Case, file: Path, ending: str) -> None:

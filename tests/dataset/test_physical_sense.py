@@ -100,16 +100,20 @@ def test_the_unit_of_a_file_is_read(tmp_path: Path, ending: str, kind: type, uni
     assert bool(unit_of(tmp_path / f"a{ending}")) == bool(words)
 
 
-def test_a_plan_refuses_metres_and_names_the_unit(make_raw: Callable) -> None:
+def test_a_plan_refuses_micrometres_and_names_the_unit(make_raw: Callable) -> None:
     made = make_raw(n_cases=3, n_channels=1)
     for path in [made.image("b"), made.mask("b")]:
         image = nib.load(path)
-        image.header.set_xyzt_units(xyz="meter")
+        image.header.set_xyzt_units(xyz="micron")
         nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
     with pytest.raises(FaultsError) as caught:
         extract_fingerprint(load_raw(made.folder))
     (fault,) = caught.value.faults
-    assert fault.where == "b" and "2000 x 500 x 500 mm" in fault.found and "unit is metres" in fault.found
+    assert (
+        fault.where == "b"
+        and "0.002 x 0.0005 x 0.0005 mm" in fault.found
+        and "unit is micrometres" in fault.found
+    )
 
 
 def test_a_plan_warns_of_a_scan_ten_times_as_large(make_raw: Callable) -> None:

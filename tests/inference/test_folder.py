@@ -534,12 +534,12 @@ def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
     model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
     (model / "fingerprint.json").write_text(seen.model_dump_json())
     write(work / "images" / "case_1_0000.nii.gz", array(1), (7.0, 8.0, 15.5))
-    write(work / "images" / "case_2_0000.nii.gz", array(2), (0.7, 937.0, 3.1))
+    write(work / "images" / "case_2_0000.nii.gz", array(2), (0.7, 93.7, 3.1))
     assert call(work, "-d", "900") == 1
     text = capsys.readouterr().err
     assert "case_1 has a field of view of 77.5 x 112 x 84 mm" in text and "made for 11.2 mm" in text
     assert "case_0 has" not in text and "case_3 has" not in text
-    assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 937 x 0.7 mm", text)
+    assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 93.7 x 0.7 mm", text)
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
 
 
