@@ -109,6 +109,36 @@ def half_made_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(half_made, ignore_errors=True)
 
 
+def is_utf8(path: Path | str) -> bool:
+    """Whether the name of a file is text; on Linux it may be any bytes, which JSON and SimpleITK cannot take."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable(path: Path | str) -> str:
+    """The name of a file for messages; bytes that are no text are spelled out, such as ``Pati\\xebnt``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def refuse_other_encoding(path: Path) -> None:
+    """Refuse a path that is not text: SimpleITK would abort the whole process.
+
+    Raises:
+        AutosegError: it is not UTF-8.
+    """
+    if not is_utf8(path):
+        raise AutosegError(
+            "the name of the file or of a folder above it is not UTF-8",
+            where=readable(path),
+            found="bytes of another encoding",
+            expected="a name in UTF-8",
+            fix="rename it, in letters without accents for example",
+        )
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """A finished folder takes its place; what was there is removed, or comes back when that fails.
 
@@ -319,7 +349,7 @@ def read_json(path: Path, *, made_by: str = "") -> Any:
             content = handle.read(LARGEST_JSON_BYTES + 1)
         if len(content) > LARGEST_JSON_BYTES:
             raise ValueError(f"it is larger than {LARGEST_JSON_BYTES >> 20} MiB")
-        return strict_json.parse(content.decode("utf-8"))
+        return strict_json.parse(content.decode("utf-8-sig"))  # some editors put a mark first
     except FileNotFoundError:
         fix = f"run {made_by} first" if made_by else "check the path"
         raise AutosegError("the file is missing", where=str(path), fix=fix) from None

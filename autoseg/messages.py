@@ -179,7 +179,9 @@ class LogFile:
     def __enter__(self) -> LogFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler: logging.Handler = _LogFileHandler(self.path, encoding="utf-8")
+            self._handler: logging.Handler = _LogFileHandler(
+                self.path, encoding="utf-8", errors="backslashreplace"
+            )
         except OSError as error:  # it is a convenience
             self._handler = logging.NullHandler()
             warn(f"{self.path}: messages are not kept: {error.strerror}")

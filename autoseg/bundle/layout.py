@@ -17,6 +17,8 @@ WeightsKind = Literal["final", "best"]
 CARD = "model_card.json"
 NORMALISATION = "normalisation.json"
 """Of a fold: the constants of channels with the scheme ``fixed``, measured in its training cases."""
+FINGERPRINT = "fingerprint.json"
+"""Of the training data, where the model was trained; it is not exported."""
 BUNDLE_VERSION = 1
 
 PREDICTING_NETWORK = "main"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from autoseg.cli import common
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autoseg.dataset.raw_layout import Case
+    from autoseg.inference.folder import FolderReport
+    from autoseg.inference.predictor import Predictor
+
 EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
-  autoseg_predict -i rat07_0000.nii.gz -o masks -m model.zip -device cpu
+  autoseg_predict -i rat07_0000.nii.gz -o rat07_mask.nii.gz -m model.zip -device cpu
   autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
   autoseg_predict -i imagesTs -o raw_masks -d 11 --set postprocessing=[]"""
 
@@ -24,7 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="IMAGES",
         help="folder of CASE_0000.nii.gz ..., or one file",
     )
-    command.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the masks go")
+    command.add_argument(
+        "-o",
+        dest="output",
+        required=True,
+        metavar="FOLDER",
+        help="where the masks go; or a file, for one case",
+    )
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("-d", dest="dataset", metavar="DATASET", help="id or name; takes its model in results")
     which.add_argument("-m", dest="model", metavar="BUNDLE", help="a model folder or an exported zip")
@@ -86,7 +100,8 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.raw_layout import list_images
+    from autoseg.dataset.images_to_predict import list_images
+    from autoseg.inference.output_file import output_file
 
     if arguments.model:
         source = Path(arguments.model)
@@ -102,8 +117,13 @@ def _main(arguments: argparse.Namespace) -> None:
         overrides = common.parse_overrides(arguments.overrides)
         model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
         cases = list_images(arguments.images, model.info)  # wrong input is said before torch is loaded
+        file = output_file(
+            Path(arguments.output),
+            cases,
+            continue_prediction=arguments.continue_prediction,
+            overwrite=arguments.overwrite,
+        )
 
-        from autoseg.inference.folder import predict_cases
         from autoseg.inference.predictor import Predictor
 
         _use_all_cores()
@@ -113,16 +133,32 @@ def _main(arguments: argparse.Namespace) -> None:
             f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
             f"{_count(predictor.n_members, 'network')}, on {predictor.device}"
         )
-        report = predict_cases(
-            predictor,
-            cases,
-            Path(arguments.output),
-            continue_prediction=arguments.continue_prediction,
-            save_probabilities=arguments.save_probabilities,
-            overwrite=arguments.overwrite,
-        )
+        report = _predict(predictor, cases, file, arguments)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
+
+
+def _predict(
+    predictor: Predictor, cases: list[Case], file: Path | None, arguments: argparse.Namespace
+) -> FolderReport:
+    """Into the folder that the user gave, or into one file."""
+    from pathlib import Path
+
+    from autoseg.inference.folder import predict_cases
+    from autoseg.inference.output_file import folder_for
+
+    probabilities = arguments.save_probabilities
+    if file is not None:
+        with folder_for(file, cases[0]) as (folder, ending):
+            return predict_cases(predictor, cases, folder, save_probabilities=probabilities, ending=ending)
+    return predict_cases(
+        predictor,
+        cases,
+        Path(arguments.output),
+        continue_prediction=arguments.continue_prediction,
+        save_probabilities=probabilities,
+        overwrite=arguments.overwrite,
+    )
 
 
 def _use_all_cores() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.comparison.comparison_schema import Method
 from autoseg.errors import AutosegError
-from autoseg.evaluation.case_files import masks_in
+from autoseg.evaluation.case_files import masks_in, true_masks
 from autoseg.messages import count_of, some_of
 
 GENERIC = ("validation", "masks", "predictions", "labels", "results", "output")
@@ -120,7 +120,7 @@ def common_cases(methods: Sequence[Method], truths: Path) -> CommonCases:
     Raises:
         AutosegError: a folder is missing or holds no mask, or there is no common case.
     """
-    true = set(masks_in(truths, "true masks"))
+    true = set(true_masks(truths))
     masks = {m.name: set(masks_in(Path(m.folder), f"predictions of {m.name}")) for m in methods}
     names = sorted(true.intersection(*masks.values()))
     if not names:

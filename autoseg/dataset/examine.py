@@ -13,6 +13,7 @@ import cc3d
 import numpy as np
 
 from autoseg import messages
+from autoseg.dataset import physical_sense
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import read_geometry
 from autoseg.dataset.integrity import (
@@ -83,12 +84,15 @@ def extract_fingerprint(
         record, found = results[i]
         faults += found
         records += [record] if record else []
+    faults += _voxel_faults(records, raw)
     faults += duplicate_faults({record.name: record.channel_hashes for record in records}, raw)
     if len(records) == len(raw.cases):
         faults += emptiness_faults(record.lesions.volume_voxels for record in records)
     if faults:
         plural = "s" if len(faults) > 1 else ""
         raise FaultsError(f"{raw.name}: {len(faults)} fault{plural} in the raw data ({raw.folder})", faults)
+    for text in physical_sense.unlikely(records):
+        messages.warn(text)
     if len(records) == 1:
         messages.warn(f"{raw.name} has one case only: it can be planned for, but not divided into folds")
     return _assemble(raw, records, orientation)
@@ -107,6 +111,13 @@ def _chosen_orientation(raw: RawDataset) -> str | None:
             "scans were made alike, look at a few: a header may be wrong"
         )
     return most_frequent_orientation(found.values())
+
+
+def _voxel_faults(records: Iterable[CaseFingerprint], raw: RawDataset) -> list[Fault]:
+    """Of cases whose headers cannot be right."""
+    files = {case.name: case.images[0] for case in raw.cases}
+    found = (physical_sense.voxel_fault(r.name, r.spacing_mm, r.shape, files[r.name]) for r in records)
+    return [fault for fault in found if fault is not None]
 
 
 def _reusable(

@@ -31,6 +31,7 @@ from autoseg.dataset.text_header import TextHeader, read_text_header
 from autoseg.dataset.text_image import TextImage, decode_text, understand
 from autoseg.dataset.unpacking import AGAIN, first_bytes
 from autoseg.errors import AutosegError
+from autoseg.files import refuse_other_encoding
 
 NIFTI = (".nii.gz", ".nii")
 COLOURS = {128: 3, 2304: 4}
@@ -177,6 +178,7 @@ def _right_angles(path: Path, direction: Sequence[float]) -> tuple[tuple[float, 
 
 
 def _check_is_there(path: Path) -> None:
+    refuse_other_encoding(path)
     if path.is_symlink() and not path.exists():
         raise AutosegError(
             "the link points nowhere",

@@ -20,7 +20,7 @@ from autoseg.dataset.nifti_header import NiftiForms
 from autoseg.dataset.text_header import MHA, NRRD
 from autoseg.dataset.unpacking import read_bytes
 from autoseg.errors import AutosegError
-from autoseg.files import atomic_path
+from autoseg.files import atomic_path, refuse_other_encoding
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -64,6 +64,7 @@ def write_image(
 def _write(path: Path, array: np.ndarray, geometry: Geometry, forms: HeaderForms | None) -> None:
     if array.shape != tuple(geometry.shape):
         raise ValueError(f"array of shape {array.shape} does not fit the geometry's {geometry.shape}")
+    refuse_other_encoding(path)
     with atomic_path(path) as temporary:
         temporary.touch()  # an unwritable folder shows here, as an OSError
         try:

@@ -19,7 +19,7 @@ from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences,
 from autoseg.dataset.intensities import refuse_beyond_range
 from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
 from autoseg.errors import AutosegError, Fault
-from autoseg.files import hash_json
+from autoseg.files import hash_json, readable
 from autoseg.messages import count_of, some_of
 from autoseg.orientation import Turn, turn_into
 
@@ -129,7 +129,7 @@ def _warn_of_unknown(entry: Path, expected: str) -> None:
 
 def _name(path: Path | None) -> str:
     """A file as the user knows it: with its folder, without the way there."""
-    return f"{path.parent.name}/{path.name}" if path else "no file"
+    return readable(f"{path.parent.name}/{path.name}") if path else "no file"
 
 
 # ------------------------------------------------------------------------------------------------- the pixels
@@ -175,7 +175,7 @@ class _Reading:
         file = self._read(path)
         if file is None or not self._fits(path, file.geometry):
             return
-        self.faults += _intensity_faults(path, file.pixels)
+        self.faults += intensity_faults(_name(path), file.pixels)
         pixels = self.turn.view(file.pixels)
         if self.image is None:
             self.image = np.empty((len(self.case.images), *pixels.shape), np.float32)
@@ -250,22 +250,21 @@ class _Reading:
         return not any(what == "shape" for what, *_ in unlike)
 
 
-def _intensity_faults(path: Path, pixels: np.ndarray) -> list[Fault]:
+def intensity_faults(where: str, pixels: np.ndarray) -> list[Fault]:
+    """What no network can be shown, of one channel ``[z, y, x]`` that is called ``where``."""
     low, high = pixels.min(), pixels.max()  # a NaN makes both NaN
     try:
-        refuse_beyond_range(pixels, where=_name(path))
+        refuse_beyond_range(pixels, where=where)
     except AutosegError as error:
         return [error.fault]
     if not (np.isfinite(low) and np.isfinite(high)):
         n_nan, n_inf = int(np.isnan(pixels).sum()), int(np.isinf(pixels).sum())
         found = f"{count_of(n_nan, 'voxel')} NaN, {n_inf} Inf, of {pixels.size}"
         fix = "replace these values (outside the brain by 0), or remove the case"
-        return [Fault(_name(path), "holds NaN or Inf", found, "finite intensities", fix)]
+        return [Fault(where, "holds NaN or Inf", found, "finite intensities", fix)]
     if low == high:
         fix = "export the channel again, or remove the case"
-        return [
-            Fault(_name(path), "a constant image", f"every voxel is {low:g}", "an image with contrast", fix)
-        ]
+        return [Fault(where, "a constant image", f"every voxel is {low:g}", "an image with contrast", fix)]
     return []
 
 

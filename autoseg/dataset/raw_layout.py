@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import is_utf8, readable
 from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, refuse_bad_name, shown
 
@@ -24,11 +24,13 @@ class Case:
         name: what its files have in common.
         images: one path for each channel, in order; whether they exist is for the integrity check.
         mask: None when there is none.
+        fault: why a case cannot be predicted, where the names of its files say so already.
     """
 
     name: str
     images: tuple[Path, ...]
     mask: Path | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,38 @@ def refuse_bad_names(where: Path, names: Iterable[str]) -> None:
     Raises:
         FaultsError: some are none.
     """
-    fix = "rename its files, and the case where dataset.json lists it"
-    faults = [
-        Fault(shown(name), "cannot name a case", "", EXPECTED, fix) for name in names if not is_name(name)
-    ]
+    faults = [fault for name in names if (fault := name_fault(name))]
     if faults:
         raise FaultsError(f"{where}: {len(faults)} names of cases cannot be used", faults)
+
+
+def name_fault(name: str) -> Fault | None:
+    """The fault of a name that no case can have; None for a good one."""
+    if not is_utf8(name):
+        found, fix = "bytes of another encoding", "rename its files, in letters without accents for example"
+        return Fault(readable(name), "the name of its files is not UTF-8", found, "a name in UTF-8", fix)
+    fix = "rename its files, and the case where dataset.json lists it"
+    return None if is_name(name) else Fault(shown(name), "cannot name a case", "", EXPECTED, fix)
+
+
+def truth_folder(raw: RawDataset) -> Path:
+    """Where scores find the true masks of a raw dataset, as ``-g`` of ``autoseg_evaluate`` takes it.
+
+    labelsTr; the dataset itself where dataset.json lists the files of its cases, see :func:`listed_cases`.
+    """
+    return raw.folder if (raw.info.model_extra or {}).get("dataset") else raw.folder / MASKS
+
+
+def listed_cases(folder: Path) -> dict[str, Case]:
+    """The cases of a raw dataset whose dataset.json lists their files, by name; empty for every other folder.
+
+    Raises:
+        AutosegError: dataset.json cannot be read.
+        FaultsError: it does not fit its schema.
+    """
+    path = Path(folder) / "dataset.json"
+    cases = _listed_cases(Path(folder), read_dataset_json(path)) if path.is_file() else []
+    return {case.name: case for case in cases}
 
 
 def refuse_taken_number(target: Path, option: str) -> None:
@@ -191,80 +219,4 @@ def _no_case(images: Path, info: DatasetJson) -> AutosegError:
         found=found,
         expected=f"names such as CASE_0000{info.file_ending}, one file for each channel",
         fix="rename the files, or correct file_ending in dataset.json",
-    )
-
-
-# ------------------------------------------------------------------------------------------------ prediction
-
-
-def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
-    """The cases to predict.
-
-    Args:
-        path: a folder of ``CASE_0000.nii.gz`` and so on in any format that autoseg reads; or one such file,
-            which stands for its case. With one channel a single file may have any name.
-        info: what the model was trained on.
-
-    Raises:
-        AutosegError: there is nothing to predict.
-        FaultsError: cases have too few or too many channels, or names that their masks cannot have.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise AutosegError("there is no such file or folder", where=str(path), fix="check the path")
-    channels = info.channel_names
-    if path.is_dir():
-        cases = _cases_in(path)
-    else:
-        parts = split_name(path.name)
-        if parts is None:
-            raise _nothing_to_predict(path, channels)
-        name, number, _ = parts
-        refuse_bad_names(path.parent, [name])
-        if number is None and len(channels) == 1:
-            return [Case(name, (path,))]
-        cases = {name: _cases_in(path.parent).get(name, {})}
-    if not any(cases.values()):
-        raise _nothing_to_predict(path, channels)
-    refuse_bad_names(path, cases)
-    faults = [fault for name, files in cases.items() for fault in _channel_faults(name, files, channels)]
-    if faults:
-        raise FaultsError(
-            f"{path}: {count_of(len(faults), 'case does', 'cases do')} not have the model's channels", faults
-        )
-    return [Case(name, tuple(files[i][0] for i in range(len(channels)))) for name, files in cases.items()]
-
-
-def _cases_in(folder: Path) -> dict[str, dict[int, list[Path]]]:
-    """Case to channel to the files that claim to be it, sorted."""
-    cases: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for entry in sorted(folder.iterdir()):
-        parts = split_name(entry.name)
-        if parts and parts[1] is not None and entry.is_file():
-            cases[parts[0]][parts[1]].append(entry)
-    return dict(sorted(cases.items()))
-
-
-def _channel_faults(name: str, files: dict[int, list[Path]], channels: dict[str, str]) -> list[Fault]:
-    expected = ", ".join(f"_{int(i):04d} ({channel})" for i, channel in channels.items())
-    if sorted(files) != list(range(len(channels))):
-        found = ", ".join(f"_{i:04d}" for i in sorted(files))
-        problem = f"{count_of(len(files), 'channel')} where the model needs {len(channels)}"
-        return [Fault(name, problem, found, expected, "give the model the channels that it was trained with")]
-    twice = [entry.name for entries in files.values() if len(entries) > 1 for entry in entries]
-    if twice:
-        fix = "keep one of them in the folder"
-        return [Fault(name, "one channel in two files", ", ".join(twice), "one file per channel", fix)]
-    return []
-
-
-def _nothing_to_predict(path: Path, channels: dict[str, str]) -> AutosegError:
-    names = ", ".join(f"CASE_{int(i):04d} ({channel})" for i, channel in channels.items())
-    found = "no file with such a name" if path.is_dir() else path.name
-    return AutosegError(
-        "there is nothing to predict",
-        where=str(path),
-        found=found,
-        expected=f"for each case: {names}; ending in {', '.join(FILE_ENDINGS)}",
-        fix="name the files by case and channel; no _0000 is needed only for one file of a one-channel model",
     )

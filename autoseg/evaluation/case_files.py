@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
+from autoseg.dataset.raw_layout import listed_cases
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.messages import count_of, some_of
 
@@ -48,7 +49,7 @@ def find_cases(
         raise AutosegError(
             "predictions and truths are the same folder", where=str(truths), fix="give -p and -g two folders"
         )
-    predicted, true = masks_in(predictions, "predicted masks"), masks_in(truths, "true masks")
+    predicted, true = masks_in(predictions, "predicted masks"), true_masks(truths)
     names = sorted(true if cases is None else set(cases))
     unpredicted = [name for name in names if name not in predicted] if chill else []
     kept = [name for name in names if name not in unpredicted]
@@ -89,6 +90,31 @@ def _missing_title(faults: Sequence[Fault], predicted: Mapping[str, object], nam
     if not set(predicted) & set(names):
         title += f"; no prediction has the name of a case (found {some_of(sorted(predicted))})"
     return title
+
+
+def true_masks(truths: Path) -> dict[str, list[Path]]:
+    """Case name to its true masks: the files of a folder, or those that a raw dataset lists in dataset.json.
+
+    Raises:
+        AutosegError: the folder is missing or holds no mask.
+    """
+    listed = {name: case.mask for name, case in listed_cases(truths).items()}
+    found = {name: [mask] for name, mask in listed.items() if mask is not None and mask.is_file()}
+    return found or masks_in(truths, "true masks")
+
+
+def true_mask(truths: Path, name: str) -> Path | None:
+    """The true mask of one case, as :func:`true_masks` finds it; None without one."""
+    listed = listed_cases(truths).get(name)
+    if listed is not None and listed.mask is not None and listed.mask.is_file():
+        return listed.mask
+    return file_of(truths, name)
+
+
+def file_of(folder: Path, stem: str) -> Path | None:
+    """A mask or an image by its name without ending; None without one."""
+    paths = (folder / f"{stem}{ending}" for ending in FILE_ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def masks_in(folder: Path, what: str) -> dict[str, list[Path]]:

@@ -16,7 +16,7 @@ from autoseg.dataset.imageio import as_labels
 from autoseg.dataset.turning import orientation_of_most
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation import probabilities
-from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json, masks_in
+from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json, true_masks
 from autoseg.evaluation.cohort import summarise
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import METRICS, score
@@ -199,7 +199,7 @@ def evaluate_folder(
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
     processes = processes if choice.sendable else 1
     classes = _classes(files, info, regions or choice.full_preset.regions, processes)
-    all_truths = (path for paths in masks_in(truths, "true masks").values() for path in paths)
+    all_truths = (path for paths in true_masks(truths).values() for path in paths)
     scored = _score(files, classes, choice, predictions, processes, orientation_of_most(all_truths))
     if table is not None:
         scored = [case.model_copy(update={"groups": table.of.get(case.name, {})}) for case in scored]

@@ -1,14 +1,15 @@
 """Many cases: while the network works on one, the next is read and the one before is written.
 
 One thread reads and preprocesses, one restores and writes, the caller's runs the network. Each hands over one
-case at a time, so memory does not grow with the number of cases, and what goes wrong in a thread is raised in
-the caller's.
+case at a time, so memory does not grow with the number of cases. What goes wrong with a case, in any of them, is
+noted and costs that case alone; a disk that takes no more files ends the whole.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,12 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
-from autoseg.errors import AutosegError, CaseError, Fault, FaultsError
-from autoseg.files import atomic_path, check_writable, exclusive, hash_file, remove_leftovers
+from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.files import (
+    atomic_path,
+    check_writable,
+    exclusive,
+    hash_file,
+    refuse_other_encoding,
+    remove_leftovers,
+)
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
@@ -30,9 +39,12 @@ from autoseg.messages import count_of
 from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
+from autoseg.sampling.case_cache import NO_MEMORY
 
 PROBABILITIES_ENDING = ".npz"
 SHOWN = 10
+NO_MORE_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""What the system says when a folder takes no files any more, whatever case they are of."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +79,28 @@ def predict_cases(
     save_probabilities: bool = False,
     overwrite: bool = False,
     extra: ExtraFile | None = None,
+    ending: str | None = None,
 ) -> FolderReport:
     """Predict cases into a folder: ``CASE.nii.gz`` (the model's file ending) and prediction.json.
 
     Args:
         predictor: the model.
-        cases: see :func:`autoseg.dataset.raw_layout.list_images`.
+        cases: see :func:`autoseg.dataset.images_to_predict.list_images`; those with a fault are listed, not predicted.
         output: the folder; it is made.
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
         overwrite: replace masks that something else made: a person, another model or other options.
         extra: one more file of each case, on record like its mask.
+        ending: of the masks; None takes the model's.
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
-        FaultsError: some cases could not be predicted; all others are done.
+        FaultsError: some cases could not be predicted, for whatever reason; all others are done.
     """
     output = Path(output)
-    _refuse_foreign_files(output, cases, predictor.model.info.file_ending, overwrite)
+    refuse_other_encoding(output)
+    ending = ending or predictor.model.info.file_ending
+    _refuse_foreign_files(output, cases, ending, overwrite)
     check_writable(output)
     with exclusive(output / ".lock", doing="predicting into this folder"):
         remove_leftovers(output, owned=True)
@@ -97,7 +113,7 @@ def predict_cases(
         if not overwrite:
             _refuse_other_results(output, record, cases)
         records.write_record(output, record)
-        run = _FolderRun(predictor, output, record, save_probabilities, extra)
+        run = _FolderRun(predictor, output, record, ending, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
 
 
@@ -163,11 +179,38 @@ class _Loaded:
 
 
 @dataclass
-class _Failed:
-    """A case that could not be read, or that the network has no answer for."""
+class _Attempt:
+    """A case on its way, and what went wrong with it; after that nothing more is done for it."""
 
     case: Case
-    error: AutosegError
+    error: AutosegError | None = None
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """One part of the work.
+
+        Raises:
+            AutosegError: no file can be written any more, which concerns all cases.
+        """
+        if self.error is not None:
+            return
+        try:
+            function(*arguments)
+        except Exception as error:  # whatever it is, the other cases go on
+            if _concerns_all(error):
+                raise
+            self.error = _explained(self.case, error)
+
+    def each(self, parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The parts until something goes wrong, here or behind."""
+        while self.error is None:
+            try:
+                part = next(parts)
+            except StopIteration:
+                return
+            except Exception as error:
+                self.error = _explained(self.case, error)
+                return
+            yield part
 
 
 @dataclass
@@ -177,6 +220,7 @@ class _FolderRun:
     predictor: Predictor
     output: Path
     record: PredictionRecord
+    ending: str
     save_probabilities: bool
     extra: ExtraFile | None = None
     report: FolderReport = field(default_factory=FolderReport)
@@ -184,7 +228,10 @@ class _FolderRun:
     n_cases: int = 0
 
     def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
-        todo = self._todo(cases, continue_prediction)
+        for case in cases:
+            if case.fault is not None:
+                self._note_failure(case, AutosegError(**vars(case.fault)))
+        todo = self._todo([case for case in cases if case.fault is None], continue_prediction)
         self.n_cases = len(todo)
         estimate = _Estimate(self.predictor, len(todo))
         with estimate, ThreadPoolExecutor(1, "autoseg-read") as reader, _Behind() as behind:
@@ -195,17 +242,17 @@ class _FolderRun:
                 loaded = waiting.pop().result()
                 if following is not None:
                     waiting.append(reader.submit(self._load, following))
-                if isinstance(loaded, _Failed):
-                    behind.submit(self._note_failure, loaded)
+                if isinstance(loaded, _Attempt):
+                    behind.submit(self._conclude, loaded)
                 else:
                     self._predict_one(loaded, estimate, behind)
                 estimate.next_case()
         messages.tell_notes()
         if self.faults:
             done = len(self.report.predicted) + len(self.report.kept)
+            failed = count_of(len(self.report.failed), "case")
             raise FaultsError(
-                f"{count_of(len(self.faults), 'case')} could not be predicted, {count_of(done, 'is', 'are')} done",
-                self.faults,
+                f"{failed} could not be predicted, {count_of(done, 'is', 'are')} done", self.faults
             )
         return self.report
 
@@ -232,49 +279,40 @@ class _FolderRun:
         """See :mod:`autoseg.inference.prediction_record`; a case that cannot be read is not current."""
         try:
             mask = self.predictor.mask_path(case)
-        except AutosegError:
+            return records.why_not_current(self.output, self.record, case, self._file_names(case), mask)
+        except (AutosegError, OSError):
             return ""
-        return records.why_not_current(self.output, self.record, case, self._file_names(case), mask)
 
     def _file_names(self, case: Case) -> list[str]:
         """Of all files of a case, the mask first."""
-        endings = [self.predictor.model.info.file_ending]
+        endings = [self.ending]
         endings += [PROBABILITIES_ENDING] if self.save_probabilities else []
         endings += [self.extra.ending] if self.extra else []
         return [case.name + ending for ending in endings]
 
-    def _load(self, case: Case) -> _Loaded | _Failed:
-        """Read and preprocess; runs in the reading thread. Faults of the input do not stop the others."""
+    def _load(self, case: Case) -> _Loaded | _Attempt:
+        """Read and preprocess; runs in the reading thread. What fails is an attempt with an error."""
         started = time.perf_counter()
         try:
             raw, forms = self.predictor.read(case), read_forms(case.images[0])
             digest = records.input_hash(case, raw.mask_path)
-            with _explained_memory(case.name):
-                preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
-        except (AutosegError, OSError) as error:
-            fault = error if isinstance(error, AutosegError) else AutosegError(f"cannot be read: {error}")
-            return _Failed(case, fault)
+            preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
+        except Exception as error:  # whatever it is, the other cases go on
+            return _Attempt(case, _explained(case, error))
         image = raw.image if self.predictor.needs("image") else None
         return _Loaded(case, started, digest, preprocessed, raw.stored, raw.turn, forms, image)
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
-        fused = self.predictor.fusion(loaded.preprocessed)
+        attempt, fused = _Attempt(loaded.case), self.predictor.fusion(loaded.preprocessed)
         estimate.start_case()
-        try:
-            for logits in self.predictor.logits(loaded.preprocessed, estimate.case_progress):
-                behind.submit(fused.add, logits)
-        except CaseError as error:
-            behind.submit(self._note_failure, _Failed(loaded.case, error))
-        else:
-            behind.submit(self._finish, loaded, fused)
+        for logits in attempt.each(self.predictor.logits(loaded.preprocessed, estimate.case_progress)):
+            behind.submit(attempt.run, fused.add, logits)
+        behind.submit(attempt.run, self._finish, loaded, fused)
+        behind.submit(self._conclude, attempt)
 
     def _finish(self, loaded: _Loaded, fused: Fusion) -> None:
         """Restore, post-process and write one case, its record last; runs in the writing thread."""
-        with _explained_memory(loaded.case.name):
-            self._restore_and_write(loaded, fused)
-
-    def _restore_and_write(self, loaded: _Loaded, fused: Fusion) -> None:
         case, back = loaded.case, loaded.turn.back
         result = self.predictor.finish(
             fused,
@@ -311,35 +349,59 @@ class _FolderRun:
         turned = f"; stored as {loaded.stored.orientation}, turned into {planned} and back" * back.changes
         messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s{turned}")
 
-    def _note_failure(self, loaded: _Failed) -> None:
-        """Put a case that could not be predicted on record."""
-        name, error = loaded.case.name, loaded.error
-        inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
-        self.faults += [Fault(name, _joined(f), f.found, f.expected, f.fix) for f in inner]
-        self.record.cases[name] = PredictedCase(
-            status="failed", made_by=self.record.made_by, input_sha256="", problem=str(error)
+    def _conclude(self, attempt: _Attempt) -> None:
+        """Put a case on record that could not be predicted; runs in the writing thread."""
+        if attempt.error is None:
+            return
+        self._note_failure(attempt.case, attempt.error)
+        self.record.cases[attempt.case.name] = PredictedCase(
+            status="failed", made_by=self.record.made_by, input_sha256="", problem=str(attempt.error)
         )
         records.write_record(self.output, self.record)
-        self.report.failed.append(name)
-        messages.warn(f"{name} could not be predicted: {error.fault.problem}")
+
+    def _note_failure(self, case: Case, error: AutosegError) -> None:
+        inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
+        self.faults += [Fault(case.name, _joined(case, f), f.found, f.expected, f.fix) for f in inner]
+        self.report.failed.append(case.name)
+        messages.warn(f"{case.name} could not be predicted: {error.fault.problem}")
 
 
-@contextlib.contextmanager
-def _explained_memory(name: str) -> Iterator[None]:
-    """Main memory that runs out is reported with the case."""
-    try:
-        yield
-    except MemoryError as error:
-        raise AutosegError(
+def _concerns_all(error: Exception) -> bool:
+    """Whether files can no longer be written, which the next case would find after as long a wait."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_MORE_FILES
+
+
+def _explained(case: Case, error: Exception) -> AutosegError:
+    """What went wrong with a case, in words."""
+    if isinstance(error, AutosegError):
+        return error
+    messages.LOGGER.debug("predicting %s", case.name, exc_info=error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return AutosegError(
             "the main memory is not enough for this case",
-            where=name,
+            where=case.name,
             found=str(error) or "MemoryError",
             fix="close other programs, or crop the image to the brain",
-        ) from error
+        )
+    if isinstance(error, OSError):
+        return AutosegError("cannot be read", where=case.name, found=error.strerror or str(error))
+    return AutosegError(
+        "an error that autoseg does not know",
+        where=case.name,
+        found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{_place(error)}",
+        fix="open the image in a viewer and save it again; if it looks right, report this with the file's header",
+    )
 
 
-def _joined(fault: Fault) -> str:
-    return f"{Path(fault.where).name}: {fault.problem}" if fault.where else fault.problem
+def _place(error: Exception) -> str:
+    """Where in the code an error arose, for those who mend it."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+
+
+def _joined(case: Case, fault: Fault) -> str:
+    where = Path(fault.where).name
+    return f"{where}: {fault.problem}" if where not in ("", case.name) else fault.problem
 
 
 class _Behind:

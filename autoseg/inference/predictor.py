@@ -17,23 +17,26 @@ import torch
 from autoseg import messages, plugins, postprocessing
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import with_learned
-from autoseg.bundle.layout import NORMALISATION, PREDICTING_NETWORK, WeightsKind
+from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, PREDICTING_NETWORK, WeightsKind
 from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
+from autoseg.dataset import physical_sense
 from autoseg.dataset.imageio import Geometry
+from autoseg.dataset.integrity import intensity_faults
+from autoseg.dataset.physical_sense import SeenSizes
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
 from autoseg.errors import AutosegError, CaseError
 from autoseg.files import read_model
+from autoseg.fingerprint import Fingerprint
 from autoseg.inference import fusion
 from autoseg.inference.tiling import mirrorings, predict_logits
-from autoseg.messages import count_of
 from autoseg.orientation import Turn, is_orientation
 from autoseg.plan import PostStep, is_hash_of
 from autoseg.plan.schema import LEAST_STEP
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
-from autoseg.preprocessing.case import Preprocessed, preprocess_case
+from autoseg.preprocessing.case import Preprocessed, preprocess_case, refuse_beyond_memory
 from autoseg.preprocessing.fixed import FixedConstants
 from autoseg.preprocessing.fixed import apply as apply_constants
 from autoseg.preprocessing.mask import mask_beside_images
@@ -108,6 +111,7 @@ class Predictor:
         self._on_logits = [(step, row) for step, row in rows if row.on == "logits"]
         self._on_mask = [(step, row) for step, row in rows if row.on == "mask"]
         self.steps = with_learned(self._on_mask, model.fitted)
+        self._seen = self._read_seen()
         self._constants = self._read_constants()
         self._load_members()
 
@@ -164,7 +168,7 @@ class Predictor:
             mask: ``[z, y, x]``, for a plan whose mask comes from a folder.
 
         Raises:
-            AutosegError: another number of channels, NaN or Inf; a mask that is missing.
+            AutosegError: another number of channels, NaN or Inf, a constant channel; a mask that is missing.
         """
         expected = self.plan.channel_names
         if image.ndim != 4 or image.shape[0] != len(expected):
@@ -176,21 +180,32 @@ class Predictor:
                 fix="give the model the channels that it was trained with, in this order",
             )
         for channel, values in zip(expected, image, strict=True):
-            if not np.isfinite(values).all():
+            for fault in intensity_faults(f"channel {channel}", values):
                 raise AutosegError(
-                    f"channel {channel} holds NaN or Inf",
+                    f"{fault.where}: {fault.problem}",
                     where=name,
-                    found=count_of(
-                        int((~np.isfinite(values)).sum()),
-                        "voxel that is no number",
-                        "voxels that are no number",
-                    ),
-                    expected="finite intensities",
-                    fix="export the image again, or replace these voxels, for example by 0",
+                    found=fault.found,
+                    expected=fault.expected,
+                    fix=fault.fix,
                 )
-        return preprocess_case(
+        self._check_sizes(name, geometry)
+        made = preprocess_case(
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
         )
+        # beside the image: the logits of one member, and what the fusion keeps of the others
+        refuse_beyond_memory(name, made.properties.working_shape, len(image) + 2 * self.labels.n_outputs)
+        return made
+
+    def _check_sizes(self, name: str, geometry: Geometry) -> None:
+        """Refuse a voxel size that cannot be, and warn of a scan of another size than the model was made for."""
+        fault = physical_sense.voxel_fault(name, geometry.spacing_mm, geometry.shape)
+        if fault is not None:
+            raise AutosegError(**vars(fault))
+        if unlike := self._seen.unlike(geometry.extent_mm, geometry.spacing_mm):
+            messages.warn(
+                f"{name} has {unlike}; check the spacing in its header (a factor of ten, another unit), or that it is "
+                "a scan of the kind that the model was trained on"
+            )
 
     def logits(
         self, case: Preprocessed, progress: Callable[[float], None] | None = None
@@ -311,6 +326,17 @@ class Predictor:
                 expected=f"channels {', '.join(ours)} as in plan.json",
                 fix="import or train the model again",
             )
+
+    def _read_seen(self) -> SeenSizes:
+        """The sizes of the training cases; those of the working grid where the fingerprint was not handed on."""
+        path = self.model.folder / FINGERPRINT
+        if path.is_file():
+            return SeenSizes.of_cases(read_model(path, Fingerprint).cases)
+        known = [mm for mm in self.plan.preprocessing.spacing_mm if mm is not None]
+        if len(known) < 3:
+            return SeenSizes()
+        usual = physical_sense.middle(known)
+        return SeenSizes(spacing_mm=(usual, usual))
 
     def _read_constants(self) -> dict[str, FixedConstants]:
         """Of each fold, where the plan normalises by numbers of the data set."""

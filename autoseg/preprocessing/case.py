@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autoseg.errors import AutosegError, Fault
 from autoseg.labels import OUTSIDE
+from autoseg.parallel import memory_gb
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing import crop
 from autoseg.preprocessing.lesion_changes import ClassComponents, compare_components, foreground_voxels
@@ -113,7 +114,7 @@ def preprocess_case(
 
     Raises:
         AutosegError: the plan does not fit the channels or their intensities; a crop to the head that would cut
-            lesions off; a mask that is missing or empty.
+            lesions off; a mask that is missing or empty; more voxels on the working grid than the memory holds.
     """
     inside = mask_of(name, image, plan, channel_names, mask)
     inside_nonzero = any(scheme.inside_nonzero for scheme in plan.normalisation)
@@ -132,6 +133,7 @@ def preprocess_case(
     except AutosegError as error:
         raise _of_case(name, error) from None
     properties = _properties(name, geometry, plan, box, working.shape[1:])
+    refuse_beyond_memory(name, properties.working_shape, len(working))
     before = None
     if label is not None:
         before = _to_working(label, box, plan).astype(np.int16)
@@ -143,6 +145,28 @@ def preprocess_case(
     if inside is not None and label is not None:
         made.lesion_voxels_outside = int(np.count_nonzero(_lesion(label, ignore) & ~inside))
     return made
+
+
+def refuse_beyond_memory(name: str, shape: Sequence[int], n_values: int) -> None:
+    """Refuse a case that cannot fit before the system ends the process for it, and with it all other cases.
+
+    Args:
+        name: of the case.
+        shape: on the working grid.
+        n_values: float32 values of each voxel that are needed at once, at the least.
+
+    Raises:
+        AutosegError: all memory of the machine is not enough.
+    """
+    needed, there = 4e-9 * n_values * math.prod(shape), memory_gb()
+    if needed > there:
+        raise AutosegError(
+            "the main memory is not enough for this case",
+            where=name,
+            found=f"{' x '.join(map(str, shape))} voxels on the working grid, at least {needed:.0f} GB",
+            expected=f"less than the {there:.0f} GB of this machine",
+            fix="check the spacing in its header, which may be ten times too large; or crop the image to the brain",
+        )
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from autoseg import messages
 from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError
+from autoseg.evaluation.case_files import file_of, true_mask
 from autoseg.evaluation.summary import CaseScores
 from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
-from autoseg.report.picture import Picture, find_file, read_picture
+from autoseg.report.picture import Picture, read_picture
 from autoseg.report.viewer import Viewer, make_viewer
 
 if TYPE_CHECKING:
@@ -83,11 +84,11 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Ma
     """The files of a case, if they are those that were scored."""
     if place.images is None:
         raise AutosegError("the folder of images is not known", fix="give it with -i")
-    for folder, scored, what in (
-        (place.summary.predictions, case.prediction_sha256, "predicted mask"),
-        (place.summary.truths, case.truth_sha256, "true mask"),
+    for find, folder, scored, what in (
+        (file_of, place.summary.predictions, case.prediction_sha256, "predicted mask"),
+        (true_mask, place.summary.truths, case.truth_sha256, "true mask"),
     ):
-        path = find_file(Path(folder), case.name)
+        path = find(Path(folder), case.name)
         if path is None:
             raise AutosegError(f"the {what} is missing", expected=f"{case.name}.nii.gz in {folder}")
         if hash_image(path) != scored:

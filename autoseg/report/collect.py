@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
-from autoseg.bundle.layout import CARD
+from autoseg.bundle.layout import CARD, FINGERPRINT
 from autoseg.bundle.opening import read_plan, refuse_changed
 from autoseg.comparison import comparison_schema as compare_schema
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
@@ -284,5 +284,5 @@ def _info(model: Path | None, scored: Mapping[str, ScoredFolder]) -> DatasetJson
 
 
 def _fingerprint(model: Path | None) -> Fingerprint | None:
-    path = model / "fingerprint.json" if model else None
+    path = model / FINGERPRINT if model else None
     return read_model(path, Fingerprint) if path and path.is_file() else None

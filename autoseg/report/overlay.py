@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoseg import messages
+from autoseg.dataset.raw_layout import listed_cases
 from autoseg.errors import AutosegError
 from autoseg.evaluation.summary import CaseScores, Summary
 from autoseg.files import atomic_path
@@ -36,8 +37,13 @@ def _rank(place: int, last: int) -> str:
 
 
 def find_images(truths: Path) -> Path | None:
-    """The folder of images that belongs to ``labelsTr`` or ``labelsTs`` in the raw layout; None without one."""
+    """The folder of images that belongs to ``labelsTr`` or ``labelsTs`` in the raw layout; None without one.
+
+    A raw dataset that lists its files in dataset.json stands for its images too.
+    """
     truths = truths.resolve()
+    if listed_cases(truths):
+        return truths
     images = truths.with_name(truths.name.replace("labels", "images", 1))
     return images if images != truths and images.is_dir() else None
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.dataset.dataset_json import FILE_ENDINGS
 from autoseg.dataset.imageio import as_labels, differences, read_image
+from autoseg.dataset.raw_layout import listed_cases
 from autoseg.errors import AutosegError
+from autoseg.evaluation.case_files import file_of, true_mask
 from autoseg.evaluation.summary import CaseScores, Summary
 from autoseg.labels import LabelSet
 from autoseg.report.planes import View
@@ -68,10 +69,12 @@ def channel_name(channel: int, names: Mapping[str, str]) -> str:
     return names.get(str(channel)) or f"channel {channel}"
 
 
-def find_file(folder: Path, stem: str) -> Path | None:
-    """A mask or an image by its name without ending; None without one."""
-    paths = (folder / f"{stem}{ending}" for ending in FILE_ENDINGS)
-    return next((path for path in paths if path.is_file()), None)
+def find_image(images: Path, name: str, channel: int) -> Path | None:
+    """One channel of a case, in a folder of images or a raw dataset that lists its files; None without one."""
+    listed = listed_cases(images).get(name)
+    if listed is not None and channel < len(listed.images):
+        return listed.images[channel]
+    return file_of(images, f"{name}_{channel:04d}")
 
 
 def read_picture(
@@ -89,16 +92,14 @@ def read_picture(
     Raises:
         AutosegError: a file is missing or damaged, or the image lies on another grid.
     """
-    stem = f"{case.name}_{channel:04d}"
     paths = (
-        find_file(images, stem),
-        find_file(Path(summary.predictions), case.name),
-        find_file(Path(summary.truths), case.name),
+        find_image(images, case.name, channel),
+        file_of(Path(summary.predictions), case.name),
+        true_mask(Path(summary.truths), case.name),
     )
     if paths[0] is None:
-        raise AutosegError(
-            "the image is missing", where=case.name, expected=f"{images / stem}.nii.gz or another format"
-        )
+        expected = f"{images / case.name}_{channel:04d}.nii.gz or another format"
+        raise AutosegError("the image is missing", where=case.name, expected=expected)
     if paths[1] is None or paths[2] is None:
         raise AutosegError("a mask has vanished since it was scored", where=case.name)
     image, prediction, truth = (read_image(path) for path in paths if path)

@@ -14,7 +14,7 @@ import torch
 from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
-from autoseg.bundle.layout import NORMALISATION, weight_file_name
+from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError
@@ -83,7 +83,7 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
         _take_up(job, fold)
         write_json(job.model / "plan.json", job.plan)
         write_json(job.model / "dataset.json", job.prepared.info)
-        write_json(job.model / "fingerprint.json", job.prepared.fingerprint)
+        write_json(job.model / FINGERPRINT, job.prepared.fingerprint)
     _measure_constants(job, fold)
 
 

@@ -12,7 +12,7 @@ import torch
 from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import Fold, left_out
-from autoseg.dataset.raw_layout import Case, load_raw
+from autoseg.dataset.raw_layout import Case, load_raw, truth_folder
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import dice
 from autoseg.evaluation.probabilities import COUNTS_ENDING, write_counts
@@ -135,7 +135,7 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
 
     counts = ExtraFile(COUNTS_ENDING, write)
     predict_cases(predictor, cases, folder, continue_prediction=True, overwrite=True, extra=counts)
-    summary = evaluate_folder(folder, raw.folder / "labelsTr", job.prepared.info, cases=names)
+    summary = evaluate_folder(folder, truth_folder(raw), job.prepared.info, cases=names)
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")
     return summary.means()

@@ -58,6 +58,17 @@ def test_a_dataset_without_faults_passes(make_raw: Callable) -> None:
 # ---------------------------------------------------------------------------------------------------- files
 
 
+def test_a_name_that_is_not_utf_8_is_one_fault_of_its_case(make_raw: Callable) -> None:
+    """SimpleITK, given such a path, ends the process."""
+    raw = make_raw(n_channels=1)
+    os.rename(raw.image("b"), os.fsencode(raw.folder / "imagesTr") + b"/Pati\xebnt_0000.nii.gz")
+    os.rename(raw.mask("b"), os.fsencode(raw.folder / "labelsTr") + b"/Pati\xebnt.nii.gz")
+    with pytest.raises(FaultsError) as caught:
+        load_raw(raw.folder)
+    (fault,) = caught.value.faults
+    assert fault.where == "Pati\\xebnt" and "not UTF-8" in fault.problem and fault.fix
+
+
 def test_a_missing_channel(make_raw: Callable) -> None:
     raw = make_raw()
     raw.image("b", 1).unlink()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.dataset.raw_layout import Case, list_images, load_raw, split_name
+from autoseg.dataset.raw_layout import Case, load_raw, split_name
 from autoseg.errors import AutosegError, FaultsError
 
 
@@ -157,67 +156,8 @@ def test_unknown_keys_are_kept(make_raw: Callable) -> None:
     assert json.loads(load_raw(made.folder).info.model_dump_json())["licence"] == "CC0"
 
 
-# ----------------------------------------------------------------------------------------------- prediction
-
-
-def _info(*channels: str) -> DatasetJson:
-    return DatasetJson(
-        channel_names={str(i): name for i, name in enumerate(channels)},
-        labels={"background": 0, "lesion": 1},
-        numTraining=1,
-        file_ending=".nii.gz",
-    )
-
-
-def _touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).touch()
-
-
-def test_a_folder_of_images_is_listed(tmp_path: Path) -> None:
-    _touch(tmp_path, "b_0000.nii.gz", "b_0001.nii.gz", "a_0000.mha", "a_0001.mha", "notes.txt", ".x_0000.nii")
-    cases = list_images(tmp_path, _info("FLAIR", "T1"))
-    assert cases == [
-        Case("a", (tmp_path / "a_0000.mha", tmp_path / "a_0001.mha")),
-        Case("b", (tmp_path / "b_0000.nii.gz", tmp_path / "b_0001.nii.gz")),
-    ]
-
-
-def test_one_file_stands_for_its_case(tmp_path: Path) -> None:
-    _touch(tmp_path, "b_0000.nii.gz", "b_0001.nii.gz", "a_0000.nii.gz")
-    cases = list_images(tmp_path / "b_0001.nii.gz", _info("FLAIR", "T1"))
-    assert cases == [Case("b", (tmp_path / "b_0000.nii.gz", tmp_path / "b_0001.nii.gz"))]
-
-
-def test_one_file_of_a_one_channel_model_may_have_any_name(tmp_path: Path) -> None:
-    _touch(tmp_path, "scan.nrrd")
-    assert list_images(tmp_path / "scan.nrrd", _info("T1")) == [Case("scan", (tmp_path / "scan.nrrd",))]
-
-
-def test_the_wrong_number_of_channels_is_refused_for_all_cases_at_once(tmp_path: Path) -> None:
-    _touch(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz", "b_0002.nii.gz")
-    _touch(tmp_path, "c_0000.nii.gz", "c_0001.nii.gz")
-    with pytest.raises(FaultsError, match="2 cases do not have the model's channels") as caught:
-        list_images(tmp_path, _info("FLAIR", "T1"))
-    first, second = caught.value.faults
-    assert first.where == "a" and first.problem == "1 channel where the model needs 2"
-    assert first.found == "_0000" and first.expected == "_0000 (FLAIR), _0001 (T1)" and first.fix
-    assert second.where == "b" and second.found == "_0000, _0001, _0002"
-    with pytest.raises(FaultsError, match=r"\ba +1 channel"):
-        list_images(tmp_path / "a_0000.nii.gz", _info("FLAIR", "T1"))
-
-
-def test_one_channel_in_two_files_is_refused(tmp_path: Path) -> None:
-    _touch(tmp_path, "a_0000.nii.gz", "a_0000.mha")
-    with pytest.raises(FaultsError, match=r"one channel in two files +a_0000\.mha, a_0000\.nii\.gz"):
-        list_images(tmp_path, _info("T1"))
-
-
-@pytest.mark.parametrize("name", ["", "scan.nii.gz", "scan_0000.dcm"])
-def test_nothing_to_predict_is_explained(tmp_path: Path, name: str) -> None:
-    if name:
-        _touch(tmp_path, name)
-    with pytest.raises(AutosegError, match=r"(?s)nothing to predict.*CASE_0000 \(FLAIR\), CASE_0001 \(T1\)"):
-        list_images(tmp_path / name, _info("FLAIR", "T1"))
-    with pytest.raises(AutosegError, match="no such file or folder"):
-        list_images(tmp_path / "gone", _info("T1"))
+def test_json_with_a_byte_order_mark_is_read(make_raw: Callable) -> None:
+    """As Windows' editors save it."""
+    path = make_raw().folder / "dataset.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_raw(path.parent).info.numTraining == 3

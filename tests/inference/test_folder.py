@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import re
 import shutil
 import threading
 
@@ -15,8 +17,9 @@ from autoseg import messages
 from autoseg.bundle.card import write_model_card
 from autoseg.bundle.layout import weight_file_name
 from autoseg.cli import predict as command
-from autoseg.dataset.raw_layout import list_images
+from autoseg.dataset.images_to_predict import list_images
 from autoseg.errors import AutosegError, FaultsError
+from autoseg.files import hash_file
 from autoseg.inference import folder as folders
 from autoseg.inference.folder import predict_cases
 from autoseg.inference.predictor import Predictor
@@ -229,7 +232,7 @@ def test_bad_cases_do_not_stop_the_good_ones(work):
     write(work / "images" / "case_2_0000.nii.gz", holes)
     with pytest.raises(FaultsError, match="2 cases could not be predicted, 2 are done") as error:
         run(work)
-    assert "case_1_0000.nii.gz" in str(error.value) and "channel T2 holds NaN" in str(error.value)
+    assert "case_1_0000.nii.gz" in str(error.value) and "channel T2: holds NaN" in str(error.value)
     assert {n: e["status"] for n, e in record(work)["cases"].items()} == {
         "case_0": "done",
         "case_1": "failed",
@@ -241,16 +244,77 @@ def test_bad_cases_do_not_stop_the_good_ones(work):
     assert run(work, continue_prediction=True).predicted == ["case_1", "case_2"]
 
 
+def dies_of_case_1(monkeypatch, predictor, stage, error):
+    """A predictor that fails at one stage of one case."""
+
+    def fails(owner, name, case_of):
+        real = getattr(owner, name)
+
+        def call(*arguments, **options):
+            if case_of(*arguments) == "case_1":
+                raise error
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    fusion, logits = predictor.fusion, predictor.logits
+
+    def named_fusion(case):
+        fused = fusion(case)
+        fused.case = case.properties.name
+        if stage == "add":
+            fails(fused, "add", lambda _: fused.case)
+        return fused
+
+    def failing_logits(case, *arguments):
+        if case.properties.name == "case_1":
+            raise error
+        yield from logits(case, *arguments)
+
+    monkeypatch.setattr(predictor, "fusion", named_fusion)
+    if stage == "logits":
+        monkeypatch.setattr(predictor, "logits", failing_logits)
+    places = {
+        "read": (predictor, "read", lambda case: case.name),
+        "preprocess": (predictor, "preprocess", lambda name, *_: name),
+        "finish": (predictor, "finish", lambda fused, *_: fused.case),
+        "write": (folders, "write_mask", lambda path, *_: path.name.removesuffix(".nii.gz")),
+    }
+    if stage in places:
+        fails(*places[stage])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("itk::ERROR"), ZeroDivisionError("division")])
+@pytest.mark.parametrize("stage", ["read", "preprocess", "logits", "add", "finish", "write"])
+def test_whatever_goes_wrong_with_a_case_costs_that_case_alone(work, monkeypatch, stage, error):
+    """Errors that nobody thought of, wherever they arise: when reading, in the network, or behind it."""
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    dies_of_case_1(monkeypatch, predictor, stage, error)
+    with pytest.raises(FaultsError, match="1 case could not be predicted, 3 are done") as caught:
+        run(work, predictor=predictor)
+    (fault,) = caught.value.faults
+    assert fault.where == "case_1" and fault.fix
+    if isinstance(error, MemoryError):
+        assert fault.problem == "the main memory is not enough for this case"
+    else:
+        assert str(error) in fault.found and type(error).__name__ in fault.found and ", line " in fault.found
+    assert {n for n, e in record(work)["cases"].items() if e["status"] == "failed"} == {"case_1"}
+    for i in (0, 2, 3):
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(work / "out" / f"case_{i}.nii.gz")))
+        assert np.array_equal(mask, array(i) > 0.5)
+    assert not (work / "out" / "case_1.nii.gz").exists()
+
+
 @pytest.mark.parametrize("part", ["_load", "_predict_one", "_finish"])
-def test_a_fault_in_any_thread_is_raised_and_never_hangs(work, monkeypatch, part):
+def test_a_stop_in_any_thread_is_raised_and_never_hangs(work, monkeypatch, part):
     def broken(*_):
-        raise ZeroDivisionError(part)
+        raise KeyboardInterrupt(part)
 
     monkeypatch.setattr(folders._FolderRun, part, broken)
     done = threading.Event()
 
     def attempt():
-        with pytest.raises(ZeroDivisionError, match=part):
+        with pytest.raises(KeyboardInterrupt, match=part):
             run(work)
         done.set()
 
@@ -298,6 +362,15 @@ def test_an_unwritable_output_is_found_before_any_work(work, monkeypatch):
     monkeypatch.setattr(folders._FolderRun, "predict", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(AutosegError, match="(?s)out.*cannot be written"):
         run(work)
+
+
+def test_an_output_folder_that_is_not_utf_8_is_refused_before_any_work(work):
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    cases = list_images(work / "images", predictor.model.info)
+    with pytest.raises(
+        AutosegError, match=r"caf\\xe9: the name of the file or of a folder above it is not UTF-8"
+    ):
+        predict_cases(predictor, cases, work / os.fsdecode(b"caf\xe9"))
 
 
 def test_masks_of_a_reader_are_never_replaced_unasked(work):
@@ -397,11 +470,96 @@ def test_command_with_a_bundle_and_one_file(work, capsys):
 
 
 def test_command_refuses_wrong_channels(work, capsys):
-    write(work / "images" / "case_0_0001.nii.gz", array(5))
+    for i in range(4):
+        write(work / "images" / f"case_{i}_0001.nii.gz", array(5))
     assert call(work, "-d", "900") == 1
     text = capsys.readouterr().err
     assert "case_0" in text and "2 channels where the model needs 1" in text
     assert not (work / "out").exists()
+
+
+def test_command_lists_what_the_names_say_and_predicts_the_others(work, capsys):
+    """Two channels, a link to nowhere, a name that is no text, and files of no case, beside three good cases."""
+    images = work / "images"
+    write(images / "case_0_0001.nii.gz", array(5))
+    (images / "link_0000.nii.gz").symlink_to("../annex/objects/x.nii.gz")
+    write(images / "x_0000.nii.gz", array(6))
+    os.rename(os.fsencode(images / "x_0000.nii.gz"), os.fsencode(images) + b"/Pati\xebnt_0000.nii.gz")
+    (images / "b_0000.NII.GZ").touch()
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "3 cases could not be predicted, 3 are done" in text
+    assert re.search(r"\n *case_0 +2 channels where the model needs 1 +_0000, _0001 +_0000 \(T2\)", text)
+    assert re.search(
+        r"\n *link +link_0000.nii.gz: the link points nowhere +a link to ../annex/objects/x", text
+    )
+    assert re.search(r"\n *Pati\\xebnt +the name of its files is not UTF-8", text)
+    assert "b_0000.NII.GZ: expected b_0000.nii.gz, with a lower-case ending" in text
+    assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (1, 2, 3)}
+    assert call(work, "-d", "900", "--continue_prediction") == 1
+    assert "3 cases could not be predicted, 3 are done" in capsys.readouterr().err
+
+
+def test_command_writes_the_very_file(work, capsys):
+    image = work / "images" / "case_2_0000.nii.gz"
+    given = ["-i", str(image), "-device", "cpu", "-d", "900", "--results", str(work / "results")]
+    file = work / "new" / "mine.nii"
+    assert command.main([*given, "-o", str(file), "--save_probabilities"]) == 0
+    assert f"1 case predicted: {file}" in capsys.readouterr().out
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(file))), array(2) > 0.5)
+    assert {path.name for path in file.parent.iterdir()} == {"mine.nii", "mine.npz", "mine.prediction.json"}
+    entry = json.loads((file.parent / "mine.prediction.json").read_text())["cases"]["case_2"]
+    assert entry["files"] == {path.name: hash_file(path) for path in (file, file.with_suffix(".npz"))}
+    assert command.main([*given, "-o", str(file)]) == 1
+    assert "the output file is there already" in capsys.readouterr().err
+    assert command.main([*given, "-o", str(file), "--overwrite"]) == 0
+    assert command.main([*given, "-o", str(file), "--continue_prediction"]) == 1
+    assert "one file is not continued" in capsys.readouterr().err
+    assert command.main([*given, "-o", str(image), "--overwrite"]) == 1
+    assert "the output is the image itself" in capsys.readouterr().err
+
+
+def test_one_file_is_no_output_for_several_cases(work, capsys):
+    given = ["-i", str(work / "images"), "-o", str(work / "x.nii.gz"), "-d", "900", "-device", "cpu"]
+    assert command.main([*given, "--results", str(work / "results")]) == 1
+    text = capsys.readouterr().err
+    assert "the output is one file" in text and "4 cases" in text and "give a folder with -o" in text
+    assert not (work / "x.nii.gz").exists()
+
+
+def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
+    work, capsys, make_fingerprint
+):
+    seen = make_fingerprint([(3.1, 0.8, 0.7)], [SHAPE] * 2)
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    (model / "fingerprint.json").write_text(seen.model_dump_json())
+    write(work / "images" / "case_1_0000.nii.gz", array(1), (7.0, 8.0, 15.5))
+    write(work / "images" / "case_2_0000.nii.gz", array(2), (0.7, 93.7, 3.1))
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "case_1 has a field of view of 77.5 x 112 x 84 mm" in text and "made for 11.2 mm" in text
+    assert "case_0 has" not in text and "case_3 has" not in text
+    assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 93.7 x 0.7 mm", text)
+    assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
+
+
+def test_without_a_fingerprint_the_voxels_are_held_against_the_working_grid(tmp_path, model_folder, capsys):
+    """As in an exported bundle."""
+    model_folder.make_model(tmp_path / "results", plan=model_folder.make_plan(spacing_mm=(1.0, 0.25, 0.25)))
+    write(tmp_path / "images" / "a_0000.nii.gz", array(1), (1.0, 1.0, 4.0))
+    write(tmp_path / "images" / "b_0000.nii.gz", array(2), (0.4, 0.4, 1.0))
+    assert call(tmp_path, "-d", "900") == 0
+    text = capsys.readouterr().err
+    assert "a has a voxel size of 4 x 1 x 1 mm" in text and "made for 0.25 mm" in text and "b has" not in text
+
+
+def test_an_empty_scan_is_refused_by_its_name(work, capsys):
+    """As when planning: nothing can be seen in it, and a network may well segment something."""
+    write(work / "images" / "case_1_0000.nii.gz", np.full(SHAPE, 7, np.float32))
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert re.search(r"\n *case_1 +channel T2: a constant image +every voxel is 7", text)
+    assert not (work / "out" / "case_1.nii.gz").exists() and (work / "out" / "case_2.nii.gz").exists()
 
 
 def test_command_lists_models_when_there_are_several(work, capsys):

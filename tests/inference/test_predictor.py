@@ -153,7 +153,7 @@ def test_wrong_spacing_is_refused(tmp_path, model_folder, spacing):
 def test_numbers_that_are_none_are_refused(tmp_path, model_folder):
     image = brain()
     image[0, 2, 3, 4] = np.nan
-    with pytest.raises(AutosegError, match="(?s)channel T2 holds NaN or Inf.*1 voxels"):
+    with pytest.raises(AutosegError, match="(?s)channel T2: holds NaN or Inf.*1 voxel NaN"):
         predict(model_folder.make_model(tmp_path), image)
 
 

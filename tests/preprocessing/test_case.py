@@ -150,3 +150,14 @@ def test_a_crop_to_the_head_that_would_cut_lesions_is_refused():
         AutosegError, match=r"(?s)a: the crop to the head would cut lesions off.*3 of 5 lesion voxels"
     ):
         preprocess_case("a", image, geometry(label.shape), plan, label)
+
+
+def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made(raw, monkeypatch):
+    """As where a header is ten times too large; the system would end the process, and with it all other cases."""
+    monkeypatch.setattr("autoseg.preprocessing.case.memory_gb", lambda: 100.0)
+    image, label = raw
+    plan = Preprocessing(spacing_mm=(0.01, 0.005, 0.005), normalisation=[Normalisation(scheme="none")] * 2)
+    with pytest.raises(
+        AutosegError, match=r"(?s)a: the main memory is not.*3500 x 3600 x 3500 voxels.*ten times"
+    ):
+        preprocess_case("a", image, geometry(label.shape), plan, label)

@@ -12,7 +12,8 @@ from storage import store_as
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
 from autoseg.dataset.imageio import Geometry, write_image, write_mask
-from autoseg.dataset.raw_layout import list_images, load_raw
+from autoseg.dataset.images_to_predict import list_images
+from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.files import write_json
 from autoseg.labels import LabelSet

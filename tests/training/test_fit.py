@@ -140,5 +140,5 @@ def test_the_report_says_what_was_learned(root):
     found = learned(root)["steps"]["threshold"]
     section = training(collect(fold(root).parent))
     (points,) = [block for block in section.blocks if hasattr(block, "items")]
-    line = f"fold 0: threshold learned above {found['learned']['above']:g} from 1 validation cases."
+    line = f"fold 0: threshold learned above {found['learned']['above']:g} from 1 validation case."
     assert line in points.items

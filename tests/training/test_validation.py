@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import runs
+import SimpleITK as sitk
+import small
 import torch
 
 from autoseg.bundle.networks import ReadyNetwork
-from autoseg.cli import train
+from autoseg.cli import plan_and_preprocess, train
 from autoseg.dataset.folds import Fold
+from autoseg.evaluation.summary import read_summary
 from autoseg.labels import LabelSet
 from autoseg.plan import Inference
 from autoseg.plugins.parts import NetworkInput
@@ -79,3 +82,29 @@ def test_a_second_network_is_trained_and_kept_and_only_the_main_one_is_measured(
     assert scored == {("train", True), ("extra", False)}
     names = {path.name for path in (runs.fold(root) / "weights").iterdir()}
     assert names == {f"member0.{n}.safetensors" for n in ("train", "train.best", "extra")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other_reader", [True, False])
+def test_the_masks_that_dataset_json_lists_are_scored(tmp_path, monkeypatch, other_reader):
+    """labelsTr holds another reader's masks under the same names, or nothing."""
+    raw = small.dataset(tmp_path / "raw", n=5, n_test=0)
+    runs.set_folders(monkeypatch, tmp_path)
+    files = {}
+    (raw / "reader2").mkdir()
+    for path in sorted((raw / "labelsTr").iterdir()):
+        name = path.name.removesuffix(".nii.gz")
+        path.rename(raw / "reader2" / f"{name}_r2.nii.gz")
+        if other_reader:
+            small.write(path, np.zeros((10, 24, 24), np.uint8))
+        files[name] = {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"reader2/{name}_r2.nii.gz"}
+    content = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps({**content, "dataset": files}))
+    settings = [*small.TINY, "stages.0.epochs=1"]
+    assert plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *settings]) == 0
+    assert train.main(["1", "0", "-device", "cpu"]) == 0
+    scored = {case.name: case for case in read_summary(runs.fold(tmp_path) / "validation").cases}
+    assert scored
+    for name, case in scored.items():
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(raw / files[name]["label"])))
+        assert case.classes["lesion"]["voxels_truth"] == mask.sum() > 0
