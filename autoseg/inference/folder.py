@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from autoseg.messages import count_of
 from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
+from autoseg.version import __version__
 
 PROBABILITIES_ENDING = ".npz"
 SHOWN = 10
@@ -90,7 +90,7 @@ def predict_cases(
         remove_leftovers(output, owned=True)
         before = _earlier_record(output, overwrite)
         record = PredictionRecord(
-            autoseg_version=version("autoseg"),
+            autoseg_version=__version__,
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
             cases=before.cases if before else {},
         )
