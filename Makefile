@@ -10,8 +10,9 @@ DEMO := demo
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg constraints.txt
+	@echo "installing autoseg and the tested versions of its dependencies into $(VENV); the first time downloads PyTorch"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
 lint: setup

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from autoseg.version import DISTRIBUTION, __version__
+
 if TYPE_CHECKING:
     from autoseg.evaluation.score_masks import evaluate_arrays as evaluate
     from autoseg.inference.predictor import predict
 
-__all__ = ["__version__", "evaluate", "predict"]
+__all__ = ["DISTRIBUTION", "__version__", "evaluate", "predict"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("autoseg")
     if name == "predict":
         from autoseg.inference.predictor import predict
 

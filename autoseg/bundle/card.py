@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.files import hash_file, read_json, read_model, write_json
 from autoseg.names import NAME, Name
 from autoseg.plan import hash_plan
+from autoseg.version import __version__
 
 _FOLD = r"fold_(?:\d+|all)"
 ALLOWED = tuple(
@@ -158,7 +158,7 @@ def make_card(folder: Path, names: Sequence[str], imported: Imported | None = No
         imported = read_model(folder / CARD, ModelCard).imported
     folds = dict.fromkeys(name.split("/")[0].removeprefix("fold_") for name in names if "/" in name)
     return ModelCard(
-        autoseg_version=version("autoseg"),
+        autoseg_version=__version__,
         name=folder.resolve().name,
         dataset=plan.dataset,
         trainer=plan.trainer,

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from autoseg.bundle.layout import weight_file_name
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 from autoseg.messages import count_of
+from autoseg.version import __version__
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def save(
         AutosegError: the file cannot be written.
     """
     metadata = {"network": network, "stage": stage, "member": str(member), "epoch": str(epoch)}
-    metadata |= {"plan_hash": plan_hash, "autoseg_version": version("autoseg")}
+    metadata |= {"plan_hash": plan_hash, "autoseg_version": __version__}
     metadata |= {"facts": json.dumps(dict(facts), sort_keys=True)} if facts else {}
     metadata |= {"start": json.dumps(dict(start), sort_keys=True)} if start else {}
     with atomic_path(path) as temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.presets import PRESETS, Preset, find_preset
 from autoseg.evaluation.score_masks import Regions, evaluate_folder
 from autoseg.evaluation.summary import Stratum, Summary
+from autoseg.version import __version__
 
 STRATIFIED_FROM = 12
 """Cases from which on the methods are also compared on quartiles of the size of the truth."""
@@ -181,7 +181,7 @@ def compare(
     preset = find_preset(one.preset.name)
     results = {m: compare_metric(scores[m], better[m], test, preset) for m in chosen}
     return Comparison(
-        autoseg_version=version("autoseg"),
+        autoseg_version=__version__,
         truths=one.truths,
         preset=one.preset,
         labels=one.labels,

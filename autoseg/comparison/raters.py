@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from autoseg.evaluation.summary import defined
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of, some_of
 from autoseg.orientation import turn_into
+from autoseg.version import __version__
 
 SYMMETRIC = (
     "dice",
@@ -379,7 +379,7 @@ def rate_folders(
         for row in _rows(raters, {p: _values(scores, p, label, metric) for p in pairs})
     ]
     return Agreement(
-        autoseg_version=version("autoseg"),
+        autoseg_version=__version__,
         raters=[
             RaterRow(name=r.name, method=r.method, runs={run: str(path) for run, path in r.runs.items()})
             for r in raters

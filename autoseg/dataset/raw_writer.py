@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ from autoseg.labels import LabelSet
 from autoseg.messages import count_of, some_of
 from autoseg.names import EXPECTED, is_name, shown
 from autoseg.paths import LONGEST_NUMBER
+from autoseg.version import __version__
 
 ENDING = ".nii.gz"
 SPLITS = "splits.json"
@@ -183,7 +183,7 @@ def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson
         "regions_class_order": list(order) if order else None,
         "numTraining": sum(not case.test for case in conversion.cases),
         "file_ending": ENDING,
-        MADE_BY: {**made_by, "autoseg_version": version("autoseg")},
+        MADE_BY: {**made_by, "autoseg_version": __version__},
     }
     return validate(content, DatasetJson, where=f"what the converter says of {conversion.root}")
 

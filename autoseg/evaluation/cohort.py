@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from autoseg.evaluation.summary import (
     defined,
 )
 from autoseg.evaluation.thresholds import Counts
+from autoseg.version import __version__
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def summarise(
     preset, metrics = choice.full_preset, choice.metrics
     mean = Averaging(preset.interval, preset.resamples)
     return Summary(
-        autoseg_version=version("autoseg"),
+        autoseg_version=__version__,
         predictions=str(predictions),
         truths=str(truths),
         preset=preset_row(choice),

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 from autoseg.sampling.case_cache import NO_MEMORY
+from autoseg.version import __version__
 
 PROBABILITIES_ENDING = ".npz"
 SHOWN = 10
@@ -106,7 +106,7 @@ def predict_cases(
         remove_leftovers(output, owned=True)
         before = _earlier_record(output, overwrite)
         record = PredictionRecord(
-            autoseg_version=version("autoseg"),
+            autoseg_version=__version__,
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
             cases=before.cases if before else {},
         )

@@ -37,6 +37,7 @@ from autoseg.report.blocks import (
 )
 from autoseg.report.case_cards import ShownCase
 from autoseg.report.collect import LOG, Material, Training
+from autoseg.version import __version__
 
 MOST_TILES = 3
 """Of a single class."""
@@ -520,7 +521,7 @@ def provenance(material: Material, command: str) -> Section:
 
 
 def _versions(material: Material) -> list[tuple[str, str]]:
-    facts = [("autoseg, this report", version("autoseg"))]
+    facts = [("autoseg, this report", __version__)]
     scored = {one.summary.autoseg_version for one in material.scored.values()}
     scored |= {material.comparison.autoseg_version} if material.comparison else set()
     if scored:

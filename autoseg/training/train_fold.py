@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Collection
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -45,6 +44,7 @@ from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
 from autoseg.training.validation import Validator, scored_cases, validate_fold
+from autoseg.version import __version__
 
 
 def train_fold(job: FoldJob) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     record: dict[str, Any] = {
         "fold": job.fold,
         "command": job.command,
-        "autoseg_version": version("autoseg"),
+        "autoseg_version": __version__,
         "torch_version": torch.__version__,
         "device": _device_name(job.device),
         "seed": job.plan.seed,

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = {e.name: e.value for e in distribution("autoseg").entry_points if e.group == "console_scripts"}
+SCRIPTS = {
+    e.name: e.value for e in distribution("autoseg-lesion").entry_points if e.group == "console_scripts"
+}
 HEAVY = ("torch", "SimpleITK", "scipy", "sklearn", "matplotlib", "pydantic", "numpy", "blosc2")
 PROBE = """
 import sys
-from {module} import main
+from {module} import {command}
 try:
-    main(["--help"])
+    {command}(["--help"])
 except SystemExit as stop:
     print("loaded:", [name for name in {heavy} if name in sys.modules], "code:", stop.code)
 """
@@ -29,8 +31,8 @@ def test_all_commands_of_the_design_are_there():
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_help_is_light_and_has_examples(name):
-    module = SCRIPTS[name].partition(":")[0]
-    code = PROBE.format(module=module, heavy=HEAVY)
+    module, _, command = SCRIPTS[name].partition(":")
+    code = PROBE.format(module=module, command=command, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("loaded: [] code: 0"), done.stdout + done.stderr
     assert "examples:" in done.stdout

@@ -86,3 +86,15 @@ def test_steps_follow_the_order_of_the_plan():
     case = Segmentation(mask_of("0010100"), (1.0, 1.0, 1.0))
     assert postprocessing.apply(case, [fill, remove]).mask.tolist() == mask_of("0011100").tolist()
     assert not postprocessing.apply(case, [remove, fill]).mask.any()
+
+
+def test_no_step_grows_a_lesion_beyond_what_counts():
+    """Nor does it hand on more than that to the next step: the two voxels that stay are too few for it."""
+    case = Segmentation(mask_of("0010100"), (1.0, 1.0, 1.0), inside=mask_of("1110111") > 0)
+    fill = Named(name="fill_small_holes", arguments={"fewer_than_voxels": 2})
+    found = postprocessing.apply(case, [fill])
+    assert found.mask.tolist() == mask_of("0010100").tolist() and found.mask.dtype == np.uint8
+    remove = Named(name="remove_small_components", arguments={"fewer_than_voxels": 3})
+    assert not postprocessing.apply(case, [fill, remove]).mask.any()
+    whole = Segmentation(case.mask, case.spacing_mm)
+    assert postprocessing.apply(whole, [fill, remove]).mask.tolist() == mask_of("0011100").tolist()

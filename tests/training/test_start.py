@@ -49,6 +49,22 @@ def test_a_model_goes_on_from_another_and_the_chain_is_on_record(trained):
     assert third["model"] == "unet__second" and third["start"] == record
 
 
+def test_a_stopped_training_keeps_the_record_of_its_start(trained, monkeypatch):
+    """It is written down at the start: the other model may be another one when the training goes on."""
+    assert trained_from("unet__second", start(model="unet__unet")) == 0
+    record = final(trained, "unet__second").info.start
+    settings = [start(model="unet__unet"), "stages.0.iterations_per_epoch=3"]
+    with monkeypatch.context() as patch:
+        runs.stop_after(patch, 2)
+        assert trained_from("unet__third", *settings) != 0
+    name = "fold_0/weights/member0.train.safetensors"
+    shutil.copy(model(trained, "unet__second") / name, model(trained, "unet__unet") / name)
+    command = ["1", "0", "-device", "cpu", "-name", "unet__third", "--c", "--set", *STILL, *settings]
+    assert train.main(command) == 0
+    assert hash_file(model(trained, "unet__unet") / name) != record["sha256"]
+    assert final(trained, "unet__third").info.start == record
+
+
 def test_an_exported_model_is_a_start_too(trained, tmp_path):
     target = tmp_path / "model.zip"
     assert export_bundle.main(["-d", "1", "-o", str(target)]) == 0
