@@ -86,10 +86,34 @@ def _stop_on_signals(heard: list[int]) -> Iterator[None]:
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
     try:
-        yield
+        with _lost_stops_come_again():
+            yield
     finally:
         for one, handler in before.items():
             signal.signal(one, signal.SIG_DFL if heard else handler)
+
+
+@contextlib.contextmanager
+def _lost_stops_come_again() -> Iterator[None]:
+    """A stop that is raised where the interpreter lets no error out, as in a destructor, is raised once more."""
+    before = sys.unraisablehook
+
+    def again(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def lost(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or not hasattr(signal, "setitimer"):
+            before(unraisable)
+            return
+        with contextlib.suppress(ValueError):  # only the main thread may
+            signal.signal(signal.SIGALRM, again)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    sys.unraisablehook = lost
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _say(text: str) -> None:

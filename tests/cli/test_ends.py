@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -24,6 +25,28 @@ def test_a_signal_ends_a_command_in_order(name, capfd):
     said = capfd.readouterr().err
     assert said.startswith("\nstopping; Ctrl-C once more leaves at once\n")
     assert f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}; run it again" in said
+
+
+def test_a_signal_within_a_destructor_is_not_lost(capfd):
+    """Where the interpreter lets no error out: the stop comes again, also in the import machinery."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    hook = sys.unraisablehook
+
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def work(_):
+        Dying()
+        time.sleep(20)
+
+    try:
+        assert common.run(work, None) == 130
+        assert sys.unraisablehook is hook
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert "stopped by Ctrl-C" in capfd.readouterr().err
 
 
 def test_signals_that_are_to_be_ignored_stay_so():
