@@ -20,6 +20,8 @@ LEARNING_RATES = {"zoom_in": 1e-3, "zoom_out": 1e-4}
 CYCLE_EPOCHS = 50
 WEIGHT_DECAY = 1e-4
 WIDTH = 32
+QUICK_WIDTH, QUICK_GB = 8, 0.2
+"""Of a quick plan: feature maps of the first block, and the memory that its crops may need."""
 SPACING_MM = 1.0
 SMALLEST_CROP = 8  # three poolings
 CROP_STEP = 4

@@ -8,12 +8,15 @@ plan's reasons say which of them it follows; docs/families/resunet.md has the li
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
+    QUICK,
     Augmentation,
     Inference,
     Named,
@@ -24,6 +27,7 @@ from autoseg.plan import (
     Sampling,
     Stage,
     Validation,
+    replan,
 )
 from autoseg.planners._memory import BYTES, DEFAULT_MEMORY_GB
 from autoseg.planners._resunet_reasons import reasons
@@ -37,6 +41,8 @@ from autoseg.planners._resunet_settings import (
     HEAD_MM,
     LEARNING_RATES,
     PREDICTION_ELEMENTS,
+    QUICK_GB,
+    QUICK_WIDTH,
     SAVING,
     SHARES,
     SMALLEST_CROP,
@@ -103,7 +109,19 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> P
     Raises:
         AutosegError: images that are too small for the network, or memory for the smallest crop.
     """
+    if budget.quick:
+        options = options.model_copy(update={"width": min(options.width, QUICK_WIDTH)})
+        budget = replace(budget, memory_gb=min(budget.memory_gb or QUICK_GB, QUICK_GB))
     choice = decide(fingerprint, budget, options)
+    full = _plan(fingerprint, options, choice)
+    falling: dict[str, Any] = {
+        f"stages.{name}.schedule.arguments": {} for name in choice.crops
+    }  # to 0 within its few epochs
+    changes = {"networks.main.arguments.width": options.width, **falling}
+    return replan(full, changes, QUICK) if budget.quick else full
+
+
+def _plan(fingerprint: Fingerprint, options: ResUNetOptions, choice: ResUNetChoice) -> Plan:
     network = {
         "width": options.width,
         "background_logit": not any(isinstance(value, list) for value in fingerprint.labels.values()),

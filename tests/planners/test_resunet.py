@@ -202,6 +202,13 @@ def test_regions_have_no_background(make_fingerprint):
     assert found.networks["main"].arguments["background_logit"] is False
 
 
+def test_a_quick_plan_has_small_crops_and_rates_that_fall(make_fingerprint):
+    found = make_plan(make_fingerprint(**ATLAS), "resunet", Budget(), {"planner.length": "quick"})
+    assert found.networks["main"].arguments["width"] == 8
+    for stage in found.recipe.stages:
+        assert max(stage.patch_size) <= 80 and stage.epochs == 30 and not stage.schedule.arguments
+
+
 def test_options_are_typed():
     with pytest.raises(ValueError, match="multiple of 8"):
         PLANNER.options(width=12)
