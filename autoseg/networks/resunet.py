@@ -2,8 +2,8 @@
 
 A U-Net of two-convolution residual blocks: pre-activated, GroupNorm after each convolution, nothing after the addition.
 Three max poolings (floor), two blocks at each resolution below the first, two more at the bottom; a transposed
-convolution up, resized to the skip where its size is odd, concatenated with it (upsampled first). Any size of at least
-8 voxels on each axis fits.
+convolution up, resized to the skip where its size is odd, concatenated with it (upsampled first). Any size fits: an
+axis of fewer than 8 voxels is padded with zeros on both sides.
 
 The shortcut of a block has no weights. Where the feature maps get more, zeros come in front and the input lies last;
 where they get fewer, the last ones are kept, which in the decoder are exactly the skip. The paper does not say so; its
@@ -33,7 +33,7 @@ SMALLEST = 8  # voxels of an axis that three halvings leave one of
 
 
 class ResUNet(nn.Module):
-    """Image ``[b, c, z, y, x]``, at least 8 voxels on each axis, to logits ``[b, k, z, y, x]``, in both modes.
+    """Image ``[b, c, z, y, x]`` of any size to logits ``[b, k, z, y, x]``, in both modes.
 
     Args:
         in_channels, out_channels: of image and logits.
@@ -68,13 +68,9 @@ class ResUNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits, see the class.
-
-        Raises:
-            AutosegError: an axis with fewer than 8 voxels.
-        """
-        _refuse_small(image)
-        fine = self.ec0(image)
+        """Logits, see the class."""
+        padded, inside = _padded(image)
+        fine = self.ec0(padded)
         middle = self.ec1_2(self.ec1(_pooled(fine)))
         coarse = self.ec2_2(self.ec2(_pooled(middle)))
         x = self.ec3_2(self.ec3(_pooled(coarse)))
@@ -83,7 +79,7 @@ class ResUNet(nn.Module):
         del coarse  # so that they are gone when the last blocks run
         x = self.dc1_2(self.dc1(_joined(self.up2(x), middle)))
         del middle
-        logits = self.dc0b(self.dc0a(_joined(self.up1(x), fine)))
+        logits = self.dc0b(self.dc0a(_joined(self.up1(x), fine)))[inside]
         if not self.background_logit:
             return logits
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
@@ -144,15 +140,16 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _refuse_small(image: torch.Tensor) -> None:
-    size = tuple(image.shape[2:])
-    if min(size) < SMALLEST:
-        raise AutosegError(
-            "the patch is too small for the network 'resunet'",
-            found=f"{' x '.join(map(str, size))} voxels (z, y, x)",
-            expected=f"at least {SMALLEST} on each axis: it is halved three times",
-            fix="choose a larger patch_size",
-        )
+def _padded(image: torch.Tensor) -> tuple[torch.Tensor, tuple[slice, ...]]:
+    """The image with at least 8 voxels on each axis, and where in that it lies."""
+    size = image.shape[2:]
+    before = [max(0, SMALLEST - n) // 2 for n in size]
+    after = [max(0, SMALLEST - n) - first for n, first in zip(size, before, strict=True)]
+    inside = tuple(slice(first, first + n) for n, first in zip(size, before, strict=True))
+    if not any(after):
+        return image, (slice(None), slice(None), *inside)
+    sides = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
+    return F.pad(image, sides), (slice(None), slice(None), *inside)
 
 
 def build_resunet(

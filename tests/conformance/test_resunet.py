@@ -53,9 +53,15 @@ def test_output_has_the_size_of_the_image(size):
         assert make()(torch.zeros(1, 1, *size)).shape == (1, 2, *size)
 
 
-def test_a_patch_that_is_too_small_is_refused():
-    with pytest.raises(AutosegError, match="(?s)too small.*7 x 16 x 16.*at least 8 on each axis"):
-        make(width=8)(torch.zeros(1, 1, 7, 16, 16))
+def test_short_axes_are_padded_on_both_sides():
+    """7 voxels get one more at the end, 5 one before and two after, as a user would do it."""
+    network, image = make(width=8).eval(), torch.rand(1, 1, 5, 7, 9)
+    with torch.no_grad():
+        by_hand = network(torch.nn.functional.pad(image, (0, 0, 0, 1, 1, 2)))
+        assert torch.equal(network(image), by_hand[:, :, 1:6, :7])
+
+
+def test_a_width_without_groups_is_refused():
     with pytest.raises(AutosegError, match="(?s)width 12.*a multiple of 8"):
         make(width=12)
 
