@@ -96,7 +96,7 @@ def soft_dice(
     total = probabilities.sum(axes) + one_hot.sum(axes)
     if batch_dice:
         overlap, total = _sum_over_devices(overlap.sum(0)), _sum_over_devices(total.sum(0))
-    return (2 * overlap + smooth) / (total + smooth).clamp_min(1e-8)
+    return (2 * overlap + smooth) / (total + smooth).clamp_min(1e-20)
 
 
 def _sum_over_devices(value: torch.Tensor) -> torch.Tensor:

@@ -175,7 +175,7 @@ def test_pixels_to_ignore_are_no_second_label(make_fingerprint):
         ("Dataset011_RatT2", Verdict.POSSIBLE, 2, "ratlesnetv2"),
         ("Dataset012_DWI", Verdict.MADE_FOR_IT, 0, "edd_muscle"),
         ("Dataset013_ISLESPerfusion", Verdict.POSSIBLE, 1, "unet"),
-        ("Dataset014_ATLAST1", Verdict.POSSIBLE, 2, "unet"),
+        ("Dataset014_ATLAST1", Verdict.POSSIBLE, 2, "resunet"),
     ],
 )
 def test_auto_takes_it_for_dwi_alone(measured, dataset, verdict, n_against, planner):

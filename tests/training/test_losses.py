@@ -127,6 +127,10 @@ CASES = {
         ({"dice_weight": 0.0, "cross_entropy_weight": 2.0}, None, 2 * ENTROPY),
         ({"dice_weight": 13.0, "cross_entropy_weight": 0.0, "auxiliary_weight": 0.5}, 3, 1 + ENTROPY),
     ],
+    "resunet": [
+        ({}, None, 0.1 * ENTROPY + 0.9 / 4),  # of the lesion 2 * 3/4 / (3/4 + 1/4 + 1) = 3 / 4
+        ({"bce_weight": 1.0, "dice_weight": 0.0, "lesion_weight": 3.0}, None, 2 * ENTROPY),
+    ],
     "edd_muscle": [
         ({}, None, ENTROPY),
         ({}, 4, 4 * ENTROPY),

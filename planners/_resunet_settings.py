@@ -1,0 +1,95 @@
+"""What the planner ``resunet`` knows beforehand: the published numbers and options; and what it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from autoseg.planners._memory import ADAM_COPIES, Cost
+
+ATLAS_SHAPE = (189, 233, 197)
+"""Voxels of the published grid (MNI space, 1 mm), z, y, x."""
+CROPS: dict[str, tuple[int, int, int]] = {"zoom_in": (128, 128, 128), "zoom_out": (168, 172, 144)}
+"""The published crops on that grid, z, y, x: 24 % and 48 % of the volume."""
+SHARES = {"zoom_in": 0.2417, "zoom_out": 0.4796}
+"""Of the volume."""
+EPOCHS = {"zoom_in": 1200, "zoom_out": 150}
+LEARNING_RATES = {"zoom_in": 1e-3, "zoom_out": 1e-4}
+CYCLE_EPOCHS = 50
+WEIGHT_DECAY = 1e-4
+WIDTH = 32
+QUICK_WIDTH, QUICK_GB = 8, 0.2
+"""Of a quick plan: feature maps of the first block, and the memory that its crops may need."""
+SPACING_MM = 1.0
+SMALLEST_CROP = 8  # three poolings
+CROP_STEP = 4
+HEAD_MM = (120, 280)
+"""The longest edge of a scan of a human head."""
+THIN = 2
+"""Voxels are cubes when the longest edge is less than so many times the shortest."""
+
+COST = Cost(elements_per_voxel=811.6, parameters=18_438_561, width=WIDTH, weight_copies=ADAM_COPIES)
+"""Of a training step at batch 1, the loss included (benchmarks/live_memory.py)."""
+SAVING = 0.817
+"""Share of the activations that is left with ``checkpointing``."""
+PREDICTION_ELEMENTS = 201.0
+"""Float32 elements that predicting one voxel needs, at the published width."""
+
+Intensities = Literal["auto", "divide_by_255", "rescale", "zscore"]
+InferenceName = Literal["auto", "centre", "whole", "window"]
+
+
+class ResUNetOptions(BaseModel, extra="forbid"):
+    """Set by ``--set planner.NAME=VALUE``.
+
+    Attributes:
+        variant: ``full`` trains on small crops, then goes on with large ones and predicts with the last weights;
+            ``ensemble`` (3D-ResU-Net-E) averages the three snapshots of the second stage; ``zoom_in``
+            (3D-ResU-Net-F) has no second stage; ``large_only`` trains on large crops from scratch.
+        zoom_in: edge of the small crops in voxels; 16 and 32 were tried and rejected in the paper. Chosen from data
+            and memory when left out.
+        inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
+            ``whole`` the whole volume at once; ``window`` tiles of the size of the large crop; ``auto`` is ``whole``
+            where it fits the memory, else ``window``.
+        intensities: ``divide_by_255`` as published, for scans of 0 to 255; ``rescale`` turns the least and the
+            largest value of a scan into 0 and 1; ``zscore``; ``auto`` looks at the data.
+        foreground_share: of the crops that are centred on a lesion; 0 as published.
+        width: feature maps of the first block, a multiple of 8; 32 as published.
+    """
+
+    variant: Literal["full", "ensemble", "zoom_in", "large_only"] = "full"
+    zoom_in: int | None = Field(None, ge=SMALLEST_CROP)
+    inference: InferenceName = "auto"
+    intensities: Intensities = "auto"
+    foreground_share: float = Field(0.0, ge=0, le=1)
+    width: int = Field(WIDTH, ge=8, multiple_of=8)
+
+
+@dataclass(frozen=True)
+class ResUNetChoice:
+    """What data and memory allow.
+
+    Attributes:
+        spacing_mm: of the working grid; None leaves that of the case.
+        shape: voxels of the median case on the working grid, z, y, x.
+        crops: of each stage that is trained.
+        saving: whether activations are computed twice instead of kept.
+        memory_gb, budget_gb: of the largest crop, estimated, and there.
+        prediction_gb: of the whole median volume at once.
+        shrunk: what the crops were before they were made to fit the memory; empty where they fitted.
+        inference: how a case is predicted.
+        intensities: of each channel.
+    """
+
+    spacing_mm: tuple[float | None, float | None, float | None]
+    shape: tuple[int, int, int]
+    crops: dict[str, tuple[int, int, int]]
+    saving: bool
+    memory_gb: float
+    budget_gb: float
+    prediction_gb: float
+    shrunk: dict[str, tuple[int, int, int]]
+    inference: InferenceName
+    intensities: tuple[Intensities, ...]

@@ -1,0 +1,332 @@
+"""The planner ``resunet``: chronic stroke on T1, first on small crops (zoom-in), then on large ones (zoom-out).
+
+Tomita, Jiang, Maeder, Hassanpour, "Automatic post-stroke lesion segmentation on MR images using 3D residual
+convolutional neural network", NeuroImage: Clinical 27:102276 (2020). Where the paper and its authors' code differ, the
+plan's reasons say which of them it follows; docs/families/resunet.md has the list.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.plan import (
+    QUICK,
+    Augmentation,
+    Inference,
+    Named,
+    Normalisation,
+    Plan,
+    Preprocessing,
+    Recipe,
+    Sampling,
+    Stage,
+    Validation,
+    replan,
+)
+from autoseg.planners._memory import BYTES, DEFAULT_MEMORY_GB
+from autoseg.planners._resunet_reasons import reasons
+from autoseg.planners._resunet_settings import (
+    ATLAS_SHAPE,
+    COST,
+    CROP_STEP,
+    CROPS,
+    CYCLE_EPOCHS,
+    EPOCHS,
+    HEAD_MM,
+    LEARNING_RATES,
+    PREDICTION_ELEMENTS,
+    QUICK_GB,
+    QUICK_WIDTH,
+    SAVING,
+    SHARES,
+    SMALLEST_CROP,
+    SPACING_MM,
+    THIN,
+    WEIGHT_DECAY,
+    WIDTH,
+    InferenceName,
+    Intensities,
+    ResUNetChoice,
+    ResUNetOptions,
+)
+from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+
+Shape = tuple[int, int, int]
+
+# ------------------------------------------------------------------------------------------------ whether it fits
+
+
+def match(fingerprint: Fingerprint) -> Match:
+    """Made for one T1 channel of human heads in voxels that are nearly cubes, with one kind of lesion."""
+    low, high = HEAD_MM
+    extent = max(entry.median or 0.0 for entry in fingerprint.summary.extent_mm)
+    spacing = sorted(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm)
+    foreground = [name for name in fingerprint.labels if name not in ("background", "ignore")]
+    found = [
+        _other_channels(fingerprint.channel_names),
+        ""
+        if low <= extent <= high
+        else f"a field of view of {extent:.0f} mm (a human head: {low} to {high} mm)",
+        ""
+        if spacing[2] < THIN * spacing[0]
+        else f"slices {spacing[2] / spacing[0]:.1f} times as far apart as pixels",
+        "" if len(foreground) == 1 else f"{len(foreground)} labels instead of one kind of lesion",
+    ]
+    if misfits := tuple(text for text in found if text):
+        made_for = "made for one T1 channel of human heads in cubic voxels"
+        return Match(Verdict.POSSIBLE, (made_for,), misfits)
+    return Match(
+        Verdict.MADE_FOR_IT, (f"one T1 channel of human heads ({extent:.0f} mm)", "voxels that are cubes")
+    )
+
+
+def is_t1(channel: str) -> bool:
+    """Whether a channel is T1-weighted without contrast agent, by its name."""
+    name = re.sub(r"[\s_-]", "", channel.casefold())
+    return re.search(r"t1|mprage|spgr", name) is not None and not re.search(
+        r"t1(w)?(c|gd|ce|post|\+)|rho", name
+    )
+
+
+def _other_channels(names: list[str]) -> str:
+    if len(names) > 1:
+        return f"{len(names)} channels ({', '.join(names)}) instead of one"
+    return "" if is_t1(names[0]) else f"{names[0]} instead of T1"
+
+
+# ------------------------------------------------------------------------------------------------ the plan
+
+
+def plan(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> Plan:
+    """Configure the method for a dataset.
+
+    Raises:
+        AutosegError: images that are too small for the network, or memory for the smallest crop.
+    """
+    if budget.quick:
+        options = options.model_copy(update={"width": min(options.width, QUICK_WIDTH)})
+        budget = replace(budget, memory_gb=min(budget.memory_gb or QUICK_GB, QUICK_GB))
+    choice = decide(fingerprint, budget, options)
+    full = _plan(fingerprint, options, choice)
+    falling: dict[str, Any] = {
+        f"stages.{name}.schedule.arguments": {} for name in choice.crops
+    }  # to 0 within its few epochs
+    changes = {"networks.main.arguments.width": options.width, **falling}
+    return replan(full, changes, QUICK) if budget.quick else full
+
+
+def _plan(fingerprint: Fingerprint, options: ResUNetOptions, choice: ResUNetChoice) -> Plan:
+    network = {
+        "width": options.width,
+        "background_logit": not any(isinstance(value, list) for value in fingerprint.labels.values()),
+        "checkpointing": choice.saving,
+    }
+    return Plan(
+        planner="resunet",
+        planner_options=options.model_dump(mode="json"),
+        trainer="resunet",
+        dataset=fingerprint.dataset,
+        fingerprint_hash=fingerprint.content_hash,
+        channel_names=fingerprint.channel_names,
+        labels=fingerprint.labels,
+        regions_class_order=fingerprint.regions_class_order,
+        preprocessing=Preprocessing(
+            crop_to_nonzero=False,
+            spacing_mm=choice.spacing_mm,
+            normalisation=[NORMALISATIONS[name] for name in choice.intensities],
+        ),
+        networks={"main": Named(name="resunet", arguments=network)},
+        recipe=_recipe(options, choice),
+        reasons=reasons(fingerprint, options, choice, match(fingerprint)),
+    )
+
+
+NORMALISATIONS: dict[Intensities, Normalisation] = {
+    "divide_by_255": Normalisation(scheme="none", factor=1 / 255),
+    "rescale": Normalisation(scheme="rescale_0_1"),
+    "zscore": Normalisation(scheme="zscore", inside_nonzero=True),
+}
+
+
+def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
+    stages = [_stage(name, choice, options) for name in choice.crops]
+    for stage in stages[1:]:
+        stage.start = "previous"
+    for stage in stages[:-1]:
+        stage.keep = False
+    if options.variant == "ensemble":
+        stages[-1].snapshots = list(range(CYCLE_EPOCHS, stages[-1].epochs + 1, CYCLE_EPOCHS))
+    tile = [] if choice.inference == "whole" else list(choice.crops[stages[-1].name])
+    return Recipe(
+        stages=stages,
+        fusion=Named(name="mean_probabilities"),
+        inference=Inference(
+            patch_size=tile,
+            tiles="centre" if choice.inference == "centre" else "cover",
+            gaussian=choice.inference == "window",
+            mirror_axes=(),
+        ),
+        validation=Validation(cases=4, every=10),
+        precision="float32",
+    )
+
+
+def _stage(name: str, choice: ResUNetChoice, options: ResUNetOptions) -> Stage:
+    from_scratch = name == next(iter(choice.crops))
+    kind = "zoom_in" if from_scratch else name  # large crops alone are trained as long as the small ones
+    return Stage(
+        name=name,
+        patch_size=list(choice.crops[name]),
+        batch_size=1,
+        epochs=EPOCHS[kind],
+        loss=Named(name="resunet"),
+        optimiser=Named(name="adam", arguments={"lr": LEARNING_RATES[kind], "weight_decay": WEIGHT_DECAY}),
+        schedule=Named(name="cosine", arguments={"cycle_epochs": CYCLE_EPOCHS}),
+        sampling=Sampling(foreground_share=options.foreground_share),
+        augmentation=Augmentation(name="none", mirror_axes=()),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what fits
+
+
+def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> ResUNetChoice:
+    """Grid, crops and prediction.
+
+    Raises:
+        AutosegError: see :func:`plan`.
+    """
+    spacing_mm, shape = working_grid(fingerprint)
+    names = {"zoom_in": ["zoom_in"], "large_only": ["zoom_out"]}.get(options.variant, ["zoom_in", "zoom_out"])
+    wanted = {name: wanted_crop(name, shape) for name in names}
+    if options.zoom_in is not None and "zoom_in" in wanted:
+        z, y, x = (min(options.zoom_in, n) for n in shape)
+        wanted["zoom_in"] = (z, y, x)
+    budget_gb = budget.memory_gb or DEFAULT_MEMORY_GB
+    crops, saving = fitting(wanted, budget_gb, options.width)
+    whole_gb = prediction_gb(shape, options.width)
+    return ResUNetChoice(
+        spacing_mm=spacing_mm,
+        shape=shape,
+        crops=crops,
+        saving=saving,
+        memory_gb=max(memory_gb(crop, options.width, saving) for crop in crops.values()),
+        budget_gb=budget_gb,
+        prediction_gb=whole_gb,
+        shrunk={name: wanted[name] for name in names if wanted[name] != crops[name]},
+        inference=_inference(options, whole_gb <= budget_gb),
+        intensities=tuple(
+            _intensities(fingerprint, i, options) for i in range(len(fingerprint.channel_names))
+        ),
+    )
+
+
+def working_grid(fingerprint: Fingerprint) -> tuple[tuple[float | None, float | None, float | None], Shape]:
+    """Spacing and the shape of the median case: 1 mm for human heads, else the grids as they are."""
+    summary = fingerprint.summary
+    shape = [entry.median or 1.0 for entry in summary.shape]
+    extent = [entry.median or 0.0 for entry in summary.extent_mm]
+    if not HEAD_MM[0] <= max(extent) <= HEAD_MM[1]:
+        z, y, x = (round(n) for n in shape)
+        return (None, None, None), (z, y, x)
+    z, y, x = (max(1, round(mm / SPACING_MM)) for mm in extent)
+    return (SPACING_MM, SPACING_MM, SPACING_MM), (z, y, x)
+
+
+def wanted_crop(name: str, shape: Shape) -> Shape:
+    """The published crop on the published grid; on others the same share of the volume.
+
+    Small crops are cubes as far as the axes go, large ones have the proportions of the volume.
+    """
+    if shape == ATLAS_SHAPE:
+        return CROPS[name]
+    voxels = SHARES[name] * float(np.prod(shape))
+    if name == "zoom_out":
+        scale = SHARES[name] ** (1 / 3)
+        return _rounded([n * scale for n in shape], shape)
+    return _rounded(_cube(voxels, shape), shape)
+
+
+def _cube(voxels: float, shape: Shape) -> list[float]:
+    """Edges of a cube of so many voxels; an axis that is shorter is taken whole and the others grow."""
+    edges, free, left = [0.0, 0.0, 0.0], [0, 1, 2], voxels
+    for axis in sorted(range(3), key=lambda axis: shape[axis]):
+        edges[axis] = min(left ** (1 / len(free)), shape[axis])
+        free.remove(axis)
+        left /= edges[axis]
+    return edges
+
+
+def _rounded(edges: list[float], shape: Shape) -> Shape:
+    """To multiples of 4, within the image but for the 8 voxels that the network needs."""
+    rounded = (round(edge / CROP_STEP) * CROP_STEP for edge in edges)
+    z, y, x = (max(SMALLEST_CROP, min(edge, n)) for edge, n in zip(rounded, shape, strict=True))
+    return z, y, x
+
+
+def fitting(wanted: dict[str, Shape], budget_gb: float, width: int) -> tuple[dict[str, Shape], bool]:
+    """The crops, smaller where they do not fit the memory, and whether activations are computed twice.
+
+    Raises:
+        AutosegError: not even the smallest crop fits.
+    """
+    for saving in (False, True):
+        if all(memory_gb(crop, width, saving) <= budget_gb for crop in wanted.values()):
+            return dict(wanted), saving
+    return {name: _smaller(crop, budget_gb, width) for name, crop in wanted.items()}, True
+
+
+def _smaller(crop: Shape, budget_gb: float, width: int) -> Shape:
+    """The largest crop of about the same proportions that fits."""
+    for percent in range(100, 0, -1):
+        found = _rounded([n * percent / 100 for n in crop], crop)
+        if memory_gb(found, width, saving=True) <= budget_gb:
+            return found
+    raise AutosegError(
+        "3D-ResU-Net does not fit the memory",
+        found=f"{budget_gb:g} GB",
+        expected=f"at least {memory_gb((SMALLEST_CROP,) * 3, width, saving=True):.2g} GB",
+        fix="give -gpu_memory_target a larger number, or --set planner.width=16",
+    )
+
+
+def memory_gb(crop: Shape, width: int, saving: bool) -> float:
+    """Memory of a training step on one crop."""
+    return COST.gb(int(np.prod(crop)), width, SAVING if saving else 1)
+
+
+def prediction_gb(shape: Shape, width: int) -> float:
+    """Memory of predicting a whole volume at once."""
+    return PREDICTION_ELEMENTS * width / WIDTH * float(np.prod(shape)) * BYTES / 1e9
+
+
+def _inference(options: ResUNetOptions, fits: bool) -> InferenceName:
+    if options.inference != "auto":
+        return options.inference
+    return "whole" if fits else "window"
+
+
+def _intensities(fingerprint: Fingerprint, channel: int, options: ResUNetOptions) -> Intensities:
+    """Scans of 0 to 255 as published; others are brought to 0 to 1, as the first ReLU and the raw shortcut expect."""
+    if options.intensities != "auto":
+        return options.intensities
+    seen = [case.everywhere or case.brain for case in fingerprint.cases]
+    least, most = (
+        edge(getattr(case[channel], name) for case in seen) for edge, name in ((min, "min"), (max, "max"))
+    )
+    return "divide_by_255" if least >= 0 and 1.5 < most <= 255.5 else "rescale"
+
+
+PLANNER = Planner(
+    name="resunet",
+    summary="3D-ResU-Net with zoom-in and zoom-out: chronic stroke on T1",
+    match=match,
+    plan=plan,
+    options=ResUNetOptions,
+)
