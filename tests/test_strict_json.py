@@ -48,11 +48,17 @@ def test_what_is_refused(text, words, tmp_path):
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"\xef\xbb\xbf{}", b""])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"\xff\xfe{\x00}\x00", b""])
 def test_bytes_that_are_no_text(content, tmp_path):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(AutosegError, match="is not valid JSON"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_mark_before_the_text_is_read_over(tmp_path):
+    """As some editors put it before UTF-8."""
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_a_folder_and_a_file_without_end(tmp_path):

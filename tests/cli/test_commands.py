@@ -40,8 +40,8 @@ def test_help_is_light_and_has_examples(name):
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_every_command_knows_its_version_without_other_arguments(name):
-    module = SCRIPTS[name].partition(":")[0]
-    code = PROBE.format(module=module, heavy=HEAVY).replace("--help", "--version")
+    module, _, command = SCRIPTS[name].partition(":")
+    code = PROBE.format(module=module, command=command, heavy=HEAVY).replace("--help", "--version")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == f"autoseg {distribution('autoseg').version}\nloaded: [] code: 0\n", done.stderr
 

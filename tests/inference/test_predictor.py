@@ -198,7 +198,7 @@ def test_finished_folds_are_taken_and_the_others_said(tmp_path, model_folder):
     assert open_model(folder).folds == ("0", "10")
     assert messages.warning_counts() == {"fold 2 has no member0.train.safetensors and is left out": 1}
     assert open_model(folder, folds=["all"]).folds == ("all",)
-    with pytest.raises(AutosegError, match=r"(?s)no fold_2/weights/member0.train.safetensors.*--c"):
+    with pytest.raises(AutosegError, match=r"(?s)no fold_2/weights/member0.train.safetensors.*--overwrite"):
         open_model(folder, folds=[2])
     with pytest.raises(AutosegError, match=r"(?s)no fold 3.*folds 0, 2, 10, all"):
         open_model(folder, folds=[3])

@@ -10,6 +10,7 @@ import torch
 from runs import fold
 
 from autoseg.bundle import weights
+from autoseg.bundle.card import write_model_card
 from autoseg.cli import export_bundle, train
 from autoseg.files import hash_file
 from autoseg.training import checkpoint
@@ -59,6 +60,7 @@ def test_a_stopped_training_keeps_the_record_of_its_start(trained, monkeypatch):
         assert trained_from("unet__third", *settings) != 0
     name = "fold_0/weights/member0.train.safetensors"
     shutil.copy(model(trained, "unet__second") / name, model(trained, "unet__unet") / name)
+    write_model_card(model(trained, "unet__unet"))
     command = ["1", "0", "-device", "cpu", "-name", "unet__third", "--c", "--set", *STILL, *settings]
     assert train.main(command) == 0
     assert hash_file(model(trained, "unet__unet") / name) != record["sha256"]
