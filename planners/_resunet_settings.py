@@ -20,8 +20,8 @@ LEARNING_RATES = {"zoom_in": 1e-3, "zoom_out": 1e-4}
 CYCLE_EPOCHS = 50
 WEIGHT_DECAY = 1e-4
 WIDTH = 32
-QUICK_WIDTH, QUICK_GB = 8, 0.2
-"""Of a quick plan: feature maps of the first block, and the memory that its crops may need."""
+QUICK_WIDTH, QUICK_GB, QUICK_CROPS = 8, 0.2, 20
+"""Of a quick plan: feature maps of the first block, the memory that its crops may need, crops in an epoch."""
 SPACING_MM = 1.0
 SMALLEST_CROP = 8  # three poolings
 CROP_STEP = 4

@@ -41,6 +41,7 @@ from autoseg.planners._resunet_settings import (
     HEAD_MM,
     LEARNING_RATES,
     PREDICTION_ELEMENTS,
+    QUICK_CROPS,
     QUICK_GB,
     QUICK_WIDTH,
     SAVING,
@@ -117,7 +118,11 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> P
     falling: dict[str, Any] = {
         f"stages.{name}.schedule.arguments": {} for name in choice.crops
     }  # to 0 within its few epochs
-    changes = {"networks.main.arguments.width": options.width, **falling}
+    changes = {
+        "networks.main.arguments.width": options.width,
+        "iterations_per_epoch": QUICK_CROPS,
+        **falling,
+    }
     return replan(full, changes, QUICK) if budget.quick else full
 
 

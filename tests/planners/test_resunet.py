@@ -206,7 +206,8 @@ def test_a_quick_plan_has_small_crops_and_rates_that_fall(make_fingerprint):
     found = make_plan(make_fingerprint(**ATLAS), "resunet", Budget(), {"planner.length": "quick"})
     assert found.networks["main"].arguments["width"] == 8
     for stage in found.recipe.stages:
-        assert max(stage.patch_size) <= 80 and stage.epochs == 30 and not stage.schedule.arguments
+        assert max(stage.patch_size) <= 80 and (stage.epochs, stage.iterations_per_epoch) == (30, 20)
+        assert not stage.schedule.arguments
 
 
 def test_options_are_typed():
