@@ -66,7 +66,7 @@ def _preprocessing(choice: ResUNetChoice) -> list[Row]:
     as_it_is = choice.spacing_mm[0] is None
     grid = "as in each case" if as_it_is else f"{SPACING_MM:g} mm"
     why = (
-        "no human head: the crops follow the voxels"
+        "no human head, or coarse voxels: the crops follow the voxels"
         if as_it_is
         else "published on the 1 mm grid of MNI space"
     )

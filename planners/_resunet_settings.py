@@ -23,6 +23,8 @@ WIDTH = 32
 QUICK_WIDTH, QUICK_GB, QUICK_CROPS = 8, 0.2, 20
 """Of a quick plan: feature maps of the first block, the memory that its crops may need, crops in an epoch."""
 SPACING_MM = 1.0
+COARSEST_MM = 1.5
+"""Scans whose voxels are larger on every axis stay on their own grid: finer voxels would hold no more."""
 SMALLEST_CROP = 8  # three poolings
 CROP_STEP = 4
 HEAD_MM = (120, 280)

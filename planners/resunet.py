@@ -33,6 +33,7 @@ from autoseg.planners._memory import BYTES, DEFAULT_MEMORY_GB
 from autoseg.planners._resunet_reasons import reasons
 from autoseg.planners._resunet_settings import (
     ATLAS_SHAPE,
+    COARSEST_MM,
     COST,
     CROP_STEP,
     CROPS,
@@ -233,11 +234,12 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) ->
 
 
 def working_grid(fingerprint: Fingerprint) -> tuple[tuple[float | None, float | None, float | None], Shape]:
-    """Spacing and the shape of the median case: 1 mm for human heads, else the grids as they are."""
+    """Spacing and the shape of the median case: 1 mm for human heads, else, and if they are coarse, their own grids."""
     summary = fingerprint.summary
     shape = [entry.median or 1.0 for entry in summary.shape]
     extent = [entry.median or 0.0 for entry in summary.extent_mm]
-    if not HEAD_MM[0] <= max(extent) <= HEAD_MM[1]:
+    coarse = min(entry.median or 0.0 for entry in summary.spacing_mm) > COARSEST_MM
+    if coarse or not HEAD_MM[0] <= max(extent) <= HEAD_MM[1]:
         z, y, x = (round(n) for n in shape)
         return (None, None, None), (z, y, x)
     z, y, x = (max(1, round(mm / SPACING_MM)) for mm in extent)

@@ -139,6 +139,8 @@ def test_the_grid_of_heads_is_1_mm(make_fingerprint):
     found = plan(make_fingerprint([(1.2, 0.9375, 0.9375)], [(160, 256, 256)] * 5), ENOUGH, options())
     assert found.preprocessing.spacing_mm == (1, 1, 1)
     assert found.recipe.stages[0].patch_size == list(wanted_crop("zoom_in", (192, 240, 240)))
+    coarse = plan(make_fingerprint([(4, 4, 4)], [(47, 58, 49)] * 5), ENOUGH, options())
+    assert coarse.preprocessing.spacing_mm == (None, None, None)
     rats = plan(make_fingerprint([(0.1, 0.1, 0.1)], [(100, 120, 110)] * 5), ENOUGH, options())
     assert rats.preprocessing.spacing_mm == (None, None, None)
 
