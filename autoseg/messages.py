@@ -214,9 +214,8 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        with contextlib.suppress(
-            OSError, RuntimeError
-        ):  # RuntimeError: a signal came while a line was written
+        # RuntimeError: a signal came while a line was written
+        with contextlib.suppress(OSError, RuntimeError):
             if "tqdm" in sys.modules:
                 sys.modules["tqdm"].tqdm.write(self.format(record), file=sys.stderr)
             else:

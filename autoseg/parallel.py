@@ -76,10 +76,11 @@ def _in_processes(
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             while True:
+                # processes start at the first submits and inherit the limits
                 with (
                     _one_thread_each(),
                     without_ctrl_c(),
-                ):  # processes start at the first submits and inherit the limits
+                ):
                     while len(running) < processes and (following := next(waiting, None)):
                         running[pool.submit(_with_notes, function, following[1])] = following[0]
                 if not running:

@@ -116,9 +116,8 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> P
         budget = replace(budget, memory_gb=min(budget.memory_gb or QUICK_GB, QUICK_GB))
     choice = decide(fingerprint, budget, options)
     full = _plan(fingerprint, options, choice)
-    falling: dict[str, Any] = {
-        f"stages.{name}.schedule.arguments": {} for name in choice.crops
-    }  # to 0 within its few epochs
+    # to 0 within its few epochs
+    falling: dict[str, Any] = {f"stages.{name}.schedule.arguments": {} for name in choice.crops}
     changes = {
         "networks.main.arguments.width": options.width,
         "iterations_per_epoch": QUICK_CROPS,

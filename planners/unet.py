@@ -173,9 +173,8 @@ def find_configurations(
     geometry: WorkingGrid, preset: UNetPreset, target_gb: float, fingerprint: Fingerprint
 ) -> dict[str, Configuration]:
     """2d always; 3d_fullres unless the images are single slices; 3d_lowres where the patch sees too little."""
-    n_outputs = len(
-        fingerprint.labels
-    )  # with background and ignore, and one for each region, as nnU-Net counts
+    # with background and ignore, and one for each region, as nnU-Net counts
+    n_outputs = len(fingerprint.labels)
     found: dict[str, Configuration] = {}
     spacing, shape = geometry.spacing_mm, geometry.median_shape
     if fits_a_network(spacing[1:], shape[1:]):

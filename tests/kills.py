@@ -57,9 +57,8 @@ def start(name: str, root: Path, *again: str) -> int:
     code = 70
     try:
         os.setsid()
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # not ignored, as in the background or under nohup
+        # not ignored, as in the background or under nohup
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         said = os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
@@ -204,14 +203,11 @@ def main() -> int:
                 found = attack(name, *known[name], Path(temporary) / "work", seed)
                 counts.update(f"{name} {signal.Signals(one).name}" for one in found)
             except AssertionError as error:
-                counts[f"{name} failed"] += 1
                 failures.append(f"attack {seed!r} on {name}: {error}")
                 print(failures[-1], flush=True)
-            if sum(counts.values()) >= arguments.kills:
+            if counts.total() >= arguments.kills:
                 break
-    print(
-        f"seed {arguments.seed}: {sum(counts.values())} kills in {number + 1} attacks, {len(failures)} failures"
-    )
+    print(f"seed {arguments.seed}: {counts.total()} kills in {number + 1} attacks, {len(failures)} failures")
     for key, n in sorted(counts.items()):
         print(f"  {n:4} {key}")
     return 1 if failures else 0

@@ -32,8 +32,7 @@ def test_a_placed_network_is_the_same_network(dims):
     before, parameters = network(image), list(network.parameters())
     weights = [p.detach().clone() for p in parameters]
     placed = place(network, CPU, torch.bfloat16)
-    assert all(
-        a is b for a, b in zip(placed.parameters(), parameters, strict=True)
-    )  # an optimiser still holds them
+    # an optimiser still holds them
+    assert all(a is b for a, b in zip(placed.parameters(), parameters, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(parameters, weights, strict=True))
     torch.testing.assert_close(placed(image), before)

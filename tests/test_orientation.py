@@ -139,9 +139,8 @@ def test_the_most_frequent_one_and_the_words():
     cases = {"case_0": "RAS", "case_1": "RAS", "case_2": "RAS", "case_3": "SRA", "case_4": "SRA"}
     assert most_frequent_orientation(cases.values()) == "RAS"
     assert described(cases) == "RAS (3 cases), SRA (case_3, case_4)"
-    assert (
-        most_frequent_orientation(["PIL", "LPS", "LPS", "PIL"]) == "PIL"
-    )  # the first of those that are alike
+    # the first of those that are alike
+    assert most_frequent_orientation(["PIL", "LPS", "LPS", "PIL"]) == "PIL"
     assert most_frequent_orientation([]) is None
     many = {f"c{i}": "LAS" for i in range(7)} | {f"d{i}": "RAS" for i in range(8)}
     assert described(many) == "RAS (8 cases), LAS (c0, c1, c2, c3, c4 and 2 more)"

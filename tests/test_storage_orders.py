@@ -122,9 +122,8 @@ def predicted(predictor, raw, out):
 @pytest.mark.parametrize("degrees", [0, 90], ids=["straight", "oblique, between two axes"])
 @pytest.mark.parametrize("planner", plugins.names(plugins.PLANNERS))
 def test_every_storage_order_gives_the_same(tmp_path, monkeypatch, planner, degrees):
-    monkeypatch.setattr(
-        os, "fsync", lambda _: None
-    )  # hundreds of small files, which need not outlive the power
+    # hundreds of small files, which need not outlive the power
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     folder = tmp_path / "Dataset001_Orders"
     make_dataset(folder, degrees)
     raw = load_raw(folder)
@@ -194,11 +193,12 @@ def test_a_dataset_of_mixed_orientations_is_trained_and_predicted_as_one_of_a_si
     for root in (alike, mixed):
         small.dataset(root / "raw", n=5, n_test=1)
     raw = mixed / "raw" / small.NAME
+    # 000 and 003: a part each; 005: to predict
     codes = {
         "case_000": "SRA",
         "case_003": "PIL",
         "case_005": "AIR",
-    }  # 000 and 003: a part each; 005: to predict
+    }
     for name, code in codes.items():
         for path in (*raw.glob(f"images*/{name}_*"), *raw.glob(f"labels*/{name}.*")):
             store_as(path, code)

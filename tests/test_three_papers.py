@@ -358,9 +358,8 @@ def test_deepmedic_trains_starts_from_another_fold_and_learns_its_decision(house
     for mode in ("base", "tht0", "tht1", "fh"):
         mask = there.predict(model, "--set", f"postprocessing.study_decision.arguments.mode={mode}")
         assert mask.shape == (10, 24, 24)
-        assert (
-            not mask[:, :2].any() and not mask[:, -2:].any()
-        )  # beyond the mask, one voxel of dilation and rounding
+        # beyond the mask, one voxel of dilation and rounding
+        assert not mask[:, :2].any() and not mask[:, -2:].any()
     assert there.predict(model, "--set", "postprocessing.study_decision.arguments.mode=tht1").any()
     learned = read_model(there.fold(model) / "fitted.json", FittedSteps).steps["study_decision"]
     splits = read_json(there.root / "preprocessed" / small.NAME / "splits.json")

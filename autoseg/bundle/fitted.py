@@ -62,9 +62,8 @@ def read_fitted(folder: Path, plan: Plan) -> dict[str, FittedStep]:
     wanted = [step.name for step in learning_steps(plan)]
     if not wanted:
         return {}
-    again = (
-        "--overwrite" if (folder / "fold.json").exists() else "--c"
-    )  # a finished training is not continued
+    # a finished training is not continued
+    again = "--overwrite" if (folder / "fold.json").exists() else "--c"
     found = read_model(folder / FITTED, FittedSteps, made_by=f"autoseg_train ... {again}").steps
     if missing := [name for name in wanted if name not in found]:
         raise AutosegError(

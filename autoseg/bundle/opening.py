@@ -248,7 +248,7 @@ def refuse_changed(folder: Path, files: Iterable[Path]) -> dict[str, str]:
 
 def _in_training(fold: Path) -> bool:
     """Whether a fold was begun here and is not finished; fold.json is the last file of a training."""
-    return (fold / "train.log").exists() and not (fold / "fold.json").exists()
+    return (fold / "checkpoint").is_dir() and not (fold / "fold.json").exists()
 
 
 def _files_on_card(folder: Path) -> dict[str, str]:

@@ -34,7 +34,10 @@ def run(
     heard: list[int] = []
     try:
         with _stop_on_signals(heard):
-            return main(arguments) or 0
+            code = main(arguments) or 0
+            if heard:  # raised where nothing comes out, and not again before the end
+                raise KeyboardInterrupt
+            return code
     except (Exception, KeyboardInterrupt) as error:
         # some imports turn a signal that comes while they run into an error of their own
         if heard or isinstance(error, KeyboardInterrupt):
@@ -96,17 +99,20 @@ def _stop_on_signals(heard: list[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def _lost_stops_come_again() -> Iterator[None]:
     """A stop that is raised where the interpreter lets no error out, as in a destructor, is raised once more."""
-    before = sys.unraisablehook
-
-    def again(*_: object) -> None:
-        raise KeyboardInterrupt
+    before, alarm = sys.unraisablehook, getattr(signal, "SIGALRM", None)
+    handler = signal.getsignal(alarm) if alarm is not None else None
 
     def lost(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or not hasattr(signal, "setitimer"):
+        if alarm is None or not isinstance(unraisable.exc_value, KeyboardInterrupt):
             before(unraisable)
             return
+        stop = unraisable.exc_value
+
+        def again(*_: object) -> None:
+            raise stop
+
         with contextlib.suppress(ValueError):  # only the main thread may
-            signal.signal(signal.SIGALRM, again)
+            signal.signal(alarm, again)
             signal.setitimer(signal.ITIMER_REAL, 0.01)
 
     sys.unraisablehook = lost
@@ -114,6 +120,9 @@ def _lost_stops_come_again() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+        if alarm is not None and signal.getsignal(alarm) is not handler:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(alarm, handler)
 
 
 def _say(text: str) -> None:

@@ -36,9 +36,8 @@ def draw_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     from matplotlib import rc_context
 
     written = []
-    with rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "autoseg"}
-    ):  # text stays text; the same file each time
+    # text stays text; the same file each time
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "autoseg"}):
         figure = make_figure(comparison)
         for ending, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
             path = Path(folder) / f"comparison{ending}"

@@ -76,9 +76,8 @@ def _missing_files(case: Case, info: DatasetJson) -> list[Fault]:
     expected = [
         f"{path.name} ({name})" for path, name in zip(case.images, info.channel_names.values(), strict=False)
     ]
-    there = [
-        path.is_file() or path.is_symlink() for path in case.images
-    ]  # of a dangling link its reading tells
+    # of a dangling link its reading tells
+    there = [path.is_file() or path.is_symlink() for path in case.images]
     faults = []
     if not any(there):
         fix = "add the images, or remove the mask"

@@ -56,9 +56,8 @@ def _table(path: Path) -> list[list[str]]:
         content = path.read_bytes()
     except OSError as error:
         raise AutosegError("cannot be read", where=str(path), found=error.strerror or str(error)) from None
-    encoding = (
-        "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    )  # as Excel writes it
+    # as Excel writes it
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     lines = [line for line in content.decode(encoding, errors="replace").splitlines() if line.strip()]
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     return [[csv_words(cell.strip()) for cell in row] for row in csv.reader(lines, delimiter=delimiter)]

@@ -289,9 +289,8 @@ def wilcoxon(differences: ArrayLike) -> float:
     from scipy.stats import wilcoxon as signed_rank
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # on few values without an exact distribution; n stands beside the p-value
+        # on few values without an exact distribution; n stands beside the p-value
+        warnings.simplefilter("ignore")
         return float(signed_rank(known).pvalue)
 
 

@@ -87,9 +87,8 @@ def why_of_another(folder: Path, record: PredictionRecord, name: str) -> str | N
         return None
     if entry.made_by != record.made_by:
         return "was made by another model or with other options"
-    mask = next(
-        iter(entry.files)
-    )  # what stands beside it is made of the same prediction, and by nobody's hand
+    # what stands beside it is made of the same prediction, and by nobody's hand
+    mask = next(iter(entry.files))
     if mask in there and hash_file(folder / mask) != entry.files[mask]:
         return "was changed after the prediction"
     return None

@@ -104,9 +104,8 @@ def upsampled(layer: Any, x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """A coarse feature map as logits of ``size``; voxel i of it lies at voxel ``stride * i``."""
     stride = layer.stride[0]
     missing = output_padding(size, stride)
-    if (
-        layer.kernel_size[0] > 3
-    ):  # one voxel longer than a kernel of 3 makes it, to be cut off where not needed
+    # one voxel longer than a kernel of 3 makes it, to be cut off where not needed
+    if layer.kernel_size[0] > 3:
         missing = tuple(max(0, n - 1) for n in missing)
     full = F.conv_transpose3d(x, layer.weight, layer.bias, stride, layer.padding, missing)
     return full[:, :, : size[0], : size[1], : size[2]]

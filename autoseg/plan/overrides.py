@@ -72,9 +72,8 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
     changed = {tuple(path.removeprefix("recipe.").split(".")[:2]) for path in paths}
     asked = changed & {("inference",), ("inference", "patch_size")}
     if not asked and plan.recipe.inference.patch_size == plan.recipe.stages[-1].patch_size:
-        with contextlib.suppress(
-            KeyError, IndexError, TypeError
-        ):  # values of another kind, which are refused later
+        # values of another kind, which are refused later
+        with contextlib.suppress(KeyError, IndexError, TypeError):
             content["recipe"]["inference"]["patch_size"] = content["recipe"]["stages"][-1]["patch_size"]
     return content
 

@@ -212,10 +212,11 @@ def case_keys(
     """
     # the order for logits, which only matters on the way back, is left out by the key
     preprocessing = plan.preprocessing.model_dump(mode="json")
+    # what a case that lies that way already depends on
     turned_nothing = {
         **preprocessing,
         "orientation": None,
-    }  # what a case that lies that way already depends on
+    }
     wanted, ignore = plan.preprocessing.orientation, plan.label_set.ignore
     return {
         case.name: CaseKey(

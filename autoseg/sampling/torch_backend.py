@@ -291,9 +291,8 @@ def low_resolution(volume: Tensor, share: float, *, in_plane: bool) -> Tensor:
     down = volume
     for axis, n in enumerate(volume.shape):
         m = n if in_plane and axis == 0 else max(round(n * share), 1)
-        nearest = (
-            (2 * torch.arange(m, device=volume.device) + 1) * n // (2 * m)
-        )  # in integers: no device rounds it
+        # in integers: no device rounds it
+        nearest = (2 * torch.arange(m, device=volume.device) + 1) * n // (2 * m)
         down = down.index_select(axis, nearest)
     mode = "trilinear" if volume.ndim == 3 else "bilinear"
     return F.interpolate(down[None, None], volume.shape, mode=mode, align_corners=False)[0, 0]

@@ -23,9 +23,8 @@ from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import parameters
 from autoseg.sampling.keys import Purpose, generator
 
-QUARTER = np.array(
-    [[0.0, 1.0], [-1.0, 0.0]]
-)  # the patch shows at (y, x) what lies at (x, -y): numpy's rot90 by 1
+# the patch shows at (y, x) what lies at (x, -y): numpy's rot90 by 1
+QUARTER = np.array([[0.0, 1.0], [-1.0, 0.0]])
 
 TRIED = 16  # voxels of each axis of the patch on which transforms are tried out
 

@@ -14,8 +14,8 @@ from autoseg import messages
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Interrupted(BaseException):
-    """The user stopped the training; everything is saved. As KeyboardInterrupt no Exception, and not to be swallowed.
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the training; everything is saved.
 
     Args:
         number: of the signal.
@@ -91,9 +91,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield stop
     except Exception as error:
-        if (
-            stop.requested and stop.at_once
-        ):  # some imports turn what the handler raises into an error of their own
+        # some imports turn what the handler raises into an error of their own
+        if stop.requested and stop.at_once:
             raise Interrupted(stop.signal) from error
         raise
     finally:

@@ -35,9 +35,8 @@ from autoseg.training.sources import open_source
 from autoseg.training.stage_run import StageRun
 from autoseg.training.start import fill_optimiser, keep_optimiser, load_optimiser, load_start
 
-CHECK_EVERY = (
-    10  # iterations between looks at the loss; each look waits for the device, which a CPU never does
-)
+# iterations between looks at the loss; each look waits for the device, which a CPU never does
+CHECK_EVERY = 10
 SIGNAL_SECONDS = 0.5  # a signal to a group of processes reaches all of them within this time
 
 

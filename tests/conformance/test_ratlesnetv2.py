@@ -389,9 +389,8 @@ def test_one_training_step(name, record):
     norms = [gradients[expected["grad"][which]].norm().item() for which in ("first", "last")]
     norms.append(torch.stack([g.norm() for g in gradients.values()]).norm().item())
     known = [expected["grad"][key] for key in ("g_first", "g_last", "g_total")]
-    assert norms == pytest.approx(
-        known, rel=1e-9 if exact else 3e-3
-    )  # float32: of small norm through the whole depth
+    # float32: of small norm through the whole depth
+    assert norms == pytest.approx(known, rel=1e-9 if exact else 3e-3)
     optimiser.step()
     after = loss(**weights)(network(image), label).item()
     assert after == pytest.approx(

@@ -215,9 +215,8 @@ def test_cross_entropy_with_a_weight_of_lesions_by_hand():
 def test_several_classes_are_each_against_the_others():
     """By softmax: p of classes 1 and 2, each with its own cross-entropy and Dice, by hand."""
     labels = LabelSet.from_labels({"background": 0, "a": 1, "b": 2})
-    p = torch.tensor(
-        [[0.5, 0.2], [0.3, 0.2], [0.2, 0.6]], dtype=torch.float64
-    )  # background, a, b; two voxels
+    # background, a, b; two voxels
+    p = torch.tensor([[0.5, 0.2], [0.3, 0.2], [0.2, 0.6]], dtype=torch.float64)
     target = torch.tensor([1, 2]).view(1, 1, 1, 2)
     found = losses.build("resunet", labels=labels)(p.log().view(1, 3, 1, 1, 2), target).item()
     bce = -(np.log(0.3) + np.log(0.8) + np.log(0.8) + np.log(0.6)) / 4

@@ -232,10 +232,11 @@ def test_counts_are_one_more_file_of_a_predicted_case(tmp_path, model_folder):
 
     predict(extra=None)
     assert not list((tmp_path / "out").glob(f"*{COUNTS_ENDING}"))
+    # the mask alone is not all that is asked for
     assert predict().predicted == ["a", "b"] and written == [
         "a",
         "b",
-    ]  # the mask alone is not all that is asked for
+    ]
     record = json.loads((tmp_path / "out/prediction.json").read_text())
     path = tmp_path / "out" / f"b{COUNTS_ENDING}"
     assert record["cases"]["b"]["files"] == {
@@ -250,9 +251,8 @@ def test_counts_are_one_more_file_of_a_predicted_case(tmp_path, model_folder):
     with np.load(tmp_path / "out/a.npz") as content:
         probability = content["probabilities"][1].astype(np.float32)
     steps = np.array(by_json["a"]["label 1"])
-    assert (
-        np.abs(steps[1:] - np.array(plainly(probability, small.case(0)[1] > 0))[1:]).max() <= 20
-    )  # float16 rounds
+    # float16 rounds
+    assert np.abs(steps[1:] - np.array(plainly(probability, small.case(0)[1] > 0))[1:]).max() <= 20
     assert steps[0].sum() >= steps[50].sum() and not summary.warnings
 
 

@@ -470,9 +470,8 @@ def test_command_without_images_or_dataset_json(folders, capsys):
 
 
 def test_scores_of_other_settings_are_replaced_only_when_asked(folders, capsys):
-    evaluate_folder(folders / "masks", folders / "labelsTs", processes=1).write(
-        folders / "masks"
-    )  # as a training does
+    # as a training does
+    evaluate_folder(folders / "masks", folders / "labelsTs", processes=1).write(folders / "masks")
     assert run(folders) == 0 and run(folders) == 0
     before = (folders / "masks/summary.json").read_bytes()
     for more in (["--preset", "isles22"], ["--nsd_mm", "2"], ["--strata", "voxels_truth=q4"]):

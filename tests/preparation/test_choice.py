@@ -46,9 +46,8 @@ def with_verdict(name: str, verdict: Verdict, *against: str) -> Planner:
 def test_every_planners_plan_names_the_orientation_of_the_facts(fingerprint, install):
     install(unet=unet.PLANNER, special=with_verdict("special", Verdict.MADE_FOR_IT))
     for name in ("unet", "special", "auto"):
-        assert (
-            make_plan(fingerprint, name, Budget()).preprocessing.orientation is None
-        )  # of an earlier autoseg
+        # of an earlier autoseg
+        assert make_plan(fingerprint, name, Budget()).preprocessing.orientation is None
         measured = fingerprint.model_copy(update={"orientation": "LPS"})
         found = make_plan(measured, name, Budget(), {"stages.0.epochs": 3})
         assert found.preprocessing.orientation == "LPS"

@@ -286,11 +286,12 @@ def test_pooled_means_are_those_of_all_cases(write_model, sketch, tmp_path):
     assert [float(row["mean"]) for row in folds] == pytest.approx([*means, np.mean(means)])
     assert float(folds[2]["sd"]) == pytest.approx(np.std(means, ddof=1)) and folds[2]["low"] == ""
     levels = {row["level"] for row in csv.DictReader((files / "strata.csv").open())}
+    # cut anew, as for all cases at once
     assert levels == {
         "no lesion",
         "16 to 36 voxels",
         "64 to 196 voxels",
-    }  # cut anew, as for all cases at once
+    }
 
 
 def test_numbers_that_are_read_together_have_the_same_decimals():

@@ -63,9 +63,8 @@ def test_it_opens_at_the_lesion_and_numbers_it_as_the_scan(orientation):
     expected = [0, 0, 0]
     for direction, i, n in zip(ORIENTATIONS[orientation], index, size, strict=True):
         patient = int(np.abs(direction).argmax())
-        expected[patient] = int(
-            i + 1 if direction.sum() > 0 else n - i
-        )  # from the right, the front, the bottom
+        # from the right, the front, the bottom
+        expected[patient] = int(i + 1 if direction.sum() > 0 else n - i)
     assert shown == expected
 
     # and draws z from the bottom
@@ -79,9 +78,8 @@ def test_patients_right_is_at_the_left():
     truth = np.zeros((10, 10, 10), bool)
     truth[:, :, 1] = True  # x runs from right to left: the patient's right
     parameters, _ = read(viewer.make_viewer(picture(truth, truth)).html)
-    assert (
-        parameters["numSlice"]["X"] < parameters["nbSlice"]["X"] / 2
-    )  # X is drawn from the left in both views
+    # X is drawn from the left in both views
+    assert parameters["numSlice"]["X"] < parameters["nbSlice"]["X"] / 2
 
 
 def test_thick_slices_keep_their_proportions():

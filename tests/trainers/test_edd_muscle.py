@@ -48,9 +48,8 @@ def stage(name, **changes):
 
 def make_plan(finders=("edd",), **candidates):
     sampling = Sampling(name="candidates", arguments={"stages": list(finders), **candidates})
-    parts = [
-        stage(f"edd_part{k}", leave_out=(k, 2), keep=False) for k in range(2)
-    ]  # stages that are not asked for candidates change nothing
+    # stages that are not asked for candidates change nothing
+    parts = [stage(f"edd_part{k}", leave_out=(k, 2), keep=False) for k in range(2)]
     return Plan(
         planner="edd_muscle",
         trainer="edd_muscle",
@@ -151,9 +150,8 @@ def test_judgements_are_fused_as_published(rule, q, expected):
     outside = np.ones_like(p, bool)
     outside[0, 5, 5:8] = False
     np.testing.assert_allclose(fused[outside], p[outside], atol=1e-6)
-    assert [patches.shape for patches in judge.seen] == [
-        (1, 4, 16, 16)
-    ]  # the large component is not asked about
+    # the large component is not asked about
+    assert [patches.shape for patches in judge.seen] == [(1, 4, 16, 16)]
 
 
 @pytest.mark.parametrize(("q", "stays"), [(0.49, False), (0.5, False), (0.51, True)])

@@ -32,9 +32,8 @@ def test_the_threshold_with_the_best_mean_dice_is_taken():
     """Above 0.3 both cases are right; of 0.30 and 0.35 the one nearer to one half."""
     cases = [case([0.9, 0.38, 0.2], [1, 1, 0]), case([0.3, 0.36], [0, 1])]
     assert fit_threshold(cases, LABELS) == {"above": 0.35}
-    assert fit_threshold([case([0.9, 0.1], [1, 0])], LABELS) == {
-        "above": 0.5
-    }  # all but the extremes are right
+    # all but the extremes are right
+    assert fit_threshold([case([0.9, 0.1], [1, 0])], LABELS) == {"above": 0.5}
     assert fit_threshold([case([0.9, 0.2], [0, 0])], LABELS) == {"above": 0.9}  # empty and empty is 1
     assert 0.5 in GRID and len(GRID) == 19
 

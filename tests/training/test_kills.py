@@ -141,9 +141,8 @@ def test_a_damaged_checkpoint_and_weights_that_are_gone_name_a_way_that_ends_wel
     capfd.readouterr()
     assert predict.main(asked) == 1
     text = capfd.readouterr().err
-    assert "weights are missing" in text and named(text) == [
-        ["--overwrite"]
-    ]  # --c would say that it is finished
+    # --c would say that it is finished
+    assert "weights are missing" in text and named(text) == [["--overwrite"]]
     assert train.main([*SHORT, "--overwrite"]) == 0
     assert predict.main(asked) == 0
 

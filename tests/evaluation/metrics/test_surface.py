@@ -66,9 +66,8 @@ def test_areas_against_surface_distance(spacing_mm):
 def test_empty_masks_against_surface_distance(monkeypatch):
     """Distances to nothing are ``inf`` there and undefined here; the surface Dice is the same."""
     library = pytest.importorskip("surface_distance")
-    monkeypatch.setattr(
-        np, "Inf", np.inf, raising=False
-    )  # gone from NumPy 2, which version 0.1 does not know
+    # gone from NumPy 2, which version 0.1 does not know
+    monkeypatch.setattr(np, "Inf", np.inf, raising=False)
     lesion, nothing = box((1, 2), (1, 2), (0, 2), shape=(3, 3, 3)), np.zeros((3, 3, 3), bool)
     for truth, prediction, which in ((lesion, nothing, "prediction"), (nothing, nothing, "both")):
         found = library.compute_surface_distances(truth, prediction, (1, 1, 1))
