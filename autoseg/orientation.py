@@ -74,7 +74,7 @@ def orientation_of(direction: Sequence[float]) -> str:
     best = max(alike, key=lambda way: [round(cosine, 3) + 0.0 for line in ways[way] for cosine in line])
     letters = [""] * 3
     for axis, file_axis in enumerate(best):
-        letters[file_axis] = SIDES[axis][columns[file_axis][axis] > 0]
+        letters[file_axis] = SIDES[axis][int(columns[file_axis][axis] > 0)]
     return "".join(letters)
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from autoseg.dataset.imageio import Geometry
+from autoseg.orientation import SIDES
 
 Item = TypeVar("Item")
 
@@ -24,7 +25,6 @@ ANIMAL_MM = 80.0
 """A field of view below this, in rows and columns, holds no whole human head."""
 OBLIQUE_DEGREES = 15.0
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-NO_SIDES = ("", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class View:
     @classmethod
     def of(cls, geometry: Geometry) -> View:
         """Slices across the axis with the largest spacing; axial ones when spacings are alike."""
-        cosines = np.array(geometry.direction).reshape(3, 3)  # [patient axis, file axis x y z]
-        file_axes = _nearest_axes(np.abs(cosines))  # patient x, y, z -> file x, y, z
+        points_to = geometry.orientation  # of the file's x, y, z
+        file_axes = [next(k for k in range(3) if points_to[k] in ends) for ends in SIDES]  # patient x, y, z
         spacing = geometry.spacing_mm[::-1]  # x, y, z
         patient_spacing = [spacing[file_axes[i]] for i in range(3)]
         thick = int(np.argmax(patient_spacing))
@@ -61,7 +61,7 @@ class View:
         across = thick if is_thick else 2
         rows, columns, plane = {2: (1, 0, "axial"), 1: (2, 0, "coronal"), 0: (2, 1, "sagittal")}[across]
         order = (across, rows, columns)
-        reversed_ = [bool(cosines[i, file_axes[i]] < 0) for i in range(3)]  # file runs to R, A or I
+        reversed_ = [points_to[file_axes[i]] == SIDES[i][0] for i in range(3)]
         flip = [reversed_[i] != (i == 2 and i == rows) for i in order]  # superior at the top
         letters = {0: ("R", "L"), 1: ("A", "P"), 2: ("S", "I")}
         words, known = plane_words(geometry, plane, file_axes[across], is_thick)
@@ -137,13 +137,3 @@ def _three(values: Iterable[Item]) -> tuple[Item, Item, Item]:
     """Three values as a tuple of three."""
     first, second, third = values
     return first, second, third
-
-
-def _nearest_axes(cosines: np.ndarray) -> list[int]:
-    """For each row the column with the largest entry, each column once, the clearest first."""
-    cosines, nearest = cosines.copy(), [0, 0, 0]
-    for _ in range(3):
-        row, column = np.unravel_index(int(cosines.argmax()), cosines.shape)
-        nearest[row] = int(column)
-        cosines[row], cosines[:, column] = -1, -1
-    return nearest
