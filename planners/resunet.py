@@ -115,18 +115,20 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) -> P
         options = options.model_copy(update={"width": min(options.width, QUICK_WIDTH)})
         budget = replace(budget, memory_gb=min(budget.memory_gb or QUICK_GB, QUICK_GB))
     choice = decide(fingerprint, budget, options)
-    full = _plan(fingerprint, options, choice)
-    # to 0 within its few epochs
-    falling: dict[str, Any] = {f"stages.{name}.schedule.arguments": {} for name in choice.crops}
-    changes = {
+    full = _full_plan(fingerprint, options, choice)
+    return _quick_plan(full, options) if budget.quick else full
+
+
+def _quick_plan(full: Plan, options: ResUNetOptions) -> Plan:
+    changes: dict[str, Any] = {
         "networks.main.arguments.width": options.width,
         "iterations_per_epoch": QUICK_CROPS,
-        **falling,
+        "schedule.arguments": {},  # the rate falls to 0 within the few epochs
     }
-    return replan(full, changes, QUICK) if budget.quick else full
+    return replan(full, changes, QUICK)
 
 
-def _plan(fingerprint: Fingerprint, options: ResUNetOptions, choice: ResUNetChoice) -> Plan:
+def _full_plan(fingerprint: Fingerprint, options: ResUNetOptions, choice: ResUNetChoice) -> Plan:
     network = {
         "width": options.width,
         "background_logit": not any(isinstance(value, list) for value in fingerprint.labels.values()),
@@ -261,10 +263,9 @@ def wanted_crop(name: str, shape: Shape) -> Shape:
 
 def _cube(voxels: float, shape: Shape) -> list[float]:
     """Edges of a cube of so many voxels; an axis that is shorter is taken whole and the others grow."""
-    edges, free, left = [0.0, 0.0, 0.0], [0, 1, 2], voxels
-    for axis in sorted(range(3), key=lambda axis: shape[axis]):
-        edges[axis] = min(left ** (1 / len(free)), shape[axis])
-        free.remove(axis)
+    edges, left = [0.0, 0.0, 0.0], voxels
+    for n_free, axis in zip((3, 2, 1), sorted(range(3), key=lambda axis: shape[axis]), strict=True):
+        edges[axis] = min(left ** (1 / n_free), shape[axis])
         left /= edges[axis]
     return edges
 

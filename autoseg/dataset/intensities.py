@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 
 LARGEST = 1e15
 """No scan has larger intensities; sums of their squares fit into single precision."""
@@ -58,7 +59,7 @@ def refuse_beyond_range(pixels: np.ndarray, *, where: str) -> None:
         raise AutosegError(
             "holds values of a size that no scan has",
             where=where,
-            found=f"{int(beyond.sum())} voxels, such as {shown}",
+            found=f"{count_of(int(beyond.sum()), 'voxel')}, such as {shown}",
             expected=f"intensities of at most {LARGEST:g}",
             fix="replace these values (where they mark the background, by 0), or export the image again",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoseg.errors import AutosegError
 from autoseg.files import readable
+from autoseg.messages import count_of
 
 LOOKED_AT = 500
 """So many files are looked at before a folder is taken for none of these."""
@@ -65,7 +66,7 @@ def _is_bids(folder: Path) -> bool:
 def _bids(folder: Path, expected: str) -> AutosegError:
     subjects = sorted(entry.name for entry in folder.glob("sub-*") if entry.is_dir())
     images = sorted(folder.glob("sub-*/**/anat/*.nii*"))
-    found = f"{len(subjects)} subject{'s' * (len(subjects) != 1)}"
+    found = count_of(len(subjects), "subject")
     example = readable(images[0].relative_to(folder)) if images else "sub-01/anat/sub-01_T1w.nii.gz"
     return AutosegError(
         "this is a BIDS dataset, which autoseg does not read yet",

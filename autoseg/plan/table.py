@@ -118,7 +118,7 @@ def _dated(reason: Reason, plan: Plan) -> Reason:
 
 
 def _title(plan: Plan) -> str:
-    channels = f"{plan.in_channels} channel{'s' * (plan.in_channels > 1)} ({', '.join(plan.channel_names)})"
+    channels = f"{count_of(plan.in_channels, 'channel')} ({', '.join(plan.channel_names)})"
     return f"Plan '{plan.planner}' for {plan.dataset}: {channels}; segments {', '.join(plan.label_set.names)}"
 
 
@@ -161,7 +161,7 @@ def _crop(settings: Preprocessing) -> str:
 def _mask(role: MaskRole) -> str:
     """What counts."""
     where = f"channel {role.channel} above 0" if role.channel else f"the files in {role.folder}"
-    grown = f", grown by {role.dilation} voxel{'s' * (role.dilation > 1)}" if role.dilation else ""
+    grown = f", grown by {count_of(role.dilation, 'voxel')}" if role.dilation else ""
     return f"{where}{grown}; background outside"
 
 
