@@ -108,6 +108,9 @@ def predict_cases(
         record = PredictionRecord(
             autoseg_version=__version__,
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
+            model=predictor.model.folder.resolve().name,
+            planner=predictor.plan.planner,
+            quick=predictor.plan.quick,
             cases=before.cases if before else {},
         )
         if not overwrite:

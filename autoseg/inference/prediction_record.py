@@ -37,13 +37,23 @@ class PredictedCase(BaseModel):
 
 
 class PredictionRecord(BaseModel):
-    """The whole folder; ``identity`` is the model and the options of the latest run."""
+    """The whole folder.
+
+    Attributes:
+        identity: the model, by its hash, and the options of the latest run.
+        model: its name, ``TRAINER__PLAN``; empty in files of an earlier autoseg, like the next two.
+        planner: the family of its plan.
+        quick: whether the plan was made for trying out.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     version: Literal[1] = 1
     autoseg_version: str
     identity: dict[str, Any]
+    model: str = ""
+    planner: str = ""
+    quick: bool = False
     cases: dict[Name, PredictedCase] = {}
 
     @property

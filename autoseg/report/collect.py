@@ -120,6 +120,16 @@ class Material:
             return self.info.channel_names
         return {str(i): name for i, name in enumerate(self.plan.channel_names)} if self.plan else {}
 
+    @property
+    def predicted_by(self) -> tuple[PredictionRecord, ...]:
+        """prediction.json of the scored folders that have one."""
+        return tuple(one.prediction for one in self.scored.values() if one.prediction is not None)
+
+    @property
+    def quick(self) -> bool:
+        """Whether the model, or what made the masks, has a plan for trying out."""
+        return bool(self.plan and self.plan.quick) or any(one.quick for one in self.predicted_by)
+
     def place(self, case: str) -> tuple[ScoredFolder, CaseScores]:
         """The scored folder of a case of :attr:`summary`, and the case as it is called there."""
         name, original = (self.pool.origin if self.pool else {})[case]

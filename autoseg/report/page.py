@@ -124,6 +124,8 @@ def _subtitle(material: Material) -> str:
 
 def _facts(material: Material) -> list[tuple[str, str]]:
     facts = [("made on", f"{datetime.date.today():%Y-%m-%d}"), ("folder", material.folder.resolve().name)]
+    if material.plan is None and (models := dict.fromkeys(r.model for r in material.predicted_by if r.model)):
+        facts.append(("model", ", ".join(models)))
     if material.summary is not None:
         n, folds = len(material.summary.cases), [name for name in material.scored if name]
         among = (

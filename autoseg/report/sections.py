@@ -15,6 +15,7 @@ from autoseg.evaluation.summary import ClassSummary, Mean, Summary, defined
 from autoseg.evaluation.summary_text import interval_text, quartiles_of_led, table_metrics
 from autoseg.evaluation.text import alike, spoken, titled
 from autoseg.fingerprint import Quantiles
+from autoseg.inference.prediction_record import PredictionRecord
 from autoseg.messages import count_of, some_of
 from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
@@ -483,9 +484,11 @@ def _named(names: Sequence[str], what: tuple[str, str], most: int = 8) -> list[s
 def _unfinished(material: Material) -> list[str]:
     """Folds without a result, folds that were trained by another plan, a plan that is for trying out only."""
     items = []
-    if material.plan is not None and material.plan.quick:
+    if material.quick:
+        names = dict.fromkeys(one.model for one in material.predicted_by if one.quick and one.model)
+        of = f" of {', '.join(names)}" if names else ""
         items.append(
-            "The plan is a quick one, for trying out: these scores do not tell how good the method is."
+            f"The plan{of} is a quick one, for trying out: these scores do not tell how good the method is."
         )
     scored = set(material.scored)
     if "" not in scored:
@@ -578,10 +581,21 @@ def _hashes(material: Material) -> list[tuple[str, str]]:
                 f"{key} {_plain(value)}" for key, value in identity.items() if key not in ("model", "dataset")
             )
             name = f"model, {one.name}" if one.name else "model"
-            facts.append((name, f"{identity.get('model', 'unknown')} ({options})"))
+            named = "".join(f"{text}; " for text in _model_words(one.prediction))
+            facts.append((name, f"{named}{identity.get('model', 'unknown')} ({options})"))
     if material.summary is not None:
         facts.append(("masks", "SHA-256 of every scored file: cases.csv beside this report"))
     return facts
+
+
+def _model_words(record: PredictionRecord) -> Iterator[str]:
+    """Name of the model, its family, and that its plan is a quick one, as far as the record says."""
+    if record.model:
+        yield record.model
+    if record.planner:
+        yield f"family {record.planner}"
+    if record.quick:
+        yield "quick plan, for trying out"
 
 
 def _plain(value: object) -> str:

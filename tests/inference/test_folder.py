@@ -77,6 +77,17 @@ def test_masks_have_the_right_voxels_and_the_exact_geometry(work):
     assert left == {"prediction.json", *(f"case_{i}.nii.gz" for i in range(4))}
 
 
+def test_the_record_names_the_model(work):
+    """A hash alone tells nobody that the masks are those of a plan for trying out."""
+    plan = work / "results" / "Dataset900_Tiny" / "unet__tiny" / "plan.json"
+    content = json.loads(plan.read_text())
+    run(work)
+    assert [record(work)[key] for key in ("model", "planner", "quick")] == ["unet__tiny", "unet", False]
+    plan.write_text(json.dumps(content | {"planner_options": {"length": "quick"}}))
+    run(work, overwrite=True)
+    assert record(work)["quick"] is True
+
+
 def test_a_mask_lies_on_its_scan_for_every_reader(work):
     """The forms of the scan disagree: a registration moved the sform."""
     for i in range(4):

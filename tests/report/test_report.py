@@ -18,6 +18,7 @@ from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.summary import CaseScores, read_summary
 from autoseg.evaluation.summary_text import mean_texts
 from autoseg.evaluation.text import number
+from autoseg.inference.prediction_record import PredictionRecord, write_record
 from autoseg.report import charts
 from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files
@@ -141,6 +142,28 @@ def test_without_probabilities_there_are_no_curves(raw, sketch, tmp_path):
     assert "precision_recall" not in page.sections
     assert "Precision and recall: there is no thresholds.csv" in page.text
     assert "Intervals of fewer than 10 cases are usually too narrow; here n = 3." in page.text
+
+
+def test_masks_say_what_made_them(raw, sketch, tmp_path):
+    """Whoever is sent such a page has no plan to look into."""
+    masks = tmp_path / "masks"
+    write_scores(masks, raw, range(3))
+    made_by = {"model": "unet__mine", "planner": "unet", "quick": True}
+    record = PredictionRecord(autoseg_version="0", identity={"model": "5f" * 32, "step": 0.5}, **made_by)
+    write_record(masks, record)
+    page = sketch(masks)
+    assert page.sections[0] == "warnings"
+    assert "The plan of unet__mine is a quick one, for trying out: these scores do not tell" in page.text
+    (said,) = [row[1] for row in page.rows if row[0] == "model"]
+    assert said == f"unet__mine; family unet; quick plan, for trying out; {'5f' * 32} (step 0.5)"
+    assert "unet__mine" in page.text[: page.text.index("Warnings")]
+
+    write_record(masks, record.model_copy(update={"quick": False}))
+    assert "quick" not in sketch(masks).text
+    (masks / "prediction.json").write_text(  # of an earlier autoseg
+        json.dumps({"version": 1, "autoseg_version": "0", "identity": {"model": "5f"}, "cases": {}})
+    )
+    assert ["model", "5f ()"] in sketch(masks).rows
 
 
 def test_a_comparison_has_its_own_page(raw, scored, sketch, tmp_path):
