@@ -185,7 +185,8 @@ def cohort(scores: Sequence[Scores], counts: Sequence[Counts], resamples: int) -
         "r2_dice_log_volume": _cohort_value(
             fit.r_squared,
             statistics.r_squared_interval(dice, volumes, resamples=resamples),
-            "R2 of the line Dice = a + b log10(volume of the truth), over the cases with truth",
+            "R2 of the line Dice = a + b log10(volume of the truth), over the cases with truth: from "
+            f"{statistics.FEWEST_ON_LINE} cases on, with an interval from {statistics.FEW_CASES} on",
             fit.n,
             resamples,
         ),

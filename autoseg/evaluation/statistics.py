@@ -27,6 +27,9 @@ SEED = 12345
 FEW_CASES = 10
 """Below this number of cases, bootstrap intervals are clearly too narrow."""
 
+FEWEST_ON_LINE = 5
+"""Cases that an R2 needs: of numbers that have nothing to do with each other it is 1 / (n - 1) on average."""
+
 NAN_INTERVAL = (np.nan, np.nan)
 SD_95 = 1.96
 """Standard deviations either side of the mean that hold 95 % of a normal distribution, as papers round it."""
@@ -508,7 +511,8 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
         volume: of the truth, in any unit; volumes of 0 have no logarithm and are left out, as is ``nan``.
 
     Returns:
-        The fit; ``nan`` for fewer than two different volumes, R2 also where all Dice values are equal.
+        The fit; ``nan`` for fewer than two different volumes, R2 also for fewer than :data:`FEWEST_ON_LINE` cases and
+        where all Dice values are equal.
     """
     dice, volume = np.asarray(dice, float).ravel(), np.asarray(volume, float).ravel()
     used = ~np.isnan(dice) & (volume > 0)
@@ -517,18 +521,22 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
         return LogVolumeFit(np.nan, np.nan, np.nan, len(x))
     dx, dy = x - x.mean(), y - y.mean()
     slope = float(dx @ dy / (dx @ dx))
-    r_squared = float(dx @ dy) ** 2 / float((dx @ dx) * (dy @ dy)) if np.ptp(y) > 0 else np.nan
+    known = len(x) >= FEWEST_ON_LINE and np.ptp(y) > 0
+    r_squared = float(dx @ dy) ** 2 / float((dx @ dx) * (dy @ dy)) if known else np.nan
     return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x))
 
 
 def r_squared_interval(
     dice: ArrayLike, volume: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the R2 of :func:`fit_log_volume`; ``nan`` for fewer than three cases."""
+    """95 % percentile bootstrap interval of the R2 of :func:`fit_log_volume`.
+
+    ``nan`` for fewer than :data:`FEW_CASES` cases: resamples of few cases hold many times the same two, whose R2 is 1.
+    """
     dice, volume = np.asarray(dice, float).ravel(), np.asarray(volume, float).ravel()
     used = ~np.isnan(dice) & (volume > 0)
     y, x = dice[used], np.log10(volume[used])
-    if len(x) < 3:
+    if len(x) < FEW_CASES:
         return NAN_INTERVAL
     x, y = x - x.mean(), y - y.mean()  # so that rounding is small against their spread
 

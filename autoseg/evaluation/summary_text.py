@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from autoseg.evaluation.statistics import landis_koch, led_by_few, t_interval
-from autoseg.evaluation.summary import ClassSummary, Mean, Stratum, Summary, VolumeAgreement
+from autoseg.evaluation.statistics import FEW_CASES, FEWEST_ON_LINE, landis_koch, led_by_few, t_interval
+from autoseg.evaluation.summary import ClassSummary, CohortValue, Mean, Stratum, Summary, VolumeAgreement
 from autoseg.evaluation.text import alike, decimals, fixed, grid, with_interval
 
 WIDTH = 110
@@ -102,15 +102,33 @@ def _stratum(stratum: Stratum, summary: Summary) -> str:
 def _cohort(summary: Summary) -> str:
     rows = []
     for label, entry in summary.classes.items():
-        own = [
-            [name, with_interval(found.value, found.low, found.high, found.unit), str(found.n)]
-            for name, found in entry.cohort.items()
-        ]
+        own = [[name, cohort_text(name, found), str(found.n)] for name, found in entry.cohort.items()]
         if (volumes := entry.volume_agreement) is not None:
             middle, limits = agreement_texts(volumes)
             own.append(["volume difference, ml", f"{middle}, limits of agreement {limits}", str(volumes.n)])
         rows += _named(label, own)
-    return grid(["class", "all cases together", "value [95 % interval]", "n"], rows) if rows else ""
+    if not rows:
+        return ""
+    notes = (
+        [_OF_PROBABILITIES] if any("mdsc_global" in one.cohort for one in summary.classes.values()) else []
+    )
+    table = grid(["class", "all cases together", "value [95 % interval]", "n"], rows)
+    return "\n".join([table, *(textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes)])
+
+
+_OF_PROBABILITIES = (
+    "note: from probabilities: mdsc_global is the best mean Dice that one threshold gives for all cases, mdsc_case has "
+    "the best threshold for each case (an upper bound), average_precision is the area under the precision-recall "
+    "curve; masks alone do not have them (autoseg_predict --save_probabilities, then autoseg_evaluate)"
+)
+
+
+def cohort_text(name: str, found: CohortValue) -> str:
+    """A number of all cases together with its interval; where too few cases give none, this is said."""
+    if found.value is None:
+        return "too few cases" if name == "r2_dice_log_volume" and found.n < FEWEST_ON_LINE else "-"
+    text = with_interval(found.value, found.low, found.high, found.unit)
+    return f"{text}, too few for an interval" if found.low is None and found.n < FEW_CASES else text
 
 
 def agreement_texts(volumes: VolumeAgreement) -> tuple[str, str]:

@@ -385,7 +385,8 @@ def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Pan
     names, volumes, dices = zip(*rows, strict=True)
     fit = statistics.fit_log_volume(dices, volumes)
     fitted = not math.isnan(fit.slope)
-    said = f"R² = {fit.r_squared:.2f}" if not math.isnan(fit.r_squared) else "R² undefined"
+    said = "too few cases for R²" if fit.n < statistics.FEWEST_ON_LINE else "R² undefined"
+    said = said if math.isnan(fit.r_squared) else f"R² = {fit.r_squared:.2f}"
 
     def draw(axis: Axes, style: Style) -> None:
         tips = [f"{name}: Dice {dice:.3f}, {volume:.4g} ml" for name, volume, dice in rows]

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from autoseg.evaluation.metrics.metric import GROUPS
 from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratum, Summary, defined
-from autoseg.evaluation.summary_text import agreement_texts, interval_text, mean_texts, table_metrics
-from autoseg.evaluation.text import alike, number, spoken, titled, with_interval
+from autoseg.evaluation.summary_text import (
+    agreement_texts,
+    cohort_text,
+    interval_text,
+    mean_texts,
+    table_metrics,
+)
+from autoseg.evaluation.text import alike, number, spoken, titled
 from autoseg.evaluation.thresholds import precision_recall
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
@@ -104,7 +110,7 @@ def _cohort_rows(entry: ClassSummary) -> Iterator[tuple[str, str, str, int]]:
         text = f"{entry.false_alarms} of {entry.empty_truth}"
         yield "false alarms", "prediction where there is no truth", text, entry.empty_truth
     for name, value in entry.cohort.items():
-        text = with_interval(value.value, value.low, value.high, value.unit)
+        text = cohort_text(name, value)
         yield COHORT_NAMES.get(name) or spoken(name), f"{name}: {value.definition}", text, value.n
     if (found := entry.volume_agreement) is not None:
         middle, limits = agreement_texts(found)

@@ -104,12 +104,15 @@ def summarise_with(preset):
 
 
 def test_numbers_of_all_cases_together():
-    found = summary_of(CASES).classes["lesion"].cohort
+    cases = [*CASES, case("f", 20, 5, 5), case("g", 1, 0, 4)]
+    found = summary_of(cases).classes["lesion"].cohort
     micro, detected, r2 = found["micro_dice"], found["detection_rate"], found["r2_dice_log_volume"]
-    assert micro.value == pytest.approx(2 * 38 / (2 * 38 + 16 + 22)) and micro.n == 5
-    assert (detected.value, detected.n) == (pytest.approx(2 / 3), 3)
-    x, y = np.log10([10, 40, 10]), [0.8, 0.75, 0.0]
-    assert r2.value == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2) and r2.n == 3
+    assert micro.value == pytest.approx(2 * 59 / (2 * 59 + 21 + 31)) and micro.n == 7
+    assert (detected.value, detected.n) == (pytest.approx(4 / 5), 5)
+    x, y = np.log10([10, 40, 10, 25, 5]), [0.8, 0.75, 0.0, 0.8, 1 / 3]
+    assert r2.value == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2) and (r2.n, r2.low) == (5, None)
+    three = summary_of(CASES).classes["lesion"].cohort["r2_dice_log_volume"]
+    assert (three.value, three.low, three.n) == (None, None, 3)
     assert micro.low < micro.value < micro.high and detected.low < detected.value <= detected.high <= 1
     assert set(found) == {"micro_dice", "detection_rate", "r2_dice_log_volume"}
 

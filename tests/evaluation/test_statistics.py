@@ -313,8 +313,21 @@ def test_dice_against_log_volume_is_scipy_s_line():
 def test_dice_against_log_volume_without_a_line():
     assert math.isnan(fit_log_volume([0.5, 0.6], [10, 10]).slope)
     assert math.isnan(fit_log_volume([0.5], [10]).r_squared)
-    flat = fit_log_volume([0.5, 0.5, 0.5], [1, 10, 100])
+    flat = fit_log_volume([0.5] * 5, [1, 10, 100, 1000, 10000])
     assert flat.slope == 0 and math.isnan(flat.r_squared)
+
+
+def test_few_cases_have_no_r_squared_and_a_few_more_no_interval():
+    """Two points always lie on a line; the R2 of many resamples of five cases is that of two."""
+    generator = np.random.default_rng(1)
+    dice, volume = generator.uniform(0, 1, 10), 10 ** generator.uniform(0, 3, 10)
+    for n in range(11):
+        found, ends = fit_log_volume(dice[:n], volume[:n]), r_squared_interval(dice[:n], volume[:n])
+        assert math.isnan(found.r_squared) == (n < 5) and math.isnan(found.slope) == (n < 2)
+        assert all(math.isnan(end) for end in ends) == (n < 10)
+    unrelated = generator.normal(size=(2, 2000, 5))
+    mean = np.mean([np.corrcoef(x, y)[0, 1] ** 2 for x, y in zip(*unrelated, strict=True)])
+    assert mean == pytest.approx(1 / 4, abs=0.02)  # 1 / (n - 1), the reason for the limit
 
 
 def test_words_of_landis_and_koch():
@@ -356,7 +369,6 @@ def test_intervals_of_what_follows_from_means_against_a_slow_bootstrap():
         np.stack([dice, volume], 1), lambda means: means[:, 0] / means[:, 1], resamples=300
     )
     assert ratio == pytest.approx(ratio_interval(dice, volume, resamples=300))
-    assert all(math.isnan(end) for end in r_squared_interval(dice[:2], volume[:2]))
     assert all(math.isnan(end) for end in r_squared_interval(dice, np.ones(15)))
 
 

@@ -117,6 +117,30 @@ def test_strata_and_cohort():
     assert "-0.500 [-1.135, 0.135], limits of agreement -2.460 to 1.460" in text
 
 
+def test_what_few_cases_do_not_tell_is_said():
+    few, some, many = (
+        CohortValue(value=value, low=low, high=low and 0.9, unit="1", definition="", n=n)
+        for value, low, n in ((None, None, 3), (0.241, None, 9), (0.241, 0.01, 10))
+    )
+    assert summary_text.cohort_text("r2_dice_log_volume", few) == "too few cases"
+    assert summary_text.cohort_text("detection_rate", few.model_copy(update={"n": 0})) == "-"
+    assert summary_text.cohort_text("r2_dice_log_volume", some) == "0.241, too few for an interval"
+    assert summary_text.cohort_text("r2_dice_log_volume", many) == "0.241 [0.010, 0.900]"
+    one = entry().model_copy(update={"cohort": {"r2_dice_log_volume": some}})
+    assert "r2_dice_log_volume     0.241, too few for an interval  " in "\n".join(lines({"lesion": one}))
+
+
+def test_numbers_from_probabilities_are_explained():
+    cohort = entry().cohort
+    with_more = entry().model_copy(update={"cohort": cohort | {"mdsc_global": cohort["micro_dice"]}})
+    found = lines({"lesion": with_more})
+    text = " ".join(" ".join(found).split())
+    assert "mdsc_global is the best mean Dice that one threshold gives for all cases" in text
+    assert text.endswith("(autoseg_predict --save_probabilities, then autoseg_evaluate)")
+    assert max(map(len, found)) <= summary_text.WIDTH
+    assert "mdsc" not in "\n".join(lines({"lesion": entry()}))
+
+
 def test_a_mean_that_few_cases_lead_is_said():
     """Of 1, 1, 2, 2 and 70 mm the mean, 15.2, lies above the third quartile, 2; as ratios they lead no mean."""
     values = [1.0, 1.0, 2.0, 2.0, 70.0]
