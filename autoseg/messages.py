@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,17 @@ def some_of(names: Sequence[str], limit: int = 5) -> str:
     """The first of the names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def millilitres(volume: float) -> str:
+    """A volume in ml for reading: ``1470 ml``, ``0.0213 ml``; three digits or all before the point, no exponent."""
+    return f"{volume:.0f} ml" if volume >= 999.5 else f"{Decimal(f'{volume:.3g}'):f} ml"
+
+
+def file_size(n_bytes: int) -> str:
+    """A size for reading: ``0 KB`` for an empty file, ``38 KB``, ``2.9 MB``; 1 MB is a million bytes."""
+    n_kb = -(-n_bytes // 1000)
+    return f"{n_kb} KB" if n_kb < 1000 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -38,6 +38,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.bundle.opening import find_model
     from autoseg.bundle.transfer import export_bundle
     from autoseg.errors import AutosegError
+    from autoseg.messages import file_size
 
     target = Path(arguments.output)
     if target.suffix != ".zip":
@@ -55,11 +56,9 @@ def _main(arguments: argparse.Namespace) -> None:
         model_name=arguments.model_name,
     )
     card = export_bundle(folder, target, arguments.folds, overwrite=arguments.overwrite)
-    size_mb = target.stat().st_size / 1e6
+    size = file_size(target.stat().st_size)
     folds = ", ".join(fold.fold for fold in card.folds)
-    print(
-        f"{target}: {card.name} of {card.dataset}, fold{'s' * (len(card.folds) != 1)} {folds}, {size_mb:.1f} MB"
-    )
+    print(f"{target}: {card.name} of {card.dataset}, fold{'s' * (len(card.folds) != 1)} {folds}, {size}")
 
 
 if __name__ == "__main__":

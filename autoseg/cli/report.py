@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> None:
+    from autoseg.messages import file_size
     from autoseg.report.page import PageOptions, make_report
 
     path = make_report(
@@ -58,7 +59,7 @@ def _main(arguments: argparse.Namespace) -> None:
             command=arguments.command,
         ),
     )
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{path} ({file_size(path.stat().st_size)})")
     files = path.with_name(f"{path.stem}_files")
     if files.is_dir():
         print(f"figures and tables: {files}")

@@ -34,7 +34,7 @@ from autoseg.files import (
 from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
-from autoseg.messages import count_of
+from autoseg.messages import count_of, millilitres
 from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
@@ -350,7 +350,7 @@ class _FolderRun:
         done = f" ({len(self.report.predicted)} of {self.n_cases})" if self.n_cases > 1 else ""
         planned = self.predictor.plan.preprocessing.orientation
         turned = f"; stored as {loaded.stored.orientation}, turned into {planned} and back" * back.changes
-        messages.info(f"{case.name}{done}: {volume_ml:.3g} ml segmented, {seconds:.1f} s{turned}")
+        messages.info(f"{case.name}{done}: {millilitres(volume_ml)} segmented, {seconds:.1f} s{turned}")
 
     def _conclude(self, attempt: _Attempt) -> None:
         """Put a case on record that could not be predicted; runs in the writing thread."""

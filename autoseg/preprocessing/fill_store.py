@@ -13,7 +13,7 @@ from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.fingerprint import Fingerprint
-from autoseg.messages import count_of, some_of
+from autoseg.messages import count_of, millilitres, some_of
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
@@ -72,7 +72,7 @@ class PreprocessReport:
         lines = [
             f"{count_of(n, 'lesion component')} of {count_of(len(self.lost), 'case')}{self._counting()} "
             f"{'has' if n == 1 else 'have'} no voxel left on the working grid "
-            f"(the largest had {count_of(largest, 'voxel')}; {volume:.3g} ml in all)"
+            f"(the largest had {count_of(largest, 'voxel')}; {millilitres(volume)} in all)"
         ]
         for name, found in list(self.lost.items())[:SHOWN]:
             told = ", ".join(self._told(part) for part in found)
@@ -104,7 +104,9 @@ class PreprocessReport:
         label = self.class_names.get(part.label, f"label {part.label}")
         sizes = " ".join(str(voxels) for voxels in part.lost_voxels[-SHOWN:])
         more, unit = "... " if part.n_lost > SHOWN else "", "voxel" if sizes == "1" else "voxels"
-        return f"{part.n_lost} of {part.before} of {label} ({more}{sizes} {unit}, {part.lost_ml:.3g} ml)"
+        return (
+            f"{part.n_lost} of {part.before} of {label} ({more}{sizes} {unit}, {millilitres(part.lost_ml)})"
+        )
 
 
 @dataclass(frozen=True)

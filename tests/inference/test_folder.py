@@ -429,6 +429,16 @@ def test_cases_are_handed_over_one_at_a_time(work, monkeypatch):
     assert most[0] <= 3
 
 
+def test_volumes_of_cases_are_plain_numbers(work, caplog):
+    """Voxels of 17 mm, as of a scout image: a litre and more is segmented."""
+    for i in range(4):
+        write(work / "images" / f"case_{i}_0000.nii.gz", array(i), spacing=(17.0, 17.0, 17.0))
+    with caplog.at_level("INFO", "autoseg"):
+        run(work)
+    (said,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("case_0 ")]
+    assert f": {(array(0) > 0.5).sum() * 17**3 / 1000:.0f} ml segmented, " in said
+
+
 def test_the_estimate_comes_first_and_says_what_mirroring_would_cost(work, caplog):
     with caplog.at_level("INFO", "autoseg"):
         run(work)
