@@ -1,4 +1,4 @@
-"""autoseg_make_phantom: make a synthetic data set of brain-like volumes with lesions, to try things out.
+"""autoseg_make_phantom: make a synthetic dataset of brain-like volumes with lesions, to try things out.
 
 The phantoms are computed from formulas and random numbers; no scan of any person or animal is in them. Scores on
 them say that a pipeline works, not how good it is on patients.

@@ -339,7 +339,7 @@ class Predictor:
         return SeenSizes(spacing_mm=(usual, usual))
 
     def _read_constants(self) -> dict[str, FixedConstants]:
-        """Of each fold, where the plan normalises by numbers of the data set."""
+        """Of each fold, where the plan normalises by numbers of the dataset."""
         if not fixed_channels(self.plan.preprocessing):
             return {}
         paths = {fold: self.model.folder / f"fold_{fold}" / NORMALISATION for fold in self.model.folds}

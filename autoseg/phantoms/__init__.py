@@ -1,6 +1,6 @@
-"""The embedded data set: procedural brain-like volumes with lesions, for the demo and for tests.
+"""The embedded dataset: procedural brain-like volumes with lesions, for the demo and for tests.
 
-Nothing in it comes from a scan. What the phantoms share with the published data sets is their grids, channels,
+Nothing in it comes from a scan. What the phantoms share with the published datasets is their grids, channels,
 contrast, noise and artefacts; scores on them say that a pipeline works, never how good a method is in the clinic.
 
 ``settings`` what is imitated, ``fields`` grids and random fields, ``anatomy`` brains, ``lesion_shapes``, ``contrast``

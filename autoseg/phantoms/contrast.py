@@ -1,7 +1,7 @@
 """What each modality makes of a brain with lesions: contrast, artefacts, noise.
 
 Each function takes ``(random, grid, side, load)`` and returns an image ``[c, z, y, x]`` and the lesion. ``load`` is
-None for an animal or a patient without a lesion. Levels were chosen after statistics of data sets of the four
+None for an animal or a patient without a lesion. Levels were chosen after statistics of datasets of the four
 settings: tissue, fluid, lesion over tissue, and noise over tissue.
 """
 

@@ -45,7 +45,7 @@ def make_case(kind: str, index: int, seed: int = 0, scale: float = 1.0) -> Phant
     Args:
         kind: rat_t2, dwi, perfusion or t1.
         index: of the case, from 0.
-        seed: of the data set.
+        seed: of the dataset.
         scale: matrix size over the published one, 0.125 to 1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Normalisation by numbers of the data set: the same two for all cases, measured in the training cases of a fold.
+"""Normalisation by numbers of the dataset: the same two for all cases, measured in the training cases of a fold.
 
 All folds share one store, so what is stored of such a channel has the scale of the file (divided by the mode where the
 plan says so). A training measures its constants once and applies them to what it reads; they belong to the fold's model

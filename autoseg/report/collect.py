@@ -104,7 +104,7 @@ class Material:
 
     @property
     def dataset(self) -> str:
-        """Name of the data set: the plan's, or that of the folder around the truths."""
+        """Name of the dataset: the plan's, or that of the folder around the truths."""
         if self.plan:
             return self.plan.dataset
         truths = self.comparison.truths if self.comparison else ""

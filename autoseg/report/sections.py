@@ -107,12 +107,12 @@ def _headline(summary: Summary, label: str, metric: str, mean: Mean) -> tuple[st
 
 
 def data_and_plan(material: Material) -> Made:
-    """What the data set is, and every decision of the plan with its reason."""
+    """What the dataset is, and every decision of the plan with its reason."""
     blocks: list[Block] = []
     facts = _data_facts(material)
     if facts:
         rows = tuple((Cell(name, head=True), Cell(text)) for name, text in facts)
-        blocks.append(Table("Data set", heads("", ""), rows))
+        blocks.append(Table("Dataset", heads("", ""), rows))
     if material.plan is not None:
         blocks += [_plan_table(title, rows) for title, rows in decisions(material.plan)]
     elif facts:
@@ -126,10 +126,10 @@ def data_and_plan(material: Material) -> Made:
             None
             if _only_compared(material)
             else Absent(
-                "Data set and plan", "there is neither a plan.json nor a dataset.json with these files"
+                "Dataset and plan", "there is neither a plan.json nor a dataset.json with these files"
             )
         )
-    return Section("data", "Data set and plan", tuple(blocks))
+    return Section("data", "Dataset and plan", tuple(blocks))
 
 
 def _data_facts(material: Material) -> list[tuple[str, str]]:
@@ -185,7 +185,7 @@ def _plan_table(title: str, rows: Sequence[tuple]) -> Table:
         else:
             made[-1][1] += f"\n{row.value}"
     cells = tuple((Cell(label, head=True), Cell(value), Cell(why)) for label, value, why in made)
-    return Table(f"Plan: {title.lower()}", heads("decision", "value", "why"), cells)
+    return Table(f"Plan: {title.lower()}", heads("decision", "value", "why"), cells, folded=True)
 
 
 def _only_compared(material: Material) -> bool:

@@ -103,7 +103,7 @@ def _take_up(job: FoldJob, fold: Fold) -> None:
 
 
 def _measure_constants(job: FoldJob, fold: Fold) -> None:
-    """What the fold's training cases say about channels that are normalised by numbers of the data set."""
+    """What the fold's training cases say about channels that are normalised by numbers of the dataset."""
     path = job.folder / NORMALISATION
     if fixed_channels(job.plan.preprocessing) and not path.exists():
         messages.info(f"measuring the normalisation in {count_of(len(fold.train), 'training case')}")

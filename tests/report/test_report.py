@@ -116,6 +116,15 @@ def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
     assert page.path.name == "report.html" and page.path.parent.name == "unet__unet"
 
 
+def test_the_reasons_of_a_plan_are_folded(write_model, sketch, tmp_path):
+    """They are as long as the rest of the page, and the same in every report of the model."""
+    page = sketch(write_model(tmp_path))
+    html = page.path.read_text()
+    assert "<h3>Dataset</h3>" in html and "<h3>Plan:" not in html
+    assert html.count("<details><summary>Plan: ") >= 3  # preprocessing, network, training, ...
+    assert "data set" not in page.text.lower()
+
+
 def test_a_fold_alone_and_its_validation_find_the_plan(write_model, sketch, tmp_path):
     model = write_model(tmp_path)
     fold, validation = sketch(model / "fold_1"), sketch(model / "fold_1" / "validation")
