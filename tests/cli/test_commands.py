@@ -43,7 +43,9 @@ def test_every_command_knows_its_version_without_other_arguments(name):
     module, _, command = SCRIPTS[name].partition(":")
     code = PROBE.format(module=module, command=command, heavy=HEAVY).replace("--help", "--version")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == f"autoseg {distribution('autoseg').version}\nloaded: [] code: 0\n", done.stderr
+    assert done.stdout == f"autoseg {distribution('autoseg-lesion').version}\nloaded: [] code: 0\n", (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
