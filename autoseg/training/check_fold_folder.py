@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.files import hash_json, read_json
 from autoseg.messages import count_of
-from autoseg.plan import Plan, Stage, hash_plan, is_hash_of
+from autoseg.plan import Plan, Stage, apply_overrides, hash_plan, is_hash_of
 from autoseg.plan.identity import differences
 from autoseg.training import checkpoint
 from autoseg.training.checkpoint import Checkpoint, Position
@@ -84,17 +86,60 @@ def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     """
     found = checkpoint.load(checkpoint_path(job))
     if not is_hash_of(found.plan_hash, job.plan):
-        raise AutosegError(
-            "the checkpoint was trained by another plan",
-            where=str(job.folder),
-            found=f"plan {found.plan_hash[:12]}",
-            expected=f"plan {hash_plan(job.plan)[:12]}",
-            fix="repeat the --set options that the training was started with, or start again with --overwrite",
-        )
+        raise _other_plan(found, job)
     if found.cases_hash != hash_cases(fold):
         raise _other_cases("the checkpoint was", job, fold)
     _refuse_other_position(job, found.position)
     return found
+
+
+def settings_of_the_start(job: FoldJob) -> dict[str, Any]:
+    """Changes to the prepared plan that a training to be continued was begun with and that the job does not name."""
+    if not (job.resume and checkpoint_path(job).exists() and (job.model / "plan.json").exists()):
+        return {}
+    planned = job.prepared.plan.overrides
+    given = _added(job.plan.overrides, planned)
+    return {
+        path: v for path, v in _added(read_plan(job.model).overrides, planned).items() if path not in given
+    }
+
+
+def as_begun(job: FoldJob) -> FoldJob:
+    """The job with the settings that its training was begun with; those that it names itself stay."""
+    settings = settings_of_the_start(job)
+    if not settings:
+        return job
+    given = _added(job.plan.overrides, job.prepared.plan.overrides)
+    return replace(job, plan=apply_overrides(job.prepared.plan, {**settings, **given}))
+
+
+def _added(overrides: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user set for the training, beyond what was set when planning."""
+    return {p: value for p, value in overrides.items() if p not in planned or planned[p] != value}
+
+
+def _other_plan(begun: Checkpoint, job: FoldJob) -> AutosegError:
+    """Which settings differ, where the model's plan.json is the plan of the checkpoint still."""
+    plan = read_plan(job.model) if (job.model / "plan.json").exists() else None
+    found, expected = f"plan {begun.plan_hash[:12]}", f"plan {hash_plan(job.plan)[:12]}"
+    fix = "repeat the --set options that the training was started with, or start again with --overwrite"
+    if plan is not None and is_hash_of(begun.plan_hash, plan):
+        theirs, ours = (one.model_dump(mode="json", exclude={"reasons"}) for one in (plan, job.plan))
+        changed = differences(theirs, ours)
+        values = [path for path in changed if not path.startswith("overrides")]
+        found, expected = (
+            f"different: {', '.join((values or changed)[:6])}",
+            "the plan that it was begun with",
+        )
+        fix = "leave --set out, as --c takes the settings again that the training was begun with; or start again "
+        fix += "with --overwrite, also where the dataset was planned in another way since"
+    return AutosegError(
+        "the checkpoint was trained by another plan",
+        where=str(job.folder),
+        found=found,
+        expected=expected,
+        fix=fix,
+    )
 
 
 def _refuse_other_position(job: FoldJob, position: Position) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Collection
@@ -26,11 +27,13 @@ from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.training import checkpoint
 from autoseg.training.amounts import amounts_of
 from autoseg.training.check_fold_folder import (
+    as_begun,
     checkpoint_path,
     last_weights,
     load_checkpoint,
     refuse_other_plan,
     refuse_to_overwrite,
+    settings_of_the_start,
     stage_index,
 )
 from autoseg.training.check_job import check_job
@@ -61,6 +64,7 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         processes = held.enter_context(world(job.device))
         processes.lead(lambda: _begin(job, held), job.device)
+        job = as_begun(job)
         fold = split(job)
         begun = load_checkpoint(job, fold)
         with stop_on_signals() as stop:
@@ -71,11 +75,18 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
 
 def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     """What the leading process does before all train; until everything is checked nothing is removed or replaced."""
+    settings = settings_of_the_start(job)
+    job = as_begun(job)
     fold = split(job)
     check_job(job, fold)
     held.enter_context(exclusive(job.folder / ".lock", doing=f"training fold {job.fold}"))
     held.enter_context(messages.LogFile(job.folder / "train.log"))
     refuse_to_overwrite(job)  # once more: another process may have trained it in between
+    if settings:
+        words = " ".join(f"{path}={json.dumps(value)}" for path, value in settings.items())
+        messages.info(f"continuing with the settings that the training was begun with: --set {words}")
+    if job.resume and checkpoint_path(job).exists():
+        load_checkpoint(job, fold)  # a wrong one is refused before plan.json is replaced
     for folder in (job.folder, *(path for path in job.folder.iterdir() if path.is_dir())):
         remove_leftovers(folder, owned=True)
     with exclusive(job.model / ".lock", doing=f"writing into {job.model.name}", wait=True):

@@ -124,6 +124,32 @@ def test_a_continued_training_needs_the_same_plan(root, capfd):
     assert "trained by another plan" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", [[], ["-name", "cc"]])
+def test_c_takes_the_settings_again_that_the_training_was_begun_with(name, root, capfd):
+    settings = ["--set", "epochs=2", "validation.every=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main(["1", "0", "-device", "cpu", *name, *settings]) == 128 + signal.SIGTERM
+    model = fold(root).parent.with_name("cc" if name else "unet__unet")
+    before = (model / "plan.json").read_bytes()
+    assert train.main(["1", "0", "--c", "-device", "cpu", *name, "--set", "seed=9", "epochs=3"]) == 1
+    text = capfd.readouterr().err
+    assert "different: recipe.stages.0.epochs, seed\n" in text and "leave --set out" in text
+    assert (model / "plan.json").read_bytes() == before
+    assert train.main(["1", "0", "--c", "-device", "cpu", *name]) == 0
+    assert "begun with: --set epochs=2 validation.every=1\n" in capfd.readouterr().err
+    assert (model / "plan.json").read_bytes() == before
+
+
+def test_c_under_torchrun_takes_the_settings_again(root):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main(["1", "0", "-device", "cpu", "--set", "epochs=1"]) == 128 + signal.SIGTERM
+    done = runs.torchrun(root, "1", "0", "--c", timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("begun with: --set epochs=1\n") == 1 and len(log(root)) == 1
+
+
 def test_fold_all_trains_on_every_case(root):
     assert train.main(["1", "all", "-device", "cpu"]) == 0
     record = json.loads((fold(root).with_name("fold_all") / "fold.json").read_text())
