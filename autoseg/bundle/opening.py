@@ -358,19 +358,42 @@ def find_model(
         and (trainer in (None, parts[name][0]))
         and (plan_name in (None, parts[name][-1]))
     ]
-    if len(fitting) == 1:
-        return dataset / fitting[0]
+    finished = [name for name in fitting if _has_finished_fold(dataset / name)]
+    chosen = finished if finished else fitting
+    if len(chosen) == 1:
+        if len(fitting) > 1:
+            messages.info(f"model {chosen[0]}; left out, as no fold is finished: {_others(fitting, chosen)}")
+        return dataset / chosen[0]
     if fitting:
-        raise AutosegError(
-            "the dataset has more than one model",
-            where=str(dataset),
-            found=", ".join(fitting),
-            fix=f"choose one, such as -name {fitting[0]}",
-        )
+        raise _several_models(dataset, fitting, finished)
     wanted = model_name or f"{trainer or '*'}__{plan_name or '*'}"
     raise AutosegError(
         f"there is no model {wanted}" if there else "the dataset has no model yet",
         where=str(dataset),
         found=", ".join(there) or "no folder with plan.json",
         fix=nearest_names(wanted, there) if there else "train one with autoseg_train",
+    )
+
+
+def _others(names: Sequence[str], chosen: Sequence[str]) -> str:
+    return ", ".join(name for name in names if name not in chosen)
+
+
+def _has_finished_fold(model: Path) -> bool:
+    """Whether a fold has weights that were trained to the end, or imported."""
+    return any(
+        any(fold.glob("weights/*.safetensors")) and not _in_training(fold) for fold in model.glob("fold_*")
+    )
+
+
+def _several_models(dataset: Path, names: Sequence[str], finished: Sequence[str]) -> AutosegError:
+    """The models to choose from; one that is not finished is marked, and not proposed."""
+    marked = [name if name in finished else f"{name} (no fold is finished)" for name in names]
+    return AutosegError(
+        "the dataset has more than one model",
+        where=str(dataset),
+        found=", ".join(marked),
+        fix=f"choose one, such as -name {finished[0]}"
+        if finished
+        else f"{FINISH}; then choose one with -name",
     )

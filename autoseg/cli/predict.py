@@ -100,9 +100,10 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.images_to_predict import list_images
+    from autoseg.dataset.images_to_predict import list_images, refuse_missing_images
     from autoseg.inference.output_file import output_file
 
+    refuse_missing_images(Path(arguments.images))
     if arguments.model:
         source = Path(arguments.model)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -36,8 +37,7 @@ def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
         FaultsError: no case can be predicted.
     """
     path, n_channels = Path(path), len(info.channel_names)
-    if not path.exists() and not path.is_symlink():  # of a link that points nowhere its reading tells
-        raise AutosegError("there is no such file or folder", where=readable(path), fix="check the path")
+    _refuse_missing(path)
     found = _in_folder(path, info) if path.is_dir() else _of_file(path, info)
     if not found:
         raise _nothing_to_predict(path, info.channel_names)
@@ -49,6 +49,29 @@ def list_images(path: Path | str, info: DatasetJson) -> list[Case]:
         title = f"{count_of(len(cases), 'case')}, of which none can be predicted"
         raise FaultsError(f"{readable(path)}: {title}", faults)
     return cases
+
+
+def refuse_missing_images(path: Path) -> None:
+    """Refuse what needs no model to be seen.
+
+    Raises:
+        AutosegError: there is nothing, or an empty folder.
+    """
+    _refuse_missing(path)
+    with contextlib.suppress(OSError):  # of a folder that cannot be read its reading tells
+        if path.is_dir() and not any(path.iterdir()):
+            raise AutosegError(
+                "there is nothing to predict",
+                where=readable(path),
+                found="an empty folder",
+                expected=f"for each case CASE_0000 and so on, ending in {', '.join(FILE_ENDINGS)}",
+                fix="check the path",
+            )
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():  # of a link that points nowhere its reading tells
+        raise AutosegError("there is no such file or folder", where=readable(path), fix="check the path")
 
 
 # ------------------------------------------------------------------------------------------- files to cases

@@ -594,6 +594,48 @@ def test_command_lists_models_when_there_are_several(work, capsys):
     assert "did you mean unet__other" in capsys.readouterr().err
 
 
+def _unfinished(model, name):
+    """As a training leaves it that was stopped before its end."""
+    copied = shutil.copytree(model, model.with_name(name))
+    (copied / "fold_0" / "checkpoint").mkdir()
+    (copied / "fold_0" / "fold.json").unlink(missing_ok=True)
+    return copied
+
+
+def test_a_model_that_is_not_finished_does_not_count_where_another_is(work, capsys):
+    folder = work / "results" / "Dataset900_Tiny"
+    _unfinished(folder / "unet__tiny", "cc")
+    assert call(work, "-d", "900") == 0
+    assert "model unet__tiny; left out, as no fold is finished: cc" in capsys.readouterr().err
+    shutil.copytree(folder / "unet__tiny", folder / "unet__other")
+    assert call(work, "-d", "900", "--overwrite") == 1
+    text = capsys.readouterr().err
+    assert "cc (no fold is finished), unet__other, unet__tiny" in text
+    assert "such as -name unet__other" in text
+    assert call(work, "-d", "900", "-name", "cc", "--overwrite") == 0  # its weights are all there
+
+
+def test_of_models_that_are_not_finished_none_is_proposed(work, capsys):
+    folder = work / "results" / "Dataset900_Tiny"
+    for name in ("a", "b"):
+        _unfinished(folder / "unet__tiny", name)
+    shutil.rmtree(folder / "unet__tiny")
+    assert call(work, "-d", "900") == 1
+    text = capsys.readouterr().err
+    assert "a (no fold is finished), b (no fold is finished)" in text and "such as" not in text
+
+
+def test_a_missing_or_empty_folder_is_said_before_the_models(work, capsys):
+    folder = work / "results" / "Dataset900_Tiny"
+    shutil.copytree(folder / "unet__tiny", folder / "unet__other")
+    given = ["-o", str(work / "out"), "-d", "900", "--results", str(work / "results")]
+    assert command.main(["-i", str(work / "nothere"), *given]) == 1
+    assert "there is no such file or folder" in capsys.readouterr().err
+    (work / "empty").mkdir()
+    assert command.main(["-i", str(work / "empty"), *given]) == 1
+    assert "found:    an empty folder" in capsys.readouterr().err
+
+
 def test_command_explains_devices_and_versions(work, capsys):
     import torch
 
