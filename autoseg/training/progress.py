@@ -59,13 +59,14 @@ class FoldProgress:
 
     # ------------------------------------------------------------------------------------- what the training says
 
-    def begin_stage(self, member: int, index: int, iterations: int, epoch: int = 0) -> None:
+    def begin_stage(self, member: int, index: int, iterations: int, epoch: int = 0, done: int = 0) -> None:
         """A stage begins or goes on; all before it are trained.
 
         Args:
             member, index: counted from 0.
             iterations: in an epoch.
             epoch: the next one, counted from 0.
+            done: its iterations that were trained before.
         """
         self._ahead = [run for run in self._ahead if run >= (member, index)]
         self._at, self._ended = Ahead(index, epoch), None
@@ -73,6 +74,10 @@ class FoldProgress:
         self._looks.clear()
         self._n_looks, self._said = 0, index in self.measured.iteration
         timing = "" if self._said else "; the first iterations are timed"
+        if done >= iterations:
+            timing = (
+                f"; of epoch {epoch + 1} only the end is left, with its validation where one is due{timing}"
+            )
         messages.info(
             f"{self._run()}{messages.count_of(self.plan.recipe.stages[index].epochs, 'epoch')} of "
             f"{messages.count_of(iterations, 'iteration')}{timing}"
@@ -185,7 +190,8 @@ class FoldProgress:
         if left is None:
             return
         step = self.measured.iteration[self._at.index]
-        patience = " or less (patience)" if any(s.patience for s in self.plan.recipe.stages) else ""
+        patience = " or less (patience)" if left.whole else ", unless patience ends a stage earlier"
+        patience = patience if any(stage.patience for stage in self.plan.recipe.stages) else ""
         count = self.measured.iterations[self._at.index]
         yield (
             f"{self._run()}measured on {self._device}: {_step(step)} for an iteration, "

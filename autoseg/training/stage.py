@@ -84,7 +84,8 @@ def train_stage(run: StageRun, resume: Checkpoint | None = None) -> None:
         if source.nothing_to_learn:
             _keep_untrained(run, running, source.nothing_to_learn)
         elif run.progress is not None:
-            run.progress.begin_stage(run.member, run.index, source.iterations, running.position.epoch)
+            at = running.position
+            run.progress.begin_stage(run.member, run.index, source.iterations, at.epoch, at.iteration)
         while running.position.epoch < run.stage.epochs:
             _train_epoch(run, running, source)
             _finish_epoch(run, running, source.iterations)

@@ -244,10 +244,10 @@ def _where(job: FoldJob, position: Position) -> str:
     member = f"member {position.member + 1} of {job.plan.recipe.members}"
     if position.epoch >= stage.epochs:
         return f"stage {stage.name} of {member} is done; continuing after it"
-    return (
-        f"continuing {member}, stage {stage.name} "
-        f"at epoch {position.epoch + 1}, iteration {position.iteration + 1}"
-    )
+    where = f"continuing {member}, stage {stage.name}"
+    if not position.iteration:
+        return f"{where} at epoch {position.epoch + 1}"
+    return f"{where} in epoch {position.epoch + 1}, after iteration {position.iteration}"
 
 
 def _say_other_surroundings(job: FoldJob, processes: World, begun: Checkpoint) -> None:

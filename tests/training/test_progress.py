@@ -132,6 +132,22 @@ def test_members_stages_and_validations_are_named_and_measured(clock, told):
     assert told()[-1] == "member 2 of 2, stage train: 2 epochs of 100 iterations"
 
 
+def test_patience_does_not_contradict_what_is_not_measured_yet(clock, told):
+    """Of two stages one was measured; it may end earlier."""
+    first = stage(patience=3)
+    second = stage("judge", network="second", epochs=3, iterations_per_epoch=None)
+    for made, words in (
+        (plan(first), " or less (patience)"),
+        (plan(first, second), ", unless patience ends a stage earlier"),
+    ):
+        progress = follow(clock, made)
+        progress.begin_stage(0, 0, 100)
+        progress.begin_epoch(0, 0)
+        for iteration in (1, 2, 3, 4):
+            look(progress, clock, iteration, 2)
+        assert told()[-1].endswith(words) and ("at least" in told()[-1]) == words.startswith(",")
+
+
 def test_what_is_done_already_is_not_ahead(clock):
     progress = follow(clock, plan(members=3, every=10), done={(0, 0), (2, 0)})
     progress.begin_stage(1, 0, 100, epoch=9)

@@ -37,7 +37,9 @@ def test_a_stop_within_a_validation_saves_the_epoch_before_it(root, whole, capfd
         assert train.main(["1", "0", "-device", "cpu"]) == STOPPED
     assert len(calls) == 2 and [entry["epoch"] for entry in log(root)] == [0]
     assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
-    assert "continuing member 1 of 1, stage train at epoch 2, iteration 5" in capfd.readouterr().err
+    text = capfd.readouterr().err
+    assert "continuing member 1 of 1, stage train in epoch 2, after iteration 4\n" in text
+    assert "3 epochs of 4 iterations; of epoch 2 only the end is left, with its validation" in text
     assert same(final(root), final(whole))
     assert [e["validation_dice"] for e in log(root)] == [e["validation_dice"] for e in log(whole)]
 
