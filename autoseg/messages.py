@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -27,6 +28,11 @@ _notes: dict[str, dict[str, bool]] = {}
 def info(message: str) -> None:
     """Tell the user something that needs no action."""
     LOGGER.info(message)
+
+
+def signal_name(number: int) -> str:
+    """What a user calls a signal: Ctrl-C, SIGTERM, SIGHUP."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def warn(message: str) -> None:

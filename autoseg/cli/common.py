@@ -20,14 +20,17 @@ from autoseg.errors import AutosegError
 
 
 def run(
-    main: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace, *, again: str = ""
+    main: Callable[[argparse.Namespace], int | None],
+    arguments: argparse.Namespace,
+    *,
+    again: str | Callable[[], str] = "",
 ) -> int:
     """Run a command and turn what happened into messages and an exit code.
 
     Args:
         main: the command.
         arguments: of it.
-        again: how to go on after it was stopped.
+        again: how to go on after it was stopped; a function is asked then.
     """
     messages.show_messages()
     messages.forget_warnings()
@@ -42,8 +45,8 @@ def run(
         # some imports turn a signal that comes while they run into an error of their own
         if heard or isinstance(error, KeyboardInterrupt):
             number = heard[0] if heard else int(signal.SIGINT)
-            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            _say(f"\nstopped by {name}{again and '; ' + again}\n")
+            way = again if isinstance(again, str) else again()
+            _say(f"\nstopped by {messages.signal_name(number)}{way and '; ' + way}\n")
             return 128 + number
         return _explain(error)
     finally:

@@ -60,7 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = build_parser().parse_args(argv)
     arguments.command = scoring_options.typed("autoseg_train", argv)
-    return common.run(_main, arguments, again="not saved; --c continues from the last checkpoint")
+    return common.run(_main, arguments, again=lambda: _again(arguments))
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """How to go on after a stop that saved nothing; the job is known from when it was begun."""
+    job: FoldJob | None = getattr(arguments, "job", None)
+    if job is not None:
+        from autoseg.training.check_fold_folder import can_be_continued
+
+        if can_be_continued(job):
+            return "not saved; --c continues from the last checkpoint"
+    return "nothing was changed; run it again"
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -106,6 +117,7 @@ def _main(arguments: argparse.Namespace) -> int:
         redo_from=arguments.redo_from,
         command=arguments.command,
     )
+    arguments.job = job
     try:
         record = train_fold(job)
     except Interrupted as stopped:

@@ -78,6 +78,11 @@ def checkpoint_path(job: FoldJob) -> Path:
     return job.folder / "checkpoint" / "latest.safetensors"
 
 
+def can_be_continued(job: FoldJob) -> bool:
+    """Whether the fold was begun, is not finished, and has a checkpoint."""
+    return checkpoint_path(job).exists() and not (job.folder / "fold.json").exists()
+
+
 def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     """The checkpoint of the fold, if it belongs to this plan and these cases.
 

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(messages.signal_name(number))
         self.number = number
 
 

@@ -16,7 +16,7 @@ from autoseg.cli import train
 from autoseg.errors import AutosegError
 from autoseg.inference import folder
 from autoseg.sampling import loader
-from autoseg.training import journal, stage, validation
+from autoseg.training import journal, stage, train_fold, validation
 from autoseg.training.interrupt import Interrupted, StopRequest, stop_on_signals
 
 pytestmark = pytest.mark.slow
@@ -123,6 +123,33 @@ def test_ctrl_c_answers_at_once_and_a_second_one_leaves(caplog):
         assert stop.requested and "stopping: finishing the step, then saving" in caplog.text
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("_begin", "nothing was changed; run it again"), ("_train_members", "--c continues from the last")],
+)
+def test_a_stop_without_saving_proposes_c_only_where_there_is_a_checkpoint(where, words, root, capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_fold, where, _interrupted)
+        assert train.main(["1", "0", "-device", "cpu"]) == 130
+    said = capfd.readouterr().err
+    assert "stopped by Ctrl-C; " in said and words in said and said.count("--c") == (where != "_begin")
+
+
+def test_a_finished_fold_is_not_continued_after_a_stop_before_all(trained, capfd):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_fold, "_begin", _interrupted)
+        assert train.main(["1", "0", "-device", "cpu", "--overwrite"]) == 130
+    assert "nothing was changed; run it again" in capfd.readouterr().err
+
+
+def test_a_saved_stop_has_the_same_word_for_the_signal():
+    assert [str(Interrupted(n)) for n in (signal.SIGINT, signal.SIGTERM)] == ["Ctrl-C", "SIGTERM"]
 
 
 def test_a_hang_up_saves_unless_whoever_started_it_wants_it_ignored():
