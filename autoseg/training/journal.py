@@ -9,6 +9,7 @@ from typing import Any
 
 from autoseg import messages
 from autoseg.files import write_error, write_text
+from autoseg.messages import count_of
 from autoseg.training.estimate import Left, left_words
 
 
@@ -47,7 +48,7 @@ class Journal:
 
         Args:
             entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
-                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``.
+                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those are.
         """
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
@@ -115,12 +116,13 @@ def _dice_text(entry: dict[str, Any]) -> str:
     scores = entry.get("validation_dice")
     if not scores:
         return ""
+    what = f"Dice of {count_of(entry['validation_cases'], 'case')}"
     known = {name: value for name, value in scores.items() if value is not None}
     if not known:
-        return "validation Dice -"
+        return f"{what} -"
     mean = sum(known.values()) / len(known)
     each = ", ".join(f"{name} {value:.3f}" for name, value in known.items()) if len(known) > 1 else ""
-    return f"validation Dice {mean:.3f}" + (f" ({each})" if each else "")
+    return f"{what} {mean:.3f}" + (f" ({each})" if each else "")
 
 
 def _tensorboard_writer(folder: Path) -> Any | None:

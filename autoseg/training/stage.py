@@ -276,6 +276,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         "seconds": position.seconds,
         "wait_share": min(1.0, position.wait_seconds / max(position.seconds, 1e-9)),
         "validation_dice": scores,
+        **({"validation_cases": run.n_validated} if scores else {}),
     }
     tired = False
     if run.journal is not None:

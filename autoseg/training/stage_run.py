@@ -50,6 +50,7 @@ class StageRun:
         journal: where epochs are recorded; None in processes that do not lead.
         progress: what is told of them meanwhile; None likewise.
         validate: measures the network that predicts on whole volumes. Raises Interrupted when the user stops it.
+        n_validated: how many cases it measures.
     """
 
     job: FoldJob
@@ -62,6 +63,7 @@ class StageRun:
     journal: Journal | None = None
     progress: FoldProgress | None = None
     validate: Callable[[ReadyNetwork], Scores] = measure_nothing
+    n_validated: int = 0
 
     @property
     def plan(self) -> Plan:

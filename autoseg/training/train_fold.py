@@ -192,6 +192,7 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
                 if (member, index) in done:
                     continue
                 here = (member, index) == (first.member, first.stage)
+                validator = Validator(job, fold, job.plan.recipe.stages[index], stop, progress)
                 run = StageRun(
                     job=job,
                     fold=fold,
@@ -202,7 +203,8 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
                     stop=stop,
                     journal=journal,
                     progress=progress,
-                    validate=Validator(job, fold, job.plan.recipe.stages[index], stop, progress),
+                    validate=validator,
+                    n_validated=len(validator.cases),
                 )
                 train_stage(run, resume if here else None)
     finally:

@@ -13,12 +13,13 @@ ENTRY = {
     "seconds": 41.26,
     "wait_share": 0.012,
     "validation_dice": {"core": 0.5, "edema": 0.7, "necrosis": None},
+    "validation_cases": 2,
 }
 
 
 def test_the_line_of_an_epoch():
     assert epoch_line(ENTRY, 1000, Left(epoch=40, stage=40000, fold=90000)) == (
-        "epoch   37/1000  loss 0.4312  validation Dice 0.600 (core 0.500, edema 0.700)  lr 0.00967  41.3 s  "
+        "epoch   37/1000  loss 0.4312  Dice of 2 cases 0.600 (core 0.500, edema 0.700)  lr 0.00967  41.3 s  "
         "waiting 1 %  left: stage 11.1 h, fold 25.0 h"
     )
 

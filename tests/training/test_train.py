@@ -59,6 +59,8 @@ def test_a_training_leaves_everything_it_promises(whole):
     entries = log(whole)
     assert [e["epoch"] for e in entries] == [0, 1, 2]
     assert all(e["loss"] > 0 and 0 <= e["wait_share"] <= 1 for e in entries)
+    assert [e["validation_cases"] for e in entries if e["validation_dice"]] == [1] * 3
+    assert "  Dice of 1 case 0." in (fold(whole) / "train.log").read_text()
     assert (fold(whole).parent / "model_card.json").exists()
 
 
