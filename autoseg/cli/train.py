@@ -79,14 +79,16 @@ def _main(arguments: argparse.Namespace) -> int:
 
     from autoseg import paths, plugins
     from autoseg.plan import apply_overrides
-    from autoseg.preparation.prepared import model_folder, open_prepared
+    from autoseg.preparation.prepared import model_folder, open_prepared, plan_to_continue
 
     fold = _fold(arguments.fold)
-    prepared = open_prepared(
-        paths.root("preprocessed", arguments.preprocessed), arguments.dataset, arguments.plan_name
-    )
-    raw = paths.root("raw", arguments.raw) / prepared.dataset
+    preprocessed = paths.root("preprocessed", arguments.preprocessed)
     results = paths.root("results", arguments.results)
+    plan_name = arguments.plan_name
+    if arguments.resume and not (plan_name or arguments.model_name):
+        plan_name = plan_to_continue(preprocessed, results, arguments.dataset, fold, arguments.trainer)
+    prepared = open_prepared(preprocessed, arguments.dataset, plan_name)
+    raw = paths.root("raw", arguments.raw) / prepared.dataset
     plan = prepared.plan
     overrides = common.parse_overrides(arguments.overrides)
     if arguments.trainer:

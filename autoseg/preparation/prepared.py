@@ -131,6 +131,30 @@ def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = N
     )
 
 
+def plan_to_continue(
+    preprocessed: Path, results: Path, id_or_name: str, fold: int | str, trainer: str | None = None
+) -> str | None:
+    """The one plan of a dataset of which this fold was begun and not finished, by the names of the models.
+
+    Args:
+        preprocessed, results: the roots.
+        id_or_name: of the dataset.
+        fold: of it.
+        trainer: None for any.
+
+    Returns:
+        None where there is none, or more than one.
+    """
+    dataset = paths.dataset_name(preprocessed, id_or_name)
+    begun = (
+        path.parents[2].name.split("__", 1)[1]
+        for path in (results / dataset).glob(f"{trainer or '*'}__*/fold_{fold}/checkpoint/latest.safetensors")
+        if not (path.parents[1] / "fold.json").exists()
+    )
+    plans = {name for name in begun if (preprocessed / dataset / name / "plan.json").exists()}
+    return plans.pop() if len(plans) == 1 else None
+
+
 def model_folder(
     results: Path, dataset: str, trainer: str, plan_name: str, model_name: str | None = None
 ) -> Path:

@@ -246,7 +246,7 @@ def _where(job: FoldJob, position: Position) -> str:
     member = f"member {position.member + 1} of {job.plan.recipe.members}"
     if position.epoch >= stage.epochs:
         return f"stage {stage.name} of {member} is done; continuing after it"
-    where = f"continuing {member}, stage {stage.name}"
+    where = f"continuing plan {job.prepared.plan_name}, {member}, stage {stage.name}"
     if not position.iteration:
         return f"{where} at epoch {position.epoch + 1}"
     return f"{where} in epoch {position.epoch + 1}, after iteration {position.iteration}"

@@ -87,7 +87,7 @@ def test_a_redo_that_is_stopped_while_its_batches_are_sought_continues(root, twi
         assert trained_with(*REDO) == STOPPED
     assert "saved; continue with --c" in capfd.readouterr().err
     assert trained_with("--c") == 0
-    assert "continuing member 1 of 2, stage second at epoch 1" in capfd.readouterr().err
+    assert "continuing plan unet, member 1 of 2, stage second at epoch 1" in capfd.readouterr().err
     assert_as_never_touched(root, twice)
 
 

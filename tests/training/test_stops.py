@@ -38,7 +38,7 @@ def test_a_stop_within_a_validation_saves_the_epoch_before_it(root, whole, capfd
     assert len(calls) == 2 and [entry["epoch"] for entry in log(root)] == [0]
     assert train.main(["1", "0", "--c", "-device", "cpu"]) == 0
     text = capfd.readouterr().err
-    assert "continuing member 1 of 1, stage train in epoch 2, after iteration 4\n" in text
+    assert "continuing plan unet, member 1 of 1, stage train in epoch 2, after iteration 4\n" in text
     assert "3 epochs of 4 iterations; of epoch 2 only the end is left, with its validation" in text
     assert same(final(root), final(whole))
     assert [e["validation_dice"] for e in log(root)] == [e["validation_dice"] for e in log(whole)]

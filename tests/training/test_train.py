@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,18 @@ def test_c_takes_the_settings_again_that_the_training_was_begun_with(name, root,
     assert train.main(["1", "0", "--c", "-device", "cpu", *name]) == 0
     assert "begun with: --set epochs=2 validation.every=1\n" in capfd.readouterr().err
     assert (model / "plan.json").read_bytes() == before
+
+
+def test_c_takes_the_plan_of_the_fold_that_was_begun(root, capfd):
+    plans = root / "preprocessed" / fold(root).parents[1].name
+    shutil.copytree(plans / "unet", plans / "another")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        assert train.main(["1", "0", "-device", "cpu", "-p", "unet"]) == 128 + signal.SIGTERM
+    assert train.main(["1", "1", "-device", "cpu", "--c"]) == 1
+    assert "more than one plan" in capfd.readouterr().err
+    assert train.main(["1", "0", "-device", "cpu", "--c"]) == 0
+    assert "continuing plan unet, member 1 of 1" in capfd.readouterr().err
 
 
 def test_c_under_torchrun_takes_the_settings_again(root):
