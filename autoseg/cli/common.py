@@ -9,14 +9,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg import messages, strict_json
 from autoseg.errors import AutosegError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def run(
@@ -173,6 +177,28 @@ def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
         command.add_argument(
             f"--{kind}", metavar="FOLDER", help=f"instead of the environment's autoseg_{kind}"
         )
+
+
+def folder_options(**folders: str | Path | None) -> str:
+    """The options that lead a next command to the same folders, to be appended to it; none for the environment's.
+
+    Args:
+        folders: by kind, ``raw``, ``preprocessed`` and ``results``; None where no option named one.
+    """
+    named = [
+        f" --{kind} {shlex.quote(str(folder))}"
+        for kind, folder in folders.items()
+        if folder and not _is_environments(kind, folder)
+    ]
+    return "".join(named)
+
+
+def _is_environments(kind: str, folder: str | Path) -> bool:
+    """Whether the environment alone leads there."""
+    from pathlib import Path
+
+    there = os.environ.get(f"autoseg_{kind}")
+    return bool(there) and Path(there or "").expanduser().resolve() == Path(folder).expanduser().resolve()
 
 
 def add_set(

@@ -123,8 +123,7 @@ def _report(done: Converted, options: argparse.Namespace) -> None:
     parts += [count_of(done.n_test, "test case")] if done.n_test else []
     parts += [count_of(done.n_folds, "given fold")] if done.n_folds else []
     print(f"{', '.join(parts)}: {done.folder}")
-    elsewhere = f" --raw {options.raw}" if options.raw else ""
-    print(f"next: autoseg_plan_and_preprocess -d {done.folder.name}{elsewhere}")
+    print(f"next: autoseg_plan_and_preprocess -d {done.folder.name}{common.folder_options(raw=options.raw)}")
 
 
 if __name__ == "__main__":

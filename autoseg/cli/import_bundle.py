@@ -33,7 +33,7 @@ def _main(arguments: argparse.Namespace) -> None:
     results = paths.root("results", arguments.results)
     folder = import_bundle(Path(arguments.bundle), results, overwrite=arguments.overwrite)
     print(f"imported: {folder}")
-    elsewhere = f" --results {arguments.results}" if arguments.results else ""
+    elsewhere = common.folder_options(results=arguments.results)
     print(f"next: autoseg_predict -i IMAGES -o MASKS -d {folder.parent.name} -name {folder.name}{elsewhere}")
 
 

@@ -10,6 +10,7 @@ ablations, RatLesNet, and what their code trains; installed packages may take ot
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from autoseg.cli import common
@@ -63,7 +64,7 @@ def _main(arguments: argparse.Namespace) -> None:
     )
     with transfer.opened(output) as folder:
         _report(card, read_plan(folder))
-    print(f"\n{output}\nnext: autoseg_predict -i IMAGES -o MASKS -m {output}")
+    print(f"\n{output}\nnext: autoseg_predict -i IMAGES -o MASKS -m {shlex.quote(str(output))}")
 
 
 def _licence(given: str) -> str:

@@ -79,7 +79,7 @@ def _main(arguments: argparse.Namespace) -> int:
     )
     number = folder.name[len("Dataset") :].partition("_")[0]
     print(f"{count_of(arguments.n + arguments.test, 'synthetic phantom')} ({arguments.kind}) in {folder}")
-    print(f"next: autoseg_plan_and_preprocess -d {number} --raw {folder.parent}")
+    print(f"next: autoseg_plan_and_preprocess -d {number}{common.folder_options(raw=folder.parent)}")
     return 0
 
 

@@ -121,10 +121,11 @@ def _main(arguments: argparse.Namespace) -> None:
             if not arguments.no_pp:
                 print(f"{steps.preprocess(raw, prepared, processes).summary()}\n")
         print(f"plan: {prepared.plan_path}")
+        folders = common.folder_options(raw=arguments.raw, preprocessed=arguments.preprocessed)
         if arguments.no_pp:  # a training would find nothing to read
-            print(f"next: autoseg_plan_and_preprocess -d {raw_folder.name} -p {name} --keep_plan")
+            print(f"next: autoseg_plan_and_preprocess -d {raw_folder.name} -p {name} --keep_plan{folders}")
         else:
-            print(f"next: autoseg_train {raw_folder.name} 0 -p {name}")
+            print(f"next: autoseg_train {raw_folder.name} 0 -p {name}{folders}")
 
 
 def _check(plan: Plan) -> None:

@@ -7,6 +7,7 @@ Several GPUs: torchrun --nproc_per_node=2 -m autoseg.cli.train DATASET FOLD
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from autoseg.cli import common, scoring_options
@@ -143,7 +144,7 @@ def _fold(text: str) -> int | str:
 def _report(job: FoldJob, record: dict[str, Any]) -> None:
     """Where the result lies, and what comes next."""
     print(f"\nfold {job.fold} finished in {record['seconds']:.0f} s: {job.folder}")
-    print(f"next: autoseg_predict -i IMAGES -o MASKS -m {job.model}")
+    print(f"next: autoseg_predict -i IMAGES -o MASKS -m {shlex.quote(str(job.model))}")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,16 @@ def test_a_plan_of_other_settings_is_replaced_only_when_asked(root, capfd):
     assert json.loads(plan_path(root).read_text())["overrides"] == {}
 
 
+def test_the_next_command_reads_the_folders_that_were_given(root, capfd, monkeypatch):
+    folders = ["--raw", str(root / "raw"), "--preprocessed", str(root / "preprocessed")]
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"autoseg_{name}", str(root / "others"))
+    assert plan_and_preprocess.main([*KEEP, *folders]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].endswith(f" 0 -p unet {' '.join(folders)}")
+    assert plan_and_preprocess.main([*KEEP, "--no_pp", *folders]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].endswith(f" --keep_plan {' '.join(folders)}")
+
+
 def test_an_edited_plan_is_not_lost_by_planning_again(root, capfd):
     content = json.loads(plan_path(root).read_text())
     content["recipe"]["stages"][0]["epochs"] = 77
