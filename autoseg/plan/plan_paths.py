@@ -62,7 +62,7 @@ def unknown_path(plan: Plan, path: str, part: str, place: Any) -> AutosegError:
             fix=f"autoseg_plan_and_preprocess -d {plan.dataset} -pl {plan.planner} --set {short}=...",
         )
     known = _names_at(place)
-    lines = [f"{p}={_shown(value)}" for p, value in nearest(plan, short).items()]
+    lines = [f"{p}={shortened(json.dumps(value))}" for p, value in nearest(plan, short).items()]
     hint = nearest_names(part, known) if known else "leave the end of the path out"
     return AutosegError(
         f"--set {short}: there is no '{part}'",
@@ -108,8 +108,8 @@ def _alike(path: str, name: str) -> float:
     return likeness + same / len(there) + (len(initials) > 1 and there[-1] == initials)
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
+def shortened(text: str) -> str:
+    """A value's text as it fits onto a line."""
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,12 +17,15 @@ from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import some_of
 from autoseg.orientation import described
 from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plan.identity import differences
+from autoseg.plan.plan_paths import shortened
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.preparation.prepared import Prepared, open_prepared
+from autoseg.preparation.quick import Common
 from autoseg.preparation.raw_files import FILE_NAME as RAW_FILES
 from autoseg.preparation.raw_files import look_at_files
 
@@ -230,19 +234,37 @@ def _refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerpr
         raise AutosegError(
             f"the plan '{prepared.plan_name}' is there, made with other settings",
             where=str(path),
-            found="different: " + ", ".join(_shown(name, before, plan) for name in others[:6]),
+            found="different: "
+            + some_of([text for name in others for text in _shown(name, before, plan)], 6),
             expected="the plan that the cases are prepared by",
             fix="repeat the options that it was made with, or keep it with --keep_plan; for the new one give a name "
             "of its own with -p, or replace the one that is there with --overwrite",
         )
 
 
-def _shown(name: str, before: Plan, plan: Plan) -> str:
-    """A setting with its values."""
+def _shown(name: str, before: Plan, plan: Plan) -> list[str]:
+    """A setting with its values; of options those that differ, as ``--set`` names them."""
     if name not in SETTINGS:
-        return name
-    there, here = (getattr(one, name) or "none" for one in (before, plan))
-    return f"{name} ({there} there, {here} now)"
+        return [name]
+    there, here = getattr(before, name), getattr(plan, name)
+    if not isinstance(there, dict):
+        return [f"{name} ({there or 'none'} there, {here or 'none'} now)"]
+    prefix, default = "", {}
+    if name == "planner_options":  # those of every planner are recorded only where they are not as usual
+        prefix, default = "planner.", Common().model_dump(mode="json")
+    there, here = default | there, default | here
+    keys = [
+        key
+        for key in sorted({*there, *here})
+        if key not in there or key not in here or there[key] != here[key]
+    ]
+    return [f"{prefix}{key} ({_value(there, key)} there, {_value(here, key)} now)" for key in keys]
+
+
+def _value(options: dict[str, Any], key: str) -> str:
+    """An option for reading, no longer than a line."""
+    value = options.get(key, "not given")
+    return shortened(value if isinstance(value, str) else json.dumps(value))
 
 
 def _turned_alike(before: Plan, fingerprint: Fingerprint) -> Plan:

@@ -95,11 +95,20 @@ def test_a_plan_of_other_settings_is_replaced_only_when_asked(root, capfd):
     assert plan_and_preprocess.main([*PLAN, *settings]) == 0
     assert plan_and_preprocess.main(PLAN) == 1
     said = capfd.readouterr().err
-    assert "the plan 'unet' is there, made with other settings" in said and "overrides" in said
+    assert "the plan 'unet' is there, made with other settings" in said
+    assert "stages.0.epochs (3 there, not given now)" in said and "{'" not in said
     assert plan_path(root).read_bytes() == before
     assert plan_and_preprocess.main([*PLAN, "-p", "other"]) == 0
     assert plan_and_preprocess.main([*PLAN, "--overwrite", "--no_pp"]) == 0
     assert json.loads(plan_path(root).read_text())["overrides"] == {}
+
+
+def test_of_options_only_those_that_differ_are_shown(root, capfd):
+    assert plan_and_preprocess.main([*PLAN, "--overwrite", "--set", *small.TINY]) == 0
+    capfd.readouterr()
+    assert plan_and_preprocess.main([*PLAN, "--set", *small.TINY, "planner.length=quick"]) == 1
+    found = [line for line in capfd.readouterr().err.splitlines() if "found:" in line]
+    assert [line.split(None, 1)[1] for line in found] == ["different: planner.length (full there, quick now)"]
 
 
 def test_the_next_command_reads_the_folders_that_were_given(root, capfd, monkeypatch):
