@@ -82,13 +82,13 @@ def export_bundle(
         AutosegError: the model is incomplete, or the zip is there or cannot be written.
         FaultsError: weights are not those of the model's card.
     """
+    model = open_model(folder, folds, checkpoint)
     if target.exists() and not overwrite:
         raise AutosegError(
             "the file is there already",
             where=str(target),
             fix="choose another name with -o, or replace it with --overwrite",
         )
-    model = open_model(folder, folds, checkpoint)
     names = bundle_files(folder, model.folds)
     refuse_changed(folder, [folder / name for name in names if name.endswith(".safetensors")])
     card = make_card(folder, names)

@@ -62,12 +62,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    arguments = build_parser().parse_args(argv)
+    command = build_parser()
+    arguments = command.parse_args(argv)
+    if not arguments.raters and not arguments.methods:
+        command.error("the following arguments are required: -r NAME FOLDER")
     arguments.command = scoring_options.typed("autoseg_agreement", argv)
     return common.run(_main, arguments)
 
 
 def _main(arguments: argparse.Namespace) -> None:
+    from functools import partial
     from pathlib import Path
 
     from autoseg.comparison.agreement_schema import JSON_NAME, folders_of, format_agreement
@@ -83,13 +87,20 @@ def _main(arguments: argparse.Namespace) -> None:
         dataset_json=arguments.dataset_json,
     )
     inputs = [folder for rater in raters for folder in rater.folders]
-    check_output(out / JSON_NAME, inputs, folders_of, settings=settings, overwrite=arguments.overwrite)
     info = find_dataset_json(raters[0].folders[0], raters[0].folders[0], arguments.dataset_json)
     table = rate_folders(
         raters,
         info,
         metrics=arguments.metrics,
         processes=arguments.processes or common.default_processes(),
+        ready=partial(
+            check_output,
+            out / JSON_NAME,
+            inputs,
+            folders_of,
+            settings=settings,
+            overwrite=arguments.overwrite,
+        ),
     ).model_copy(update={"command": arguments.command, "settings": settings})
     written = table.write(out)
     print(format_agreement(table))

@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> None:
+    from functools import partial
     from pathlib import Path
 
     from autoseg.comparison.compare_methods import compare_folders
@@ -87,7 +88,6 @@ def _main(arguments: argparse.Namespace) -> None:
         dataset_json=arguments.dataset_json,
     )
     inputs = [*arguments.folders, truths]
-    check_output(out / JSON_NAME, inputs, folders_of, settings=settings, overwrite=arguments.overwrite)
     info = find_dataset_json(arguments.folders[0], truths, arguments.dataset_json)
     comparison = compare_folders(
         arguments.folders,
@@ -97,6 +97,14 @@ def _main(arguments: argparse.Namespace) -> None:
         names=arguments.names,
         test=arguments.test,
         processes=arguments.processes or common.default_processes(),
+        ready=partial(
+            check_output,
+            out / JSON_NAME,
+            inputs,
+            folders_of,
+            settings=settings,
+            overwrite=arguments.overwrite,
+        ),
         **options,
     ).model_copy(update={"command": arguments.command, "settings": settings})
     written = write_comparison(comparison, out)

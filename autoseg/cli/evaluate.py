@@ -71,14 +71,13 @@ def _main(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out) if arguments.out else predictions
     options = scoring_options.scoring_options(arguments)
     settings = recorded(**options, chill=arguments.chill, dataset_json=arguments.dataset_json)
-    if arguments.out or predictions.is_dir():
-        _check_output(out, predictions, truths, settings, arguments.overwrite)
     summary = evaluate_folder(
         predictions,
         truths,
         info,
         processes=arguments.processes or common.default_processes(),
         chill=arguments.chill,
+        ready=lambda: _check_output(out, predictions, truths, settings, arguments.overwrite),
         **options,
     ).model_copy(update={"command": arguments.command, "settings": settings})
     written = [*summary.write(out), *_overlays(summary, info, arguments, out)]

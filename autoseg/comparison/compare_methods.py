@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,7 @@ def compare_folders(
     strata: Sequence[str] = (),
     regions: Regions | None = None,
     processes: int = 1,
+    ready: Callable[[], None] | None = None,
 ) -> Comparison:
     """Score several folders of predictions and compare them, case by case. Nothing is written.
 
@@ -123,6 +124,8 @@ def compare_folders(
         without, nsd_mm, groups, regions: as of :func:`autoseg.evaluation.score_masks.evaluate_folder`.
         strata: the same; by default those of the preset, or quartiles of the size of the truth from 12 cases on.
         processes: at most so many.
+        ready: called once arguments and folders fit, before any mask is read: what else should be checked then, such as
+            where the results go.
 
     Raises:
         AutosegError: folders, names, metrics or strata do not fit; see :func:`find_methods`, :func:`common_cases`,
@@ -150,7 +153,9 @@ def compare_folders(
             regions=regions,
             cases=cases.names,
             processes=processes,
+            ready=ready,
         )
+        ready = None  # once is enough
     found = compare(summaries, cases, chosen, main_metrics(chosen, given=bool(metrics)), test)
     return found.model_copy(update={"warnings": messages.warnings_since(said)})
 

@@ -6,7 +6,7 @@ A method may stand beside the raters: it is held against each of them, and is in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -340,6 +340,7 @@ def rate_folders(
     *,
     metrics: Sequence[str] = ("dice",),
     processes: int = 1,
+    ready: Callable[[], None] | None = None,
 ) -> Agreement:
     """Measure the agreement of raters. Nothing is written.
 
@@ -348,6 +349,8 @@ def rate_folders(
         info: dataset.json; without it every value that is found in the masks is a class.
         metrics: see :data:`SYMMETRIC`.
         processes: at most so many.
+        ready: called once arguments and folders fit, before any mask is read: what else should be checked then, such as
+            where the results go.
 
     Raises:
         AutosegError: raters, folders or metrics do not fit; see :func:`check_raters` and :func:`symmetric_metrics`.
@@ -356,6 +359,8 @@ def rate_folders(
     said, chosen, raters = messages.warning_counts(), symmetric_metrics(metrics), check_raters(raters)
     pairs, files = _pairs(raters), find_masks(raters)
     cases, alone = _shared_cases(files, pairs)
+    if ready is not None:
+        ready()
     labels = _labels(files, cases, info, processes)
     label_set = LabelSet.from_labels(labels)
     orientation = orientation_of_most(next(iter(files[case].values())) for case in cases)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -167,6 +167,7 @@ def evaluate_folder(
     cases: Iterable[str] | None = None,
     processes: int = 1,
     chill: bool = False,
+    ready: Callable[[], None] | None = None,
 ) -> Summary:
     """Score every mask of a folder. Nothing is written; see :meth:`Summary.write`.
 
@@ -186,6 +187,8 @@ def evaluate_folder(
         cases: their names; by default every truth is a case.
         processes: at most so many; they start only where they save time.
         chill: cases without prediction are said and left out.
+        ready: called once arguments and folders fit, before any mask is read: what else should be checked then, such as
+            where the results go.
 
     Raises:
         AutosegError: a folder is missing or holds no mask; an unknown preset, group or metric, or a bad rule; regions
@@ -197,8 +200,13 @@ def evaluate_folder(
     choice, rules = _choice_and_rules(preset, without, nsd_mm, strata)
     files, ignored, unpredicted = find_cases(predictions, truths, cases, chill=chill)
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
+    regions = regions or choice.full_preset.regions
+    if regions and info is not None:
+        _refuse_unknown_values(regions, info.label_set)
+    if ready is not None:
+        ready()
     processes = processes if choice.sendable else 1
-    classes = _classes(files, info, regions or choice.full_preset.regions, processes)
+    classes = _classes(files, info, regions, processes)
     all_truths = (path for paths in true_masks(truths).values() for path in paths)
     scored = _score(files, classes, choice, predictions, processes, orientation_of_most(all_truths))
     if table is not None:
@@ -261,8 +269,6 @@ def _classes(
         outputs = LabelSet.from_labels(labels)
     if not regions:
         return _Classes(labels, labels_from, outputs)
-    if info is not None:
-        _refuse_unknown_values(regions, outputs)
     labels = {"background": 0, **{name: list(values) for name, values in regions.items()}}
     if outputs.ignore is not None:
         labels["ignore"] = outputs.ignore

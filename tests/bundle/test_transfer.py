@@ -74,6 +74,8 @@ def test_round_trip(exported, tmp_path):
     folder, target = exported
     (folder / "fold_0" / "checkpoint").mkdir()
     (folder / "fold_0" / "checkpoint" / "latest.safetensors").write_bytes(b"not for others")
+    with pytest.raises(AutosegError, match="fold"):  # what cannot be exported is said first
+        export_bundle(folder, target, [7])
     with pytest.raises(AutosegError, match="(?s)the file is there already.*--overwrite"):
         export_bundle(folder, target)
     export_bundle(folder, target, overwrite=True)

@@ -595,6 +595,9 @@ def test_another_comparison_is_not_replaced(folders, capsys):
         folders, capsys, "comparison.json is there, made with other settings", "preset: isles22", "--overwrite",
         more=["--preset", "isles22"],
     )  # fmt: skip
+    assert run(folders, "--preset", "isles") == 1 and run(folders, "--strata", "size") == 1
+    said = capsys.readouterr().err
+    assert "there is no preset 'isles'" in said and "--overwrite" not in said
     assert run(folders, "--preset", "isles22", "--overwrite") == 0
     (folders / "out/comparison.json").write_text("{}")
     assert run(folders, methods=["good", "fair"]) == 0  # nothing that could still be read

@@ -254,7 +254,10 @@ def refused(study, capsys, arguments, *texts):
 
 def test_raters_that_do_not_fit(study, capsys):
     one = study / "anna/run1"
-    refused(study, capsys, [], "no two segmentations to compare")
+    with pytest.raises(SystemExit) as stop:
+        run(study)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "usage:" in said and "required: -r NAME FOLDER" in said
     refused(study, capsys, ["-r", "anna", one], "no two segmentations to compare", "anna")
     refused(study, capsys, ["-r", one, study / "anna/run2"], "the name is missing", "-r NAME FOLDER")
     refused(study, capsys, ["-r", "anna"], "the folder is missing")
@@ -329,6 +332,8 @@ def test_other_results_are_not_replaced(study, capsys):
     assert run(study, *everybody(study)) == 0
     words = ("made with other settings", "metrics: ['iou']", "--overwrite")
     refused(study, capsys, [*everybody(study), "--metrics", "iou"], *words)
+    assert run(study, *everybody(study), "--metrics", "iuo") == 1
+    assert "--overwrite" not in capsys.readouterr().err
     assert run(study, *everybody(study), "--metrics", "iou", "--overwrite") == 0
     capsys.readouterr()
     more = [*everybody(study), "-m", "unet", study / "unet"]

@@ -486,6 +486,22 @@ def test_scores_of_other_settings_are_replaced_only_when_asked(folders, capsys):
     assert json.loads((folders / "masks/summary.json").read_text())["settings"] == {"preset": "isles22"}
 
 
+def test_what_cannot_be_scored_is_said_before_what_would_be_replaced(folders, capsys):
+    assert run(folders) == 0
+    (folders / "empty").mkdir()
+    for more, words in (
+        (["--preset", "isles"], "there is no preset 'isles'"),
+        (["--strata", "size"], "strata"),
+        (["--regions", "whole=1,9"], "the regions do not fit"),
+        (["--groups", str(folders / "none.csv")], "none.csv"),
+        (["-g", str(folders / "empty")], "empty"),
+    ):
+        capsys.readouterr()
+        assert run(folders, *more) == 1
+        said = capsys.readouterr().err
+        assert words in said and "--overwrite" not in said
+
+
 def test_a_missing_image_is_a_warning(folders, capsys):
     (folders / "imagesTs/c_0000.nii.gz").unlink()
     assert run(folders) == 0
