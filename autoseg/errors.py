@@ -107,9 +107,10 @@ def _cell(text: str) -> str:
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: the nearest known names, or all of them when none is near."""
+    """A hint for a mistyped name: those that begin with it, else the nearest, or all of them when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    begun = [one for one in known if name and one.casefold().startswith(name.casefold())]
+    near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(near) + "?"
     return "choose one of: " + ", ".join(known) if known else "none is installed"

@@ -12,6 +12,30 @@ KINDS = ("raw", "preprocessed", "results")
 LONGEST_NUMBER = 9  # digits of the number of a dataset
 
 
+def roots(**given: str | Path | None) -> list[Path]:
+    """The folders of several kinds; all that are not known are said at once.
+
+    Args:
+        given: by kind, as of :func:`root`.
+
+    Raises:
+        AutosegError: some are not there.
+    """
+    chosen = {kind: folder or os.environ.get(f"autoseg_{kind}") for kind, folder in given.items()}
+    missing = [kind for kind, folder in chosen.items() if not folder]
+    if missing:
+        variables, several = [f"autoseg_{kind}" for kind in missing], len(missing) > 1
+        settings = (f"autoseg_{kind}=$HOME/autoseg/{kind}" for kind in missing)
+        raise AutosegError(
+            f"the folder{'s' * several} for {' and '.join(missing)} data {'are' if several else 'is'} not known",
+            found=f"no environment variable{'s' * several} {', '.join(variables)}",
+            expected=f"{'folders' if several else 'a folder'}, for example: export {' '.join(settings)}",
+            fix=f"set {' and '.join(variables)}, or give the option{'s' * several} "
+            + " ".join(f"--{kind} FOLDER" for kind in missing),
+        )
+    return [Path(folder).expanduser() for folder in chosen.values() if folder]
+
+
 def root(kind: str, given: str | Path | None = None) -> Path:
     """The folder for ``kind`` (raw, preprocessed or results).
 
@@ -22,24 +46,16 @@ def root(kind: str, given: str | Path | None = None) -> Path:
     Raises:
         AutosegError: neither is there.
     """
-    variable = f"autoseg_{kind}"
-    chosen = given or os.environ.get(variable)
-    if not chosen:
-        raise AutosegError(
-            f"the folder for {kind} data is not known",
-            found=f"no environment variable {variable}",
-            expected=f"a folder, for example: export {variable}=$HOME/autoseg/{kind}",
-            fix=f"set {variable}, or give the option --{kind} FOLDER",
-        )
-    return Path(chosen).expanduser()
+    return roots(**{kind: given})[0]
 
 
-def dataset_name(folder: Path, id_or_name: str | int) -> str:
+def dataset_name(folder: Path, id_or_name: str | int, *, first: str = "") -> str:
     """The full name (``Dataset011_RatT2``) of the dataset in ``folder`` with this id or name.
 
     Args:
         folder: one of the three roots.
         id_or_name: ``11``, ``011``, ``RatT2`` or ``Dataset011_RatT2``.
+        first: what puts a dataset there, to be done where there is none; nothing for raw data.
 
     Raises:
         AutosegError: none or more than one fits.
@@ -49,7 +65,7 @@ def dataset_name(folder: Path, id_or_name: str | int) -> str:
         raise AutosegError(
             "the folder of datasets is missing",
             where=str(folder),
-            fix="check the folder; it holds one folder for each dataset, such as Dataset001_Name",
+            fix=first or "check the folder; it holds one folder for each dataset, such as Dataset001_Name",
         )
     names = sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
@@ -65,12 +81,15 @@ def dataset_name(folder: Path, id_or_name: str | int) -> str:
             expected="one",
             fix="give the full name, or renumber one of them",
         )
+    hint = nearest_names(wanted, names)
+    if first and not hint.startswith("did you mean"):
+        hint = ""  # what stands there is said already
     raise AutosegError(
         f"there is no dataset '{wanted}'",
         where=str(folder),
         found=", ".join(names) or "no dataset at all",
-        expected="a folder DatasetNNN_Name with dataset.json, imagesTr and labelsTr",
-        fix=nearest_names(wanted, names),
+        expected=f"a folder DatasetNNN_Name{'' if first else ' with dataset.json, imagesTr and labelsTr'}",
+        fix=" Or ".join(filter(None, (hint, first))),
     )
 
 

@@ -348,7 +348,8 @@ def find_model(
     Raises:
         AutosegError: none or more than one fits.
     """
-    dataset = results / paths.dataset_name(results, id_or_name)
+    first = f"train a model first: autoseg_train {id_or_name} 0"
+    dataset = results / paths.dataset_name(results, id_or_name, first=first)
     there = sorted(path.parent.name for path in dataset.glob("*/plan.json") if path.parent.name[0] != ".")
     parts = {name: name.split("__", 1) for name in there}
     fitting = [

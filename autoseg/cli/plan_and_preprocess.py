@@ -94,8 +94,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.plugins.planner import Budget
     from autoseg.preparation import steps
 
-    raw_root = paths.root("raw", arguments.raw)
-    preprocessed = paths.root("preprocessed", arguments.preprocessed)
+    raw_root, preprocessed = paths.roots(raw=arguments.raw, preprocessed=arguments.preprocessed)
     raw_folder = raw_root / paths.dataset_name(raw_root, arguments.dataset)
     folder = preprocessed / raw_folder.name
     processes = arguments.processes or common.default_processes()

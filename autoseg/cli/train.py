@@ -83,13 +83,14 @@ def _main(arguments: argparse.Namespace) -> int:
     from autoseg.preparation.prepared import model_folder, open_prepared, plan_to_continue
 
     fold = _fold(arguments.fold)
-    preprocessed = paths.root("preprocessed", arguments.preprocessed)
-    results = paths.root("results", arguments.results)
+    raw_root, preprocessed, results = paths.roots(
+        raw=arguments.raw, preprocessed=arguments.preprocessed, results=arguments.results
+    )
     plan_name = arguments.plan_name
     if arguments.resume and not (plan_name or arguments.model_name):
         plan_name = plan_to_continue(preprocessed, results, arguments.dataset, fold, arguments.trainer)
     prepared = open_prepared(preprocessed, arguments.dataset, plan_name)
-    raw = paths.root("raw", arguments.raw) / prepared.dataset
+    raw = raw_root / prepared.dataset
     plan = prepared.plan
     overrides = common.parse_overrides(arguments.overrides)
     if arguments.trainer:

@@ -106,7 +106,8 @@ def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = N
     Raises:
         AutosegError: nothing is prepared, or the plan is not clear.
     """
-    folder = preprocessed / paths.dataset_name(preprocessed, id_or_name)
+    first = f"plan it first: {PLAN_COMMAND} -d {id_or_name}"
+    folder = preprocessed / paths.dataset_name(preprocessed, id_or_name, first=first)
     plans = sorted(path.parent.name for path in folder.glob("*/plan.json"))
     if plan_name is None and len(plans) == 1:
         plan_name = plans[0]
