@@ -68,19 +68,20 @@ class FaultsError(AutosegError):
     Args:
         title: one line over the table.
         faults: all faults of all cases; at least one.
+        where: what stands in the first column.
     """
 
-    def __init__(self, title: str, faults: Sequence[Fault]) -> None:
+    def __init__(self, title: str, faults: Sequence[Fault], where: str = "case or file") -> None:
         super().__init__(title)
-        self.faults = tuple(faults)
-        self.args = (f"{title}\n\n{format_faults(faults)}",)
+        self.faults, self.where = tuple(faults), where
+        self.args = (f"{title}\n\n{format_faults(faults, where)}",)
 
     def __str__(self) -> str:
         return str(self.args[0])
 
-    def __reduce__(self) -> tuple[type[FaultsError], tuple[str, tuple[Fault, ...]]]:
+    def __reduce__(self) -> tuple[type[FaultsError], tuple[str, tuple[Fault, ...], str]]:
         """How it travels between processes."""
-        return type(self), (self.fault.problem, self.faults)
+        return type(self), (self.fault.problem, self.faults, self.where)
 
 
 class CaseError(AutosegError):
@@ -91,9 +92,9 @@ class StaleError(AutosegError):
     """A file was made from inputs that have changed since."""
 
 
-def format_faults(faults: Iterable[Fault]) -> str:
-    """The faults as a text table with the columns case, problem, found, expected, what to do."""
-    header = ("case or file", "problem", "found", "expected", "what to do")
+def format_faults(faults: Iterable[Fault], where: str = "case or file") -> str:
+    """The faults as a text table with the columns case (or as ``where`` says), problem, found, expected, what to do."""
+    header = (where, "problem", "found", "expected", "what to do")
     rows = [header, *(tuple(map(_cell, (f.where, f.problem, f.found, f.expected, f.fix))) for f in faults)]
     used = [i for i in range(len(header)) if any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in used}

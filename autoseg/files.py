@@ -423,7 +423,7 @@ def validate(content: Any, model: type[Model], *, where: str) -> Model:
             for item in error.errors(include_url=False, include_context=False)
         ]
         some = count_of(len(faults), "entry does", "entries do")
-        raise FaultsError(f"{where}: {some} not fit", faults[:MOST_SHOWN]) from None
+        raise FaultsError(f"{where}: {some} not fit", faults[:MOST_SHOWN], "entry") from None
 
 
 def _short(value: Any, limit: int = 60) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoseg.files import validate
-from autoseg.plan.plan_paths import unknown_path, with_expectations
+from autoseg.plan.plan_paths import unknown_path, validate_settings
 from autoseg.plan.schema import Plan, Reason, Recipe, Stage
 
 OFF = ("off", False, None)
@@ -38,8 +38,14 @@ def apply_overrides(plan: Plan, overrides: dict[str, Any]) -> Plan:
     """
     content = _changed(plan, overrides)
     content["overrides"] = {**plan.overrides, **overrides}
-    with with_expectations(Plan):
-        return validate(content, Plan, where="plan with --set")
+    before = plan.model_dump(mode="json")
+    paths = {_by_index(before, long): path for path in overrides for long in long_paths(plan, path)}
+
+    def typed(found: str) -> str:
+        whole = next((long for long in paths if f"{found}.".startswith(f"{long}.")), None)
+        return found if whole is None else paths[whole] + found[len(whole) :]
+
+    return validate_settings(content, Plan, where="plan with --set", typed=typed)
 
 
 def replan(plan: Plan, changes: Mapping[str, Any], why: str) -> Plan:
@@ -112,6 +118,16 @@ def _set(plan: Plan, content: Any, path: str, value: Any) -> Any:
         else:
             place = place[key]
     return had
+
+
+def _by_index(place: Any, path: str) -> str:
+    """A path with the entries of lists by their indices from 0."""
+    parts: list[str] = []
+    for part in path.split("."):
+        key = _key(place, part, may_be_new=False)
+        parts.append(part if key is None else str(key % len(place) if isinstance(key, int) else key))
+        place = None if key is None else place[key]
+    return ".".join(parts)
 
 
 def _key(place: Any, part: str, *, may_be_new: bool) -> str | int | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
-from autoseg.errors import AutosegError, FaultsError, nearest_names
+from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
+from autoseg.files import Model, validate
+from autoseg.messages import count_of
 from autoseg.plan.schema import Plan, Recipe, Stage
 
 RECORDS = {
@@ -116,14 +117,35 @@ def shortened(text: str) -> str:
 # ------------------------------------------------------------------------------------------- what a value may be
 
 
-@contextlib.contextmanager
-def with_expectations(model: type[BaseModel]) -> Iterator[None]:
-    """Faults of values of a model that are raised in the block say what was expected in their place."""
+def validate_settings(
+    content: Any, model: type[Model], *, where: str, typed: Callable[[str], str] = str
+) -> Model:
+    """Hold values that a user has set against a schema; what does not fit is answered with what is expected there.
+
+    Args:
+        content: plain data.
+        model: a plan, or the options of a planner.
+        where: what the data are.
+        typed: how the user wrote a path of the model.
+
+    Raises:
+        FaultsError: values that do not fit.
+    """
     try:
-        yield
+        return validate(content, model, where=where)
     except FaultsError as error:
-        faults = [replace(f, expected=f.expected or expected_at(model, f.where)) for f in error.faults]
-        raise FaultsError(error.fault.problem, faults) from None
+        faults = dict.fromkeys(_in_plain_words(fault, model, typed) for fault in error.faults)
+        some = count_of(len(faults), "value does", "values do")
+        raise FaultsError(f"{where}: {some} not fit", [*faults], "setting") from None
+
+
+def _in_plain_words(fault: Fault, model: type[BaseModel], typed: Callable[[str], str]) -> Fault:
+    """A fault of a schema for whoever typed the value; what a validator of ours says stays as it is."""
+    expected = fault.expected or expected_at(model, fault.where)
+    own = not (expected and fault.problem.startswith("Input should be"))
+    text = fault.found[1:-1] if len(fault.found) > 2 and fault.found[0] in "'\"" else fault.found
+    problem = fault.problem if own else "this value does not fit"
+    return replace(fault, where=typed(fault.where), problem=problem, found=text, expected=expected)
 
 
 def expected_at(model: type[BaseModel], path: str) -> str:
@@ -170,9 +192,8 @@ def _words(place: dict[str, Any], named: dict[str, Any]) -> str:
     if "anyOf" in place:
         return " or ".join(filter(None, (_words(one, named) for one in place["anyOf"])))
     if "enum" in place or "const" in place:
-        return (
-            "one of " + ", ".join(map(str, place["enum"])) if "enum" in place else json.dumps(place["const"])
-        )
+        *others, last = map(str, place["enum"]) if "enum" in place else (json.dumps(place["const"]),)
+        return f"{', '.join(others)} or {last}" if others else last
     if place.get("type") == "array":
         if "prefixItems" in place:
             return f"a list of {len(place['prefixItems'])} values"

@@ -8,14 +8,15 @@ from typing import Any
 
 from autoseg import messages, plugins
 from autoseg.errors import AutosegError, nearest_names
-from autoseg.files import validate
 from autoseg.fingerprint import Fingerprint
 from autoseg.orientation import described
 from autoseg.plan import Plan, Reason, Recipe, apply_overrides
-from autoseg.plan.plan_paths import expected_at, with_expectations
+from autoseg.plan.plan_paths import expected_at, validate_settings
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
 from autoseg.preparation.quick import Common, make_quick
 
+OPTIONS = "planner."
+"""Begins the paths of a planner's options."""
 AUTO = "auto"
 """Stands for the planner that fits a dataset best."""
 
@@ -114,10 +115,10 @@ def _reason(best: str, matches: dict[str, Match]) -> Reason:
 
 def _parted(overrides: dict[str, Any], short: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the planner, and changes of its plan."""
-    prefix, options, changes = "planner.", {}, {}
+    options, changes = {}, {}
     for path, value in overrides.items():
-        if path.startswith(prefix) or path in short:
-            options[path.removeprefix(prefix)] = value
+        if path.startswith(OPTIONS) or path in short:
+            options[path.removeprefix(OPTIONS)] = value
         else:
             changes[path] = value
     return options, changes
@@ -141,15 +142,18 @@ def _planned(
         if name not in known:
             raise _unknown_option(planner, name)
     common = {name: options.pop(name) for name in [*options] if name in Common.model_fields}
-    with with_expectations(Common):
-        length = validate(common, Common, where="options of every planner").length
-    with with_expectations(planner.options):
-        typed = validate(options, planner.options, where=f"options of {planner.name}")
+    length = validate_settings(common, Common, where="options of every planner", typed=_option).length
+    typed = validate_settings(options, planner.options, where=f"options of {planner.name}", typed=_option)
     plan = planner.plan(fingerprint, replace(budget, quick=length == "quick"), typed)
     plan = _oriented(plan, fingerprint)
     if length == "quick":
         plan = make_quick(plan)
     return apply_overrides(plan, changes) if changes else plan
+
+
+def _option(path: str) -> str:
+    """How a user writes an option of the planner."""
+    return f"{OPTIONS}{path}"
 
 
 def _unknown_option(planner: Planner, name: str) -> AutosegError:

@@ -100,7 +100,7 @@ def test_an_option_of_the_planner_is_not_changed_in_a_plan():
     [
         ("epochs", "a whole number, at least 1 and at most 1000000"),
         ("stages.0.sampling.foreground_share", "a number, at least 0 and at most 1"),
-        ("stages.0.sampling.balance", "one of voxel, component"),
+        ("stages.0.sampling.balance", "voxel or component"),
         ("stages.0.gradient_clip", "a number, above 0 or null"),
         ("stages.0.keep", "true or false"),
         ("stages.0.frozen", "a list of entries, each text"),
@@ -110,7 +110,19 @@ def test_an_option_of_the_planner_is_not_changed_in_a_plan():
 def test_a_value_of_another_type_is_answered_with_type_and_range(path, expected):
     with pytest.raises(FaultsError) as caught:
         apply_overrides(plan(), {path: {"no": "such"}})
-    assert caught.value.faults[0].expected == expected
+    (fault,) = caught.value.faults
+    assert fault.where == path and fault.expected == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["epochs", "stages.train.epochs", "stages.-1.epochs", "recipe.stages.0.epochs"]
+)
+def test_a_value_that_does_not_fit_is_named_as_it_was_typed(path):
+    with pytest.raises(FaultsError) as caught:
+        apply_overrides(plan(), {path: "abc"})
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.found, fault.problem) == (path, "abc", "this value does not fit")
+    assert str(caught.value).startswith("plan with --set: 1 value does not fit\n\nsetting ")
 
 
 def test_whoever_made_a_plan_changes_it_with_a_reason():
@@ -137,9 +149,9 @@ def test_an_unknown_path_gives_the_nearest_names():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("stages.0.epochs", 0, "greater than or equal to 1"),
-        ("stages.0.epochs", "many", "valid integer"),
-        ("stages.0.sampling.foreground_share", 1.5, "less than or equal to 1"),
+        ("stages.0.epochs", 0, "at least 1"),
+        ("stages.0.epochs", "many", "a whole number"),
+        ("stages.0.sampling.foreground_share", 1.5, "at most 1"),
         ("stages.0.network", "other", "trains network 'other'"),
         ("stages.0.start", "previous", "no previous stage"),
         ("stages.0.snapshots", [9], "snapshots must lie within 1 to 3"),

@@ -225,7 +225,7 @@ def test_without_lesions_the_plan_says_so(make_fingerprint):
 def test_options_are_typed(make_fingerprint):
     with pytest.raises(AutosegError, match=r"planner.prest[\s\S]*did you mean preset\?"):
         make_plan(make_fingerprint(**T1), "unet", Budget(), {"planner.prest": "L"})
-    with pytest.raises(FaultsError, match=r"preset[\s\S]*'plain', 'M', 'L' or 'XL'"):
+    with pytest.raises(FaultsError, match=r"preset[\s\S]*plain, M, L or XL"):
         make_plan(make_fingerprint(**T1), "unet", Budget(), {"planner.preset": "S"})
     found = make_plan(make_fingerprint(**T1), "unet", Budget(), {"planner.preset": "L"})
     assert found.networks["main"].name == "unet_resenc"
