@@ -107,11 +107,17 @@ def _cell(text: str) -> str:
     return _readable(text, 300).replace("\n", " ")
 
 
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that a mistyped one may mean: those that begin with it, else the nearest."""
+    known = sorted(known)
+    begun = [one for one in known if name and one.casefold().startswith(name.casefold())]
+    return begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+
+
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: those that begin with it, else the nearest, or all of them when none is near."""
     known = sorted(known)
-    begun = [one for one in known if name and one.casefold().startswith(name.casefold())]
-    near = begun[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = near_names(name, known)
     if near:
         return "did you mean " + " or ".join(near) + "?"
     return "choose one of: " + ", ".join(known) if known else "none is installed"

@@ -14,10 +14,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from autoseg import messages, strict_json
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, near_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,7 @@ def _count_warnings() -> None:
 
 def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:
     """A parser whose help starts with what the command is for and ends with examples; it knows ``--version``."""
-    command = argparse.ArgumentParser(
+    command = _Parser(
         description=summary,
         epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -158,6 +158,23 @@ def parser(summary: str, *, examples: str = "") -> argparse.ArgumentParser:
     )
     command.add_argument("--version", action=_Version, nargs=0, help="print the version of autoseg and leave")
     return command
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers an option that it does not know with those that may be meant; some have one dash, others two."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and leave."""
+        prefix = "unrecognized arguments: "
+        words = message.removeprefix(prefix).split() if message.startswith(prefix) else []
+        hints = dict.fromkeys(hint for word in words if word.startswith("-") for hint in self._meant(word))
+        super().error(f"{message}; did you mean {' or '.join(hints)}?" if hints else message)
+
+    def _meant(self, word: str) -> list[str]:
+        """The options that are most like a word."""
+        known = {option.lstrip("-"): option for option in self._option_string_actions}
+        name = word.partition("=")[0].lstrip("-")
+        return [known[one] for one in ([name] if name in known else near_names(name, known))]
 
 
 class _Version(argparse.Action):
