@@ -106,8 +106,7 @@ def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = N
     Raises:
         AutosegError: nothing is prepared, or the plan is not clear.
     """
-    first = f"plan it first: {PLAN_COMMAND} -d {id_or_name}"
-    folder = preprocessed / paths.dataset_name(preprocessed, id_or_name, first=first)
+    folder = preprocessed / _planned_name(preprocessed, id_or_name)
     plans = sorted(path.parent.name for path in folder.glob("*/plan.json"))
     if plan_name is None and len(plans) == 1:
         plan_name = plans[0]
@@ -146,7 +145,7 @@ def plan_to_continue(
     Returns:
         None where there is none, or more than one.
     """
-    dataset = paths.dataset_name(preprocessed, id_or_name)
+    dataset = _planned_name(preprocessed, id_or_name)
     begun = (
         path.parents[2].name.split("__", 1)[1]
         for path in (results / dataset).glob(f"{trainer or '*'}__*/fold_{fold}/checkpoint/latest.safetensors")
@@ -154,6 +153,13 @@ def plan_to_continue(
     )
     plans = {name for name in begun if (preprocessed / dataset / name / "plan.json").exists()}
     return plans.pop() if len(plans) == 1 else None
+
+
+def _planned_name(preprocessed: Path, id_or_name: str) -> str:
+    """The full name of a dataset that was planned."""
+    return paths.dataset_name(
+        preprocessed, id_or_name, first=f"plan it first: {PLAN_COMMAND} -d {id_or_name}"
+    )
 
 
 def model_folder(
