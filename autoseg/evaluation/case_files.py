@@ -10,6 +10,7 @@ from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.dataset.raw_layout import listed_cases
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.inference.prediction_record import read_record
 from autoseg.messages import count_of, some_of
 
 
@@ -67,7 +68,22 @@ def find_cases(
         messages.warn(
             f"{count_of(len(unpredicted), 'truth')} without prediction left out: {some_of(unpredicted)}"
         )
+    if failed := _failed(predictions, kept):
+        messages.warn(
+            f"{count_of(len(failed), 'mask')} of an earlier prediction scored, as predicting the case again failed: "
+            f"{some_of(failed)}"
+        )
     return [CaseFiles(name, predicted[name][0], true[name][0]) for name in kept], ignored, unpredicted
+
+
+def _failed(predictions: Path, names: Iterable[str]) -> list[str]:
+    """The cases that could not be predicted, by the record of the folder; none where it has no whole record."""
+    try:
+        record = read_record(predictions)
+    except AutosegError:  # masks are scored without it
+        return []
+    cases = record.cases if record is not None else {}
+    return [name for name in names if name in cases and cases[name].status == "failed"]
 
 
 def _file_faults(name: str, files: Sequence[Path], what: str, folder: Path) -> list[Fault]:

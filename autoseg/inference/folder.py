@@ -325,14 +325,16 @@ class _FolderRun:
             inside=loaded.preprocessed.inside,
         )
         names, mask = self._file_names(case), back.array(result.mask)
-        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
         scores = result.probabilities
         probabilities = np.asarray(back.array(scores) if scores is not None else None)
+        records.remove_superseded(self.output, self.record, case.name, names)
         if self.save_probabilities:
             with atomic_path(self.output / names[1]) as temporary:
                 np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
         if self.extra is not None:
             self.extra.write(self.output / names[-1], case, probabilities)
+        # the mask last: a case that fails before has none
+        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
         earlier = self.record.cases.get(case.name)
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
@@ -356,9 +358,14 @@ class _FolderRun:
         """Put a case on record that could not be predicted; runs in the writing thread."""
         if attempt.error is None:
             return
+        name = attempt.case.name
         self._note_failure(attempt.case, attempt.error)
-        self.record.cases[attempt.case.name] = PredictedCase(
-            status="failed", made_by=self.record.made_by, input_sha256="", problem=str(attempt.error)
+        self.record.cases[name] = PredictedCase(
+            status="failed",
+            made_by=self.record.made_by,
+            input_sha256="",
+            files=records.left_of_failed(self.output, self.record, name),
+            problem=str(attempt.error),
         )
         records.write_record(self.output, self.record)
 
