@@ -87,17 +87,18 @@ def _failed(predictions: Path, names: Iterable[str]) -> list[str]:
 
 
 def _file_faults(name: str, files: Sequence[Path], what: str, folder: Path) -> list[Fault]:
-    if len(files) == 1:
+    there = [file for file in files if file.is_file()]
+    if len(there) == 1:
         return []
-    expected = f"{name}{{{','.join(FILE_ENDINGS)}}} in {folder}"
-    if not files:
+    expected = str(files[0]) if files else f"{name}{{{','.join(FILE_ENDINGS)}}} in {folder}"
+    if not there:
         fix = (
             "predict it, or leave such cases out with --chill"
             if what == "prediction"
             else "add its mask to the truths"
         )
         return [Fault(name, f"the {what} is missing", "no such file", expected, fix)]
-    found = " and ".join(file.name for file in files)
+    found = " and ".join(file.name for file in there)
     return [Fault(name, f"the {what} is there twice", found, "one file", "remove the one that is outdated")]
 
 
@@ -111,12 +112,15 @@ def _missing_title(faults: Sequence[Fault], predicted: Mapping[str, object], nam
 def true_masks(truths: Path) -> dict[str, list[Path]]:
     """Case name to its true masks: the files of a folder, or those that a raw dataset lists in dataset.json.
 
+    Of listed ones some may be missing; :func:`find_cases` says which.
+
     Raises:
         AutosegError: the folder is missing or holds no mask.
     """
-    listed = {name: case.mask for name, case in listed_cases(truths).items()}
-    found = {name: [mask] for name, mask in listed.items() if mask is not None and mask.is_file()}
-    return found or masks_in(truths, "true masks")
+    listed = {name: [case.mask] for name, case in listed_cases(truths).items() if case.mask is not None}
+    # a copy of dataset.json among masks lists files that are elsewhere
+    there = any(mask.is_file() for masks in listed.values() for mask in masks)
+    return listed if there else masks_in(truths, "true masks")
 
 
 def true_mask(truths: Path, name: str) -> Path | None:
