@@ -206,8 +206,11 @@ class SeenSizes:
 
     @classmethod
     def of_cases(cls, cases: Iterable[CaseFingerprint]) -> SeenSizes:
-        """Those of training cases."""
-        views, spacings = zip(*((middle(c.extent_mm), middle(c.spacing_mm)) for c in cases), strict=True)
+        """Those of training cases; nothing is known of none."""
+        sizes_mm = [(middle(c.extent_mm), middle(c.spacing_mm)) for c in cases]
+        if not sizes_mm:
+            return cls()
+        views, spacings = zip(*sizes_mm, strict=True)
         return cls((min(views), max(views)), (min(spacings), max(spacings)))
 
     def unlike(self, extent_mm: Axes, spacing_mm: Axes) -> str:

@@ -135,6 +135,7 @@ def test_a_model_knows_the_sizes_it_was_made_for(make_fingerprint: Callable) -> 
     text = seen.unlike((180.0, 300.0, 300.0), (10.0, 1.17, 1.17))
     assert "field of view of 180 x 300 x 300 mm" in text and "voxel size of 10 x 1.17 x 1.17 mm" in text
     assert "made for 0.117 mm" in text
+    assert SeenSizes.of_cases([]) == SeenSizes()
     assert SeenSizes().unlike((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)) == ""
 
 
