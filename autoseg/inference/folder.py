@@ -22,7 +22,7 @@ import torch
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
-from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.errors import AutosegError, Fault, FaultsError, readable_text
 from autoseg.files import (
     atomic_path,
     check_writable,
@@ -188,20 +188,21 @@ class _Attempt:
     case: Case
     error: AutosegError | None = None
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """One part of the work.
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """One part of the work, and what it returns; None when something goes wrong, here or before.
 
         Raises:
             AutosegError: no file can be written any more, which concerns all cases.
         """
         if self.error is not None:
-            return
+            return None
         try:
-            function(*arguments)
+            return function(*arguments)
         except Exception as error:  # whatever it is, the other cases go on
             if _concerns_all(error):
                 raise
             self.error = _explained(self.case, error)
+            return None
 
     def each(self, parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The parts until something goes wrong, here or behind."""
@@ -307,7 +308,8 @@ class _FolderRun:
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
-        attempt, fused = _Attempt(loaded.case), self.predictor.fusion(loaded.preprocessed)
+        attempt = _Attempt(loaded.case)
+        fused = attempt.run(self.predictor.fusion, loaded.preprocessed)
         estimate.start_case()
         for logits in attempt.each(self.predictor.logits(loaded.preprocessed, estimate.case_progress)):
             behind.submit(attempt.run, fused.add, logits)
@@ -373,7 +375,7 @@ class _FolderRun:
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
         self.faults += [Fault(case.name, _joined(case, f), f.found, f.expected, f.fix) for f in inner]
         self.report.failed.append(case.name)
-        messages.warn(f"{case.name} could not be predicted: {error.fault.problem}")
+        messages.warn(readable_text(f"{case.name} could not be predicted: {error.fault.problem}"))
 
 
 def _concerns_all(error: Exception) -> bool:

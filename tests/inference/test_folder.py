@@ -323,6 +323,8 @@ def dies_of_case_1(monkeypatch, predictor, stage, error):
     fusion, logits = predictor.fusion, predictor.logits
 
     def named_fusion(case):
+        if stage == "fusion" and case.properties.name == "case_1":
+            raise error
         fused = fusion(case)
         fused.case = case.properties.name
         if stage == "add":
@@ -348,7 +350,7 @@ def dies_of_case_1(monkeypatch, predictor, stage, error):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("itk::ERROR"), ZeroDivisionError("division")])
-@pytest.mark.parametrize("stage", ["read", "preprocess", "logits", "add", "finish", "write"])
+@pytest.mark.parametrize("stage", ["read", "preprocess", "fusion", "logits", "add", "finish", "write"])
 def test_whatever_goes_wrong_with_a_case_costs_that_case_alone(work, monkeypatch, stage, error):
     """Errors that nobody thought of, wherever they arise: when reading, in the network, or behind it."""
     predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
@@ -615,6 +617,14 @@ def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
     assert "case_0 has" not in text and "case_3 has" not in text
     assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 93.7 x 0.7 mm", text)
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cases": 7}'])
+def test_a_damaged_fingerprint_costs_its_warning_alone(work, capsys, content):
+    (work / "results" / "Dataset900_Tiny" / "unet__tiny" / "fingerprint.json").write_text(content)
+    assert call(work, "-d", "900") == 0
+    text = capsys.readouterr().err
+    assert "scans are not held against the training cases" in text and "fingerprint.json" in text
 
 
 def test_without_a_fingerprint_the_voxels_are_held_against_the_working_grid(tmp_path, model_folder, capsys):
