@@ -106,8 +106,10 @@ def test_a_plan_refuses_micrometres_and_names_the_unit(make_raw: Callable) -> No
         image = nib.load(path)
         image.header.set_xyzt_units(xyz="micron")
         nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    messages.forget_warnings()
     with pytest.raises(FaultsError) as caught:
         extract_fingerprint(load_raw(made.folder))
+    assert not messages.warning_counts()  # it is said once
     (fault,) = caught.value.faults
     assert (
         fault.where == "b"
