@@ -35,6 +35,7 @@ from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of, millilitres
+from autoseg.names import is_name
 from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
@@ -234,7 +235,7 @@ class _FolderRun:
     def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
         for case in cases:
             if case.fault is not None:
-                self._note_failure(case, AutosegError(**vars(case.fault)))
+                self._conclude(_Attempt(case, AutosegError(**vars(case.fault))))
         todo = self._todo([case for case in cases if case.fault is None], continue_prediction)
         self.n_cases = len(todo)
         estimate = _Estimate(self.predictor, len(todo))
@@ -357,11 +358,13 @@ class _FolderRun:
         messages.info(f"{case.name}{done}: {millilitres(volume_ml)} segmented, {seconds:.1f} s{turned}")
 
     def _conclude(self, attempt: _Attempt) -> None:
-        """Put a case on record that could not be predicted; runs in the writing thread."""
+        """Put a case on record that could not be predicted; runs in the writing thread, or before it is there."""
         if attempt.error is None:
             return
         name = attempt.case.name
         self._note_failure(attempt.case, attempt.error)
+        if not is_name(name):  # no file is made for it, and the record could not be read again
+            return
         self.record.cases[name] = PredictedCase(
             status="failed",
             made_by=self.record.made_by,

@@ -227,6 +227,19 @@ def test_a_failed_case_has_no_mask_of_another_model_and_a_corrected_one_stays_pr
         run(work, predictor=other)
 
 
+def test_a_case_that_its_names_rule_out_is_on_record_as_failed(work):
+    run(work)
+    write(work / "images" / "case_1_0001.nii.gz", array(1))  # a channel more than the model has
+    write(work / "images" / "bad\x1bname_0000.nii.gz", array(1))
+    other = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu", step=0.4)
+    with pytest.raises(FaultsError, match="2 cases could not be predicted, 3 are done"):
+        run(work, predictor=other, overwrite=True)
+    assert {n: c["status"] for n, c in record(work)["cases"].items()} == {
+        "case_0": "done", "case_1": "failed", "case_2": "done", "case_3": "done",
+    }  # fmt: skip
+    assert not (work / "out" / "case_1.nii.gz").exists()
+
+
 def test_a_mask_of_the_same_model_stays_on_record_when_its_image_is_damaged_later(work):
     run(work)
     (work / "images" / "case_1_0000.nii.gz").write_text("not an image")
