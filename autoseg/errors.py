@@ -15,10 +15,15 @@ MOST_SHOWN = 20
 _LONGEST = 1000
 
 
-def _readable(text: str, longest: int = _LONGEST) -> str:
+def readable_text(text: str, longest: int = _LONGEST) -> str:
     """A text that may quote anything: unseen characters are spelled out, and it ends before it fills a screen."""
     cut = text if len(text) <= longest else text[: longest - 1] + "\u2026"
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cut)
+    return "\n".join(map(spelled_out, cut.split("\n")))
+
+
+def spelled_out(text: str) -> str:
+    """One line of text with its unseen characters spelled out: they could change what a terminal shows."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,9 @@ class Fault:
     fix: str = ""
 
     def __str__(self) -> str:
-        lines = [_readable(f"{self.where}: {self.problem}" if self.where else self.problem)]
+        lines = [readable_text(f"{self.where}: {self.problem}" if self.where else self.problem)]
         lines += [
-            f"  {title:<9} {_readable(text)}"
+            f"  {title:<9} {readable_text(text)}"
             for title, text in (("found:", self.found), ("expected:", self.expected), ("do:", self.fix))
             if text
         ]
@@ -84,10 +89,6 @@ class FaultsError(AutosegError):
         return type(self), (self.fault.problem, self.faults, self.where)
 
 
-class CaseError(AutosegError):
-    """One case cannot be predicted; others can."""
-
-
 class StaleError(AutosegError):
     """A file was made from inputs that have changed since."""
 
@@ -104,7 +105,7 @@ def format_faults(faults: Iterable[Fault], where: str = "case or file") -> str:
 
 
 def _cell(text: str) -> str:
-    return _readable(text, 300).replace("\n", " ")
+    return readable_text(text, 300).replace("\n", " ")
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autoseg import messages, strict_json
-from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError
+from autoseg.errors import MOST_SHOWN, AutosegError, Fault, FaultsError, spelled_out
 from autoseg.messages import count_of
 
 if TYPE_CHECKING:
@@ -119,8 +119,11 @@ def is_utf8(path: Path | str) -> bool:
 
 
 def readable(path: Path | str) -> str:
-    """The name of a file for messages; bytes that are no text are spelled out, such as ``Pati\\xebnt``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """The name of a file for messages; bytes that are no text are spelled out, such as ``Pati\\xebnt``.
+
+    So are characters that are not seen, such as those that colour a terminal.
+    """
+    return spelled_out(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def refuse_other_encoding(path: Path) -> None:

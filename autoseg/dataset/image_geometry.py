@@ -26,9 +26,9 @@ SHEAR_COSINE = 2.5e-3
 """Axes whose cosine is at most this (0.14 degrees) are off a right angle by rounding; beyond it is a shear."""
 
 SPACING_LIMITS_MM = (1e-4, 500.0)
-"""No image that this is for has voxels outside these."""
-USUAL_SPACING_MM = (0.005, 20.0)
-"""Voxels outside these are warned of: the unit in the header is likely to be wrong."""
+"""No file is read whose voxels are outside these."""
+MRI_SPACING_MM = (0.005, 20.0)
+"""No voxel of an MRI scan is smaller or larger: see :func:`autoseg.dataset.physical_sense.voxel_fault`."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def sheared(where: str, cosine: float) -> AutosegError:
 
 def check_spacing(
     where: str, spacing_mm: Sequence[float], *, field: str, written: str, unit: str = "mm"
-) -> list[str]:
+) -> None:
     """Refuse voxels of no possible size.
 
     Args:
@@ -124,9 +124,6 @@ def check_spacing(
         field: of the header that holds the spacing.
         written: what stands there.
         unit: of the header.
-
-    Returns:
-        What is to be warned of, which is nothing with voxels of a usual size.
 
     Raises:
         AutosegError: a spacing is outside :data:`SPACING_LIMITS_MM`.
@@ -141,12 +138,6 @@ def check_spacing(
             expected=f"spacings of {low:g} to {high:g} mm",
             fix="correct the spacing and its unit in the header, or export the image again",
         )
-    low, high = USUAL_SPACING_MM
-    if all(low <= mm <= high for mm in spacing_mm):
-        return []
-    return [
-        f"voxels of {axes(spacing_mm)} mm, by {field} {written}{said}: check the spacing and its unit in the header"
-    ]
 
 
 # ---------------------------------------------------------------------------------------------------- comparison

@@ -133,8 +133,8 @@ def _open_text(path: Path, header: TextHeader, is_mask: bool) -> ImageHeader:
     _check_volume(path, image.size, image.n_components, is_mask)
     (unit, scale), (field, written) = header.unit, header.spacing_field
     (nx, ny, nz), (x, y, z) = image.size, (mm * scale for mm in image.spacing)
-    notes = check_spacing(str(path), (z, y, x), field=field, written=written, unit=unit)
-    direction, further = _right_angles(path, image.direction)
+    check_spacing(str(path), (z, y, x), field=field, written=written, unit=unit)
+    direction, notes = _right_angles(path, image.direction)
     left, back, up = (mm * scale for mm in image.origin)
     if not all(math.isfinite(mm) for mm in (left, back, up)):
         raise AutosegError(
@@ -147,7 +147,7 @@ def _open_text(path: Path, header: TextHeader, is_mask: bool) -> ImageHeader:
     return ImageHeader(
         Geometry((nz, ny, nx), (z, y, x), (left, back, up), direction),
         TextForms(image.spacing, image.origin, image.direction, unit),
-        notes + further,
+        notes,
         text=header,
         image=image,
     )

@@ -100,7 +100,10 @@ def _of_file(path: Path, info: DatasetJson) -> dict[str, Channels]:
 
 
 def _sort_files(folder: Path) -> tuple[dict[str, Channels], list[Path]]:
-    """The files of a folder by case and channel, and those that are of no case; hidden ones are neither."""
+    """The files of a folder by case and channel, and those that are of no case; hidden ones are neither.
+
+    With the latter are folders that are called like scans.
+    """
     cases: dict[str, Channels] = defaultdict(lambda: defaultdict(list))
     unused = []
     try:
@@ -111,9 +114,9 @@ def _sort_files(folder: Path) -> tuple[dict[str, Channels], list[Path]]:
         ) from None
     for entry in entries:
         parts = split_name(entry.name)
-        if entry.is_dir():
-            continue
-        if parts is None or parts[1] is None:
+        if entry.is_dir():  # others are ordinary subfolders
+            unused += [entry] if parts is not None else []
+        elif parts is None or parts[1] is None:
             unused.append(entry)
         else:
             cases[parts[0]][parts[1]].append(entry)
@@ -176,6 +179,8 @@ def _warn_of_unused(folder: Path, unused: Sequence[Path]) -> None:
 def _why_unused(path: Path) -> str:
     """What a file should be called to be a case, or what it is."""
     name = readable(path.name)
+    if path.is_dir():
+        return "a folder, where a file is expected"
     ending = next((e for e in FILE_ENDINGS if name.lower().endswith(e)), None)
     if ending is None:
         dicom = "a DICOM file, convert it with dcm2niix"

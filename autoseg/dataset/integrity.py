@@ -17,7 +17,7 @@ from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import Geometry, ImageFile, as_labels, differences, read_image
 from autoseg.dataset.intensities import refuse_beyond_range
-from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, split_name
+from autoseg.dataset.raw_layout import IMAGES, MASKS, Case, RawDataset, lists_its_cases, split_name
 from autoseg.errors import AutosegError, Fault
 from autoseg.files import hash_json, readable
 from autoseg.messages import count_of, some_of
@@ -58,7 +58,7 @@ def hash_case(file_hashes: Sequence[str]) -> str:
 def check_layout(raw: RawDataset) -> list[Fault]:
     """Faults that show in the names of the files alone. Unknown files are warned of."""
     faults = [fault for case in raw.cases for fault in _missing_files(case, raw.info)]
-    if not _lists_its_cases(raw):
+    if not lists_its_cases(raw.info):
         faults += _further_images(raw)
         _warn_of_unknown_masks(raw)
     if len(raw.cases) != raw.info.numTraining:
@@ -66,10 +66,6 @@ def check_layout(raw: RawDataset) -> list[Fault]:
         found, expected = count_of(len(raw.cases), "case"), f"numTraining: {raw.info.numTraining}"
         faults.append(Fault("dataset.json", "there are other cases than it says", found, expected, fix))
     return faults
-
-
-def _lists_its_cases(raw: RawDataset) -> bool:
-    return isinstance((raw.info.model_extra or {}).get("dataset"), dict)
 
 
 def _missing_files(case: Case, info: DatasetJson) -> list[Fault]:

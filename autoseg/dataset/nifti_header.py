@@ -185,9 +185,8 @@ def nifti_geometry(header: NiftiHeader, where: str) -> tuple[Geometry, list[str]
     )
     written = " ".join(f"{mm:.6g}" for mm in (pixdim if follows else lengths))
     field = "pixdim" if follows else "the sform"
-    return geometry, notes + check_spacing(
-        where, geometry.spacing_mm, field=field, written=written, unit=name
-    )
+    check_spacing(where, geometry.spacing_mm, field=field, written=written, unit=name)
+    return geometry, notes
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset.image_geometry import SPACING_TOLERANCE
+from autoseg.dataset.image_geometry import MRI_SPACING_MM, SPACING_TOLERANCE
 from autoseg.errors import Fault
 from autoseg.fingerprint import CaseFingerprint
 
-LEAST_VOXEL_MM, LARGEST_VOXEL_MM = 0.005, 20.0
-"""No voxel of an MRI scan is smaller or larger; a header that says so is wrong."""
 LEAST_VIEW_MM, LARGEST_VIEW_MM = 1.0, 1000.0
 """A field of view beyond these is no head, of whatever animal."""
 GAP = 4.0
@@ -57,7 +55,8 @@ def voxel_fault(name: str, spacing_mm: Axes, shape: Sequence[int], file: Path | 
         shape: voxels, z, y, x.
         file: of the scan, to say which unit its header names.
     """
-    if all(LEAST_VOXEL_MM <= mm <= LARGEST_VOXEL_MM for mm in spacing_mm):
+    low, high = MRI_SPACING_MM
+    if all(low <= mm <= high for mm in spacing_mm):
         return None
     extent = [n * mm for n, mm in zip(shape, spacing_mm, strict=True)]
     unit = unit_of(file) if file is not None else ""
@@ -66,7 +65,7 @@ def voxel_fault(name: str, spacing_mm: Axes, shape: Sequence[int], file: Path | 
         "the voxel size in its header cannot be right",
         f"{sizes(spacing_mm)}, a field of view of {sizes(extent)}"
         + (f"; its unit is {unit}" if unit else ""),
-        f"voxels of {LEAST_VOXEL_MM:g} to {LARGEST_VOXEL_MM:g} mm",
+        f"voxels of {low:g} to {high:g} mm",
         "correct the spacing, or its unit (xyzt_units of NIfTI): most likely the numbers are in another unit",
     )
 
@@ -206,8 +205,11 @@ class SeenSizes:
 
     @classmethod
     def of_cases(cls, cases: Iterable[CaseFingerprint]) -> SeenSizes:
-        """Those of training cases."""
-        views, spacings = zip(*((middle(c.extent_mm), middle(c.spacing_mm)) for c in cases), strict=True)
+        """Those of training cases; nothing is known of none."""
+        sizes_mm = [(middle(c.extent_mm), middle(c.spacing_mm)) for c in cases]
+        if not sizes_mm:
+            return cls()
+        views, spacings = zip(*sizes_mm, strict=True)
         return cls((min(views), max(views)), (min(spacings), max(spacings)))
 
     def unlike(self, extent_mm: Axes, spacing_mm: Axes) -> str:

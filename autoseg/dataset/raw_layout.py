@@ -106,7 +106,16 @@ def truth_folder(raw: RawDataset) -> Path:
 
     labelsTr; the dataset itself where dataset.json lists the files of its cases, see :func:`listed_cases`.
     """
-    return raw.folder if (raw.info.model_extra or {}).get("dataset") else raw.folder / MASKS
+    return raw.folder if lists_its_cases(raw.info) else raw.folder / MASKS
+
+
+def lists_its_cases(info: DatasetJson) -> bool:
+    """Whether dataset.json itself lists the files of its cases under ``dataset``, as nnU-Net allows.
+
+    An empty list lists none: the cases are then those of the folders, as without it.
+    """
+    listed = (info.model_extra or {}).get("dataset")
+    return isinstance(listed, dict) and bool(listed)
 
 
 def listed_cases(folder: Path) -> dict[str, Case]:
@@ -190,12 +199,11 @@ def _found_cases(folder: Path, info: DatasetJson) -> list[Case]:
 
 
 def _listed_cases(folder: Path, info: DatasetJson) -> list[Case]:
-    """The cases that dataset.json itself lists under ``dataset``, as nnU-Net allows."""
-    listed = (info.model_extra or {}).get("dataset")
-    if not isinstance(listed, dict):
+    """The cases that dataset.json lists, see :func:`lists_its_cases`."""
+    if not lists_its_cases(info):
         return []
     faults, cases = [], []
-    for name, files in sorted(listed.items()):
+    for name, files in sorted((info.model_extra or {})["dataset"].items()):
         try:
             images = tuple(folder / path for path in files["images"])
             cases.append(Case(name, images, folder / files["label"]))

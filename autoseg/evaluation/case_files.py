@@ -10,6 +10,7 @@ from autoseg import messages
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.dataset.raw_layout import listed_cases
 from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.inference.prediction_record import read_record
 from autoseg.messages import count_of, some_of
 
 
@@ -67,21 +68,37 @@ def find_cases(
         messages.warn(
             f"{count_of(len(unpredicted), 'truth')} without prediction left out: {some_of(unpredicted)}"
         )
+    if failed := _failed(predictions, kept):
+        messages.warn(
+            f"{count_of(len(failed), 'mask')} of an earlier prediction scored, as predicting the case again failed: "
+            f"{some_of(failed)}"
+        )
     return [CaseFiles(name, predicted[name][0], true[name][0]) for name in kept], ignored, unpredicted
 
 
-def _file_faults(name: str, files: Sequence[Path], what: str, folder: Path) -> list[Fault]:
-    if len(files) == 1:
+def _failed(predictions: Path, names: Iterable[str]) -> list[str]:
+    """The cases that could not be predicted, by the record of the folder; none where it has no whole record."""
+    try:
+        record = read_record(predictions)
+    except AutosegError:  # masks are scored without it
         return []
-    expected = f"{name}{{{','.join(FILE_ENDINGS)}}} in {folder}"
-    if not files:
+    cases = record.cases if record is not None else {}
+    return [name for name in names if name in cases and cases[name].status == "failed"]
+
+
+def _file_faults(name: str, files: Sequence[Path], what: str, folder: Path) -> list[Fault]:
+    there = [file for file in files if file.is_file()]
+    if len(there) == 1:
+        return []
+    expected = str(files[0]) if files else f"{name}{{{','.join(FILE_ENDINGS)}}} in {folder}"
+    if not there:
         fix = (
             "predict it, or leave such cases out with --chill"
             if what == "prediction"
             else "add its mask to the truths"
         )
         return [Fault(name, f"the {what} is missing", "no such file", expected, fix)]
-    found = " and ".join(file.name for file in files)
+    found = " and ".join(file.name for file in there)
     return [Fault(name, f"the {what} is there twice", found, "one file", "remove the one that is outdated")]
 
 
@@ -95,12 +112,15 @@ def _missing_title(faults: Sequence[Fault], predicted: Mapping[str, object], nam
 def true_masks(truths: Path) -> dict[str, list[Path]]:
     """Case name to its true masks: the files of a folder, or those that a raw dataset lists in dataset.json.
 
+    Of listed ones some may be missing; :func:`find_cases` says which.
+
     Raises:
         AutosegError: the folder is missing or holds no mask.
     """
-    listed = {name: case.mask for name, case in listed_cases(truths).items()}
-    found = {name: [mask] for name, mask in listed.items() if mask is not None and mask.is_file()}
-    return found or masks_in(truths, "true masks")
+    listed = {name: [case.mask] for name, case in listed_cases(truths).items() if case.mask is not None}
+    # a copy of dataset.json among masks lists files that are elsewhere
+    there = any(mask.is_file() for masks in listed.values() for mask in masks)
+    return listed if there else masks_in(truths, "true masks")
 
 
 def true_mask(truths: Path, name: str) -> Path | None:

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from autoseg import messages
 from autoseg.dataset.imageio import ImageFile, as_labels, read_image
+from autoseg.dataset.physical_sense import voxel_fault
 from autoseg.dataset.turning import laid_onto
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.evaluation import probabilities
@@ -267,6 +269,8 @@ def _read(files: CaseFiles, orientation: str | None = None) -> _Masks:
     ]
     if faults:
         raise FaultsError("the grids differ", faults)
+    if fault := voxel_fault(files.name, truth.geometry.spacing_mm, truth.geometry.shape, files.truth):
+        messages.note(f"{fault.problem}: {fault.found}, where {fault.expected} are expected", files.name)
     turn = turn_into(orientation, truth.geometry)
     return _Masks(
         turn.array(laid),

@@ -22,7 +22,7 @@ import torch
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
-from autoseg.errors import AutosegError, Fault, FaultsError
+from autoseg.errors import AutosegError, Fault, FaultsError, readable_text
 from autoseg.files import (
     atomic_path,
     check_writable,
@@ -35,6 +35,7 @@ from autoseg.inference import prediction_record as records
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of, millilitres
+from autoseg.names import is_name
 from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
@@ -188,20 +189,21 @@ class _Attempt:
     case: Case
     error: AutosegError | None = None
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """One part of the work.
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """One part of the work, and what it returns; None when something goes wrong, here or before.
 
         Raises:
             AutosegError: no file can be written any more, which concerns all cases.
         """
         if self.error is not None:
-            return
+            return None
         try:
-            function(*arguments)
+            return function(*arguments)
         except Exception as error:  # whatever it is, the other cases go on
             if _concerns_all(error):
                 raise
             self.error = _explained(self.case, error)
+            return None
 
     def each(self, parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The parts until something goes wrong, here or behind."""
@@ -233,7 +235,7 @@ class _FolderRun:
     def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
         for case in cases:
             if case.fault is not None:
-                self._note_failure(case, AutosegError(**vars(case.fault)))
+                self._conclude(_Attempt(case, AutosegError(**vars(case.fault))))
         todo = self._todo([case for case in cases if case.fault is None], continue_prediction)
         self.n_cases = len(todo)
         estimate = _Estimate(self.predictor, len(todo))
@@ -307,7 +309,8 @@ class _FolderRun:
 
     def _predict_one(self, loaded: _Loaded, estimate: _Estimate, behind: _Behind) -> None:
         """The network's part; restoring and writing follow behind."""
-        attempt, fused = _Attempt(loaded.case), self.predictor.fusion(loaded.preprocessed)
+        attempt = _Attempt(loaded.case)
+        fused = attempt.run(self.predictor.fusion, loaded.preprocessed)
         estimate.start_case()
         for logits in attempt.each(self.predictor.logits(loaded.preprocessed, estimate.case_progress)):
             behind.submit(attempt.run, fused.add, logits)
@@ -325,14 +328,16 @@ class _FolderRun:
             inside=loaded.preprocessed.inside,
         )
         names, mask = self._file_names(case), back.array(result.mask)
-        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
         scores = result.probabilities
         probabilities = np.asarray(back.array(scores) if scores is not None else None)
+        records.remove_superseded(self.output, self.record, case.name, names)
         if self.save_probabilities:
             with atomic_path(self.output / names[1]) as temporary:
                 np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
         if self.extra is not None:
             self.extra.write(self.output / names[-1], case, probabilities)
+        # the mask last: a case that fails before has none
+        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
         earlier = self.record.cases.get(case.name)
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
@@ -353,12 +358,19 @@ class _FolderRun:
         messages.info(f"{case.name}{done}: {millilitres(volume_ml)} segmented, {seconds:.1f} s{turned}")
 
     def _conclude(self, attempt: _Attempt) -> None:
-        """Put a case on record that could not be predicted; runs in the writing thread."""
+        """Put a case on record that could not be predicted; runs in the writing thread, or before it is there."""
         if attempt.error is None:
             return
+        name = attempt.case.name
         self._note_failure(attempt.case, attempt.error)
-        self.record.cases[attempt.case.name] = PredictedCase(
-            status="failed", made_by=self.record.made_by, input_sha256="", problem=str(attempt.error)
+        if not is_name(name):  # no file is made for it, and the record could not be read again
+            return
+        self.record.cases[name] = PredictedCase(
+            status="failed",
+            made_by=self.record.made_by,
+            input_sha256="",
+            files=records.left_of_failed(self.output, self.record, name),
+            problem=str(attempt.error),
         )
         records.write_record(self.output, self.record)
 
@@ -366,7 +378,7 @@ class _FolderRun:
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)
         self.faults += [Fault(case.name, _joined(case, f), f.found, f.expected, f.fix) for f in inner]
         self.report.failed.append(case.name)
-        messages.warn(f"{case.name} could not be predicted: {error.fault.problem}")
+        messages.warn(readable_text(f"{case.name} could not be predicted: {error.fault.problem}"))
 
 
 def _concerns_all(error: Exception) -> bool:

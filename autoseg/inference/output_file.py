@@ -10,7 +10,7 @@ from pathlib import Path
 from autoseg.dataset.dataset_json import FILE_ENDINGS
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError
-from autoseg.files import half_made_folder, readable, write_error, write_json
+from autoseg.files import half_made_folder, read_model, readable, write_error, write_json
 from autoseg.inference import prediction_record as records
 
 
@@ -82,6 +82,21 @@ def _move(folder: Path, case: Case, file: Path, ending: str) -> None:
     stem = file.name.removesuffix(ending)
     names = {name: stem + name.removeprefix(case.name) for name in entry.files}
     entry.files = {names[name]: digest for name, digest in entry.files.items()}
-    write_json(file.with_name(f"{stem}.{records.FILE_NAME}"), record)
+    path = file.with_name(f"{stem}.{records.FILE_NAME}")
+    _remove_superseded(path, list(entry.files))
+    write_json(path, record)
     for name in reversed(names):
         os.replace(folder / name, file.with_name(names[name]))
+
+
+def _remove_superseded(path: Path, needed: Sequence[str]) -> None:
+    """Remove what stood beside an earlier mask, by its record at ``path``, and is not made anew."""
+    if not path.exists():
+        return
+    try:
+        earlier = read_model(path, records.PredictionRecord)
+    except AutosegError:  # the user wants all replaced
+        return
+    for name, entry in earlier.cases.items():
+        masks = list(entry.files)[:1]  # x.nii beside x.nii.gz was not asked for
+        records.remove_superseded(path.parent, earlier, name, [*needed, *masks])

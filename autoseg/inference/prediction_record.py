@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autoseg.dataset.raw_layout import Case
 from autoseg.dataset.text_header import hash_image
-from autoseg.files import hash_file, hash_json, read_model, write_json
+from autoseg.files import hash_file, hash_json, read_model, write_error, write_json
 from autoseg.names import Name
 
 FILE_NAME = "prediction.json"
@@ -20,7 +20,7 @@ class PredictedCase(BaseModel):
     """One case.
 
     Attributes:
-        status: ``failed`` cases have no files, ``problem`` says why.
+        status: of a ``failed`` case ``problem`` says why; its files are those of an earlier prediction.
         made_by: hash of the model and options, see :attr:`PredictionRecord.identity`.
         input_sha256: over the bytes of the images, in the order of the channels, and of the plan's mask.
         files: name to SHA-256 of the files that belong to the case.
@@ -97,11 +97,55 @@ def why_of_another(folder: Path, record: PredictionRecord, name: str) -> str | N
         return None
     if entry.made_by != record.made_by:
         return "was made by another model or with other options"
-    # what stands beside it is made of the same prediction, and by nobody's hand
-    mask = next(iter(entry.files))
-    if mask in there and hash_file(folder / mask) != entry.files[mask]:
-        return "was changed after the prediction"
-    return None
+    return "was changed after the prediction" if _was_changed(folder, entry) else None
+
+
+def _was_changed(folder: Path, entry: PredictedCase) -> bool:
+    """Whether the mask is another one than on record; the rest is of the same prediction, and by nobody's hand."""
+    mask = next(iter(entry.files), None)
+    return mask is not None and (folder / mask).exists() and hash_file(folder / mask) != entry.files[mask]
+
+
+def remove_superseded(folder: Path, record: PredictionRecord, name: str, needed: Sequence[str]) -> None:
+    """Remove the files on record for a case that its new prediction does not have.
+
+    Args:
+        folder: of the predictions.
+        record: of the folder, with the case's earlier prediction.
+        name: of the case.
+        needed: names of the files that the new prediction has.
+
+    Raises:
+        AutosegError: the folder cannot be written to.
+    """
+    entry = record.cases.get(name)
+    for file in set(entry.files) - set(needed) if entry else ():
+        try:
+            (folder / file).unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(folder / file, error) from error
+
+
+def left_of_failed(folder: Path, record: PredictionRecord, name: str) -> dict[str, str]:
+    """The earlier files of a case that stay when it fails, with their hashes on record.
+
+    A mask that another model or other options made goes, unless somebody has corrected it: it would be taken for one
+    of this run's.
+
+    Args:
+        folder: of the predictions.
+        record: of the folder, with this run's identity and the case's earlier prediction.
+        name: of the case.
+
+    Raises:
+        AutosegError: the folder cannot be written to.
+    """
+    entry = record.cases.get(name)
+    if entry is None:
+        return {}
+    if entry.made_by != record.made_by and not _was_changed(folder, entry):
+        remove_superseded(folder, record, name, ())
+    return {file: digest for file, digest in entry.files.items() if (folder / file).exists()}
 
 
 def why_not_current(

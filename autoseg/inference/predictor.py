@@ -26,7 +26,7 @@ from autoseg.dataset.integrity import intensity_faults
 from autoseg.dataset.physical_sense import SeenSizes
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import choose_device
-from autoseg.errors import AutosegError, CaseError
+from autoseg.errors import AutosegError
 from autoseg.files import read_model
 from autoseg.fingerprint import Fingerprint
 from autoseg.inference import fusion
@@ -217,7 +217,7 @@ class Predictor:
             progress: told the share of the case that is done, 0 to 1.
 
         Raises:
-            CaseError: a network answers with NaN or Inf.
+            AutosegError: a network answers with NaN or Inf.
         """
         images: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.model.members):
@@ -331,7 +331,12 @@ class Predictor:
         """The sizes of the training cases; those of the working grid where the fingerprint was not handed on."""
         path = self.model.folder / FINGERPRINT
         if path.is_file():
-            return SeenSizes.of_cases(read_model(path, Fingerprint).cases)
+            try:
+                return SeenSizes.of_cases(read_model(path, Fingerprint).cases)
+            except AutosegError as error:  # it feeds a warning alone
+                messages.warn(
+                    f"scans are not held against the training cases, by {path}: {error.fault.problem}"
+                )
         known = [mm for mm in self.plan.preprocessing.spacing_mm if mm is not None]
         if len(known) < 3:
             return SeenSizes()
@@ -397,7 +402,7 @@ def _refuse_not_finite(logits: torch.Tensor, path: Path) -> None:
     """A mask must not be made of what is no number: it would be background in silence."""
     n = logits.numel() - int(torch.isfinite(logits).sum())
     if n:
-        raise CaseError(
+        raise AutosegError(
             "the network answers with NaN or Inf",
             where="/".join(path.parts[-3:]),
             found=f"{n} of {logits.numel()} numbers",

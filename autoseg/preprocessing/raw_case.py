@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoseg.errors import AutosegError
 from autoseg.orientation import Turn, turn_into
 from autoseg.plan import Preprocessing
 from autoseg.preprocessing.mask import read_mask_file
@@ -62,14 +61,15 @@ def read_raw_case(
 
     Raises:
         AutosegError: a file is missing, damaged or does not fit the others.
-        FaultsError: the channels lie on different grids.
+        FaultsError: the channels or the true mask lie on different grids.
     """
-    from autoseg.dataset.imageio import read_channels, read_mask
+    from autoseg.dataset.imageio import read_channels, read_mask, refuse_differences
 
     image, stored = read_channels(images)
-    known = read_mask(label)[0] if label is not None else None
-    if known is not None and known.shape != stored.shape:
-        raise AutosegError("the mask does not fit the image", where=name)
+    known = None
+    if label is not None:
+        known, own = read_mask(label)
+        refuse_differences(images[0], stored, label, own)
     inside = read_mask_file(mask, stored, name) if mask is not None else None
     turn = turn_into(plan.orientation, stored)
     return RawCase(

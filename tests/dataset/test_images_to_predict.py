@@ -112,6 +112,23 @@ def test_every_file_that_is_left_out_is_named_with_what_was_expected(tmp_path: P
     ]
 
 
+def test_a_folder_that_is_called_like_a_scan_is_named(tmp_path: Path) -> None:
+    _touch(tmp_path, "a_0000.nii.gz")
+    (tmp_path / "b_0000.nii.gz").mkdir()
+    (tmp_path / "masks").mkdir()
+    assert [case.name for case in list_images(tmp_path, _info("T1"))] == ["a"]
+    text = _warned()
+    assert "b_0000.nii.gz: a folder, where a file is expected" in text and "masks" not in text
+
+
+def test_control_characters_in_names_are_spelled_out(tmp_path: Path) -> None:
+    _touch(tmp_path, "a_0000.nii.gz", "b\x1b[31m_0000.nii.gz", "c\x1b[31m.txt", "d\n_0000.nii.gz")
+    good, bad = list_images(tmp_path, _info("T1"))
+    assert good.fault is None and bad.fault and bad.name == r"b\x1b[31m"
+    text = _warned()
+    assert r"c\x1b[31m.txt" in text and r"d\n_0000.nii.gz" in text and "\x1b" not in text
+
+
 def test_a_folder_without_a_right_name_says_what_each_file_should_be_called(tmp_path: Path) -> None:
     _touch(tmp_path, "scan.nii.gz", "T1.NII")
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -148,6 +149,15 @@ def test_pointers_instead_of_files(make_raw: Callable, text: str, keeper: str, c
     raw.image("b").write_text(text)
     (fault,) = _faults(raw)
     assert f"is a pointer of {keeper}" in fault.problem and command in fault.fix
+
+
+def test_an_empty_list_in_dataset_json_skips_no_check(make_raw: Callable) -> None:
+    raw = make_raw()
+    path = raw.folder / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dataset": {}}))
+    raw.put(raw.image("a", 7), pixels(7))
+    (fault,) = _faults(raw)
+    assert fault.problem == "a channel that dataset.json does not name" and fault.found == "a_0007.nii.gz"
 
 
 def test_a_truncated_file(make_raw: Callable) -> None:

@@ -264,7 +264,7 @@ def test_a_wrong_unit_is_named(tmp_path):
     with pytest.raises(AutosegError, match=r"(?s)in metre, as the header says.*2300 x 1100 x 700"):
         read_image(path)
     read_image(_patch(path, ("b", UNITS, 3)))
-    assert "in micron, as the header says: check the spacing and its unit" in _told()[0]
+    assert not _told()  # whether a scan may have such voxels is for those who use it
 
 
 def test_forms_without_sense_are_refused(tmp_path):

@@ -106,8 +106,10 @@ def test_a_plan_refuses_micrometres_and_names_the_unit(make_raw: Callable) -> No
         image = nib.load(path)
         image.header.set_xyzt_units(xyz="micron")
         nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    messages.forget_warnings()
     with pytest.raises(FaultsError) as caught:
         extract_fingerprint(load_raw(made.folder))
+    assert not messages.warning_counts()  # it is said once
     (fault,) = caught.value.faults
     assert (
         fault.where == "b"
@@ -135,6 +137,7 @@ def test_a_model_knows_the_sizes_it_was_made_for(make_fingerprint: Callable) -> 
     text = seen.unlike((180.0, 300.0, 300.0), (10.0, 1.17, 1.17))
     assert "field of view of 180 x 300 x 300 mm" in text and "voxel size of 10 x 1.17 x 1.17 mm" in text
     assert "made for 0.117 mm" in text
+    assert SeenSizes.of_cases([]) == SeenSizes()
     assert SeenSizes().unlike((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)) == ""
 
 

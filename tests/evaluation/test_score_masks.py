@@ -89,6 +89,15 @@ def run(folders, *more):
 # --------------------------------------------------------------------------------------------------- folders
 
 
+def test_masks_with_voxels_that_cannot_be_are_scored_with_a_warning(tmp_path):
+    for folder in ("truths", "predictions"):
+        write(tmp_path / folder / "a.nii.gz", mask((1, 1, 1, 1)), (30, 1, 1))
+    messages.forget_warnings()
+    evaluate_folder(tmp_path / "predictions", tmp_path / "truths")
+    text = " ".join(messages.warning_counts())
+    assert "the voxel size in its header cannot be right" in text and "0.005 to 20 mm" in text
+
+
 def test_scores_and_means(folders):
     summary = evaluated(folders)
     assert [case.name for case in summary.cases] == ["a", "b", "c", "d"]

@@ -198,6 +198,71 @@ def test_a_mask_that_was_corrected_by_hand_is_replaced_only_when_asked(work):
     assert run(work, continue_prediction=True, overwrite=True).predicted == ["case_2"]
 
 
+def test_no_file_of_an_earlier_prediction_stays_beside_a_new_mask(work):
+    run(work, save_probabilities=True)
+    write(work / "images" / "case_2_0000.nii.gz", array(77))
+    (work / "out" / "case_3_note.txt").write_text("a reader's, which is on no record")
+    run(work, continue_prediction=True)
+    assert list(record(work)["cases"]["case_2"]["files"]) == ["case_2.nii.gz"]
+    there = {path.name for path in (work / "out").glob("case_*")}
+    kept = {f"case_{i}.{ending}" for i in (0, 1, 3) for ending in ("nii.gz", "npz")}
+    assert there == {*kept, "case_2.nii.gz", "case_3_note.txt"}
+
+
+def test_a_failed_case_has_no_mask_of_another_model_and_a_corrected_one_stays_protected(work):
+    run(work, save_probabilities=True)
+    corrected = work / "out" / "case_2.nii.gz"
+    write(corrected, np.ones(SHAPE, np.uint8))
+    before = corrected.read_bytes()
+    for i in (1, 2):
+        (work / "images" / f"case_{i}_0000.nii.gz").write_text("not an image")
+    other = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu", step=0.4)
+    with pytest.raises(FaultsError, match="2 cases could not be predicted"):
+        run(work, predictor=other, overwrite=True)
+    cases = record(work)["cases"]
+    assert not list((work / "out").glob("case_1.*")) and cases["case_1"]["files"] == {}
+    assert corrected.read_bytes() == before and cases["case_2"]["status"] == "failed"
+    write(work / "images" / "case_2_0000.nii.gz", array(2))
+    with pytest.raises(FaultsError, match="was changed after the prediction"):
+        run(work, predictor=other)
+
+
+def test_a_case_that_its_names_rule_out_is_on_record_as_failed(work):
+    run(work)
+    write(work / "images" / "case_1_0001.nii.gz", array(1))  # a channel more than the model has
+    write(work / "images" / "bad\x1bname_0000.nii.gz", array(1))
+    other = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu", step=0.4)
+    with pytest.raises(FaultsError, match="2 cases could not be predicted, 3 are done"):
+        run(work, predictor=other, overwrite=True)
+    assert {n: c["status"] for n, c in record(work)["cases"].items()} == {
+        "case_0": "done", "case_1": "failed", "case_2": "done", "case_3": "done",
+    }  # fmt: skip
+    assert not (work / "out" / "case_1.nii.gz").exists()
+
+
+def test_a_mask_of_the_same_model_stays_on_record_when_its_image_is_damaged_later(work):
+    run(work)
+    (work / "images" / "case_1_0000.nii.gz").write_text("not an image")
+    with pytest.raises(FaultsError):
+        run(work)
+    entry = record(work)["cases"]["case_1"]
+    assert entry["status"] == "failed" and list(entry["files"]) == ["case_1.nii.gz"]
+    write(work / "out" / "case_1.nii.gz", np.ones(SHAPE, np.uint8))
+    with pytest.raises(FaultsError, match="was changed after the prediction"):
+        run(work)
+
+
+def test_a_case_whose_files_cannot_all_be_written_has_no_mask(work):
+    def fails(path, case, probabilities):
+        if case.name == "case_1":
+            raise ValueError("no such counts")
+        path.write_text("{}")
+
+    with pytest.raises(FaultsError, match="1 case could not be predicted"):
+        run(work, extra=folders.ExtraFile("_counts.json", fails))
+    assert not (work / "out" / "case_1.nii.gz").exists()
+
+
 def test_a_case_without_finite_logits_costs_only_itself(work, model_folder):
     model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
     network, path = (
@@ -271,6 +336,8 @@ def dies_of_case_1(monkeypatch, predictor, stage, error):
     fusion, logits = predictor.fusion, predictor.logits
 
     def named_fusion(case):
+        if stage == "fusion" and case.properties.name == "case_1":
+            raise error
         fused = fusion(case)
         fused.case = case.properties.name
         if stage == "add":
@@ -296,7 +363,7 @@ def dies_of_case_1(monkeypatch, predictor, stage, error):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("itk::ERROR"), ZeroDivisionError("division")])
-@pytest.mark.parametrize("stage", ["read", "preprocess", "logits", "add", "finish", "write"])
+@pytest.mark.parametrize("stage", ["read", "preprocess", "fusion", "logits", "add", "finish", "write"])
 def test_whatever_goes_wrong_with_a_case_costs_that_case_alone(work, monkeypatch, stage, error):
     """Errors that nobody thought of, wherever they arise: when reading, in the network, or behind it."""
     predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
@@ -534,6 +601,7 @@ def test_command_writes_the_very_file(work, capsys):
     assert command.main([*given, "-o", str(file)]) == 1
     assert "the output file is there already" in capsys.readouterr().err
     assert command.main([*given, "-o", str(file), "--overwrite"]) == 0
+    assert {path.name for path in file.parent.iterdir()} == {"mine.nii", "mine.prediction.json"}
     assert command.main([*given, "-o", str(file), "--continue_prediction"]) == 1
     assert "one file is not continued" in capsys.readouterr().err
     assert command.main([*given, "-o", str(image), "--overwrite"]) == 1
@@ -562,6 +630,14 @@ def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
     assert "case_0 has" not in text and "case_3 has" not in text
     assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 93.7 x 0.7 mm", text)
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cases": 7}'])
+def test_a_damaged_fingerprint_costs_its_warning_alone(work, capsys, content):
+    (work / "results" / "Dataset900_Tiny" / "unet__tiny" / "fingerprint.json").write_text(content)
+    assert call(work, "-d", "900") == 0
+    text = capsys.readouterr().err
+    assert "scans are not held against the training cases" in text and "fingerprint.json" in text
 
 
 def test_without_a_fingerprint_the_voxels_are_held_against_the_working_grid(tmp_path, model_folder, capsys):
