@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
+    from autoseg.dataset.folds import refuse_damaged
     from autoseg.files import check_writable, exclusive
     from autoseg.plan.table import format_plan
     from autoseg.plugins.planner import Budget
@@ -104,6 +105,7 @@ def _main(arguments: argparse.Namespace) -> None:
             raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
             if arguments.folds is not None or arguments.test_part:
                 steps.divide(raw, folder, arguments.folds, arguments.test_part)
+            refuse_damaged(folder / "splits.json")
         name, plan = steps.decide(
             fingerprint,
             folder,

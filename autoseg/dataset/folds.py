@@ -188,8 +188,24 @@ def take_given_folds(
         )
 
 
+def refuse_damaged(path: Path) -> None:
+    """A splits.json that cannot be read is found when planning, not when training; nothing happens without one.
+
+    Raises:
+        AutosegError: it cannot be read.
+        FaultsError: some of its entries are no folds.
+    """
+    if path.exists():
+        _read(path)
+
+
 def _read(path: Path) -> list[Fold]:
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except AutosegError as error:
+        fault = error.fault
+        fix = "delete it: the default folds, always the same, are made again; others by the --folds that made them"
+        raise AutosegError(fault.problem, where=fault.where, found=fault.found, fix=fix) from None
     if not isinstance(content, list) or not content:
         raise AutosegError(
             "is not a list of folds",

@@ -205,6 +205,12 @@ def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[P
     with exclusive(
         prepared.plan_path.parent / ".lock", doing=f"preparing {prepared.dataset} with the plan '{name}'"
     ):
+        if prepared.fingerprint.content_hash != plan.fingerprint_hash:
+            raise StaleError(
+                "the dataset was examined again by another process meanwhile",
+                where=str(folder),
+                fix="run the command again",
+            )
         if not replace:
             _refuse_other_settings(prepared, plan, prepared.fingerprint)
         if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
@@ -220,11 +226,19 @@ def _refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerpr
         AutosegError: the plan that is there was made with other settings.
     """
     path = prepared.plan_path
-    if not path.exists() or not prepared.store.names() or _is_same(path, plan):
+    if not path.exists():
         return
     try:
         before = _turned_alike(read_model(path, Plan), fingerprint)
-    except AutosegError:  # nobody can use it as it is
+    except AutosegError as error:
+        raise AutosegError(
+            f"the plan '{prepared.plan_name}' is there and cannot be used",
+            where=str(path),
+            found=str(error),
+            expected="a plan that was made here, or edited by hand without a fault",
+            fix="correct it and keep it with --keep_plan, or replace it with --overwrite",
+        ) from None
+    if not prepared.store.names() or _is_same(path, plan):
         return
     others = [name for name in SETTINGS if getattr(before, name) != getattr(plan, name)]
     if before.fingerprint_hash == plan.fingerprint_hash:

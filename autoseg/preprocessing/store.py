@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -189,6 +189,14 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self._held: dict[str, CaseKey] = {}
+
+    def hold(self, names: Iterable[str]) -> None:
+        """From now on these cases must stay what they are made from; :meth:`read` refuses those that do not.
+
+        A training reads cases for hours. Who prepares the dataset otherwise meanwhile must not change what it learns.
+        """
+        self._held = {name: self.record(name).key for name in names}
 
     def names(self) -> list[str]:
         """All complete cases, sorted."""
@@ -202,9 +210,19 @@ class Store:
         """Open a case.
 
         Raises:
-            AutosegError: it is not in the store, or its record or an array is damaged.
+            AutosegError: it is not in the store, its record or an array is damaged, or it was made anew since
+                :meth:`hold`.
         """
         record = self.record(name)
+        if name in self._held and (change := _difference(record.key, self._held[name])):
+            raise AutosegError(
+                f"the stored case {name} was made anew while it was in use",
+                where=str(self.folder),
+                found=change,
+                expected="the case as it was at the start",
+                fix="prepare the dataset again as it was and continue with --c, or train anew with --overwrite; keep "
+                "several plans under names of their own (-p)",
+            )
         damage = self._damage(name, record)
         if damage:
             raise AutosegError(

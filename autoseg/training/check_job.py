@@ -39,6 +39,7 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_to_overwrite(job)
     refuse_other_preparation(job)
     refuse_stale(job, [*fold.train, *fold.validation, *fold.test])
+    job.prepared.store.hold([*fold.train, *fold.validation, *fold.test])
     refuse_missing_truth(job, fold)
     refuse_changed_raw(job, [*fold.train, *fold.validation, *fold.test])
     if job.resume and checkpoint_path(job).exists():

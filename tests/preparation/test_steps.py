@@ -8,7 +8,7 @@ import runs
 import small
 from storage import store_as
 
-from autoseg.cli import plan_and_preprocess
+from autoseg.cli import plan_and_preprocess, train
 from autoseg.files import exclusive
 
 pytestmark = pytest.mark.slow
@@ -199,3 +199,33 @@ def test_a_run_that_comes_second_changes_nothing(root, capfd):
     assert all(path.read_bytes() == content for path, content in before.items())
     assert plan_and_preprocess.main(again) == 0  # the remedy: it has ended
     assert "5 cases preprocessed" in capfd.readouterr().out
+
+
+def test_damaged_folds_are_found_when_planning_and_made_again_as_told(root, capfd):
+    path = root / "preprocessed" / small.NAME / "splits.json"
+    assert train.main(["1", "0", "-device", "cpu", "--set", "epochs=1", "iterations_per_epoch=1"]) == 0
+    before = path.read_bytes()
+    path.write_bytes(before[:-20])
+    again = ["-d", "1", "-p", "unet", "--keep_plan", "-np", "1"]
+    assert plan_and_preprocess.main(again) == 1
+    assert "delete it: the default folds, always the same, are made again" in capfd.readouterr().err
+    path.unlink()
+    assert plan_and_preprocess.main(again) == 0
+    assert train.main(["1", "1", "-device", "cpu", "--set", "epochs=1", "iterations_per_epoch=1"]) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_plan_that_cannot_be_read_is_replaced_only_when_asked(root, capfd):
+    """As with a slip in an edit by hand, whose other changes would be lost."""
+    path = plan_path(root)
+    edited = path.read_text().replace('"gradient_clip"', '"gradient_clipp"', 1)
+    path.write_text(edited)
+    again = ["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY]
+    assert plan_and_preprocess.main(again) == 1
+    said = capfd.readouterr().err
+    assert "is there and cannot be used" in said and "gradient_clipp" in said and "--overwrite" in said
+    assert path.read_text() == edited
+    path.write_text(edited.replace('"gradient_clipp"', '"gradient_clip"'))
+    assert plan_and_preprocess.main(["-d", "1", "-p", "unet", "-np", "1", "--keep_plan"]) == 0
+    path.write_text(edited)
+    assert plan_and_preprocess.main(["--overwrite", *again]) == 0

@@ -85,6 +85,19 @@ def test_why_a_case_is_stale(store, change, why):
     assert why in store.is_current("rat.01", KEY.model_copy(update=change))
 
 
+def test_a_case_that_is_held_must_stay_what_it_is_made_from(store, case):
+    """Another grid or other raw data under a running training; the same once more is no change."""
+    store.hold(["rat.01"])
+    Store(store.folder).write("rat.01", case, KEY)
+    assert np.array_equal(store.read("rat.01").image[...], case.image)
+    other = KEY.model_copy(update={"preprocessing": {**KEY.preprocessing, "spacing_mm": [3, 1, 1]}})
+    Store(store.folder).write("rat.01", case, other)
+    with pytest.raises(AutosegError, match="(?s)made anew while it was in use.*spacing_mm.*--c.*--overwrite"):
+        store.read("rat.01")
+    Store(store.folder).write("rat.01", case, KEY)  # the remedy: prepared as it was
+    assert np.array_equal(store.read("rat.01").image[...], case.image)
+
+
 def test_interrupted_before_the_record(store):
     (store.folder / "rat.01.json").unlink()
     assert store.names() == []
