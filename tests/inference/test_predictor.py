@@ -281,7 +281,7 @@ def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path, model_fold
 def test_a_fold_that_is_being_trained_is_not_held_against_an_earlier_card(tmp_path, model_folder):
     folder = model_folder.make_model(tmp_path)
     plan, path = open_model(folder).plan, folder / "fold_0" / "weights" / weight_file_name("train")
-    (folder / "fold_0" / "train.log").write_text("begun\n")
+    (folder / "fold_0" / "checkpoint").mkdir()
     (folder / "fold_0" / "fold.json").unlink()
     model_folder.write_weights(path, model_folder.threshold_network(1, 0.9), plan)
     messages.forget_warnings()
