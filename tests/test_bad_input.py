@@ -166,7 +166,7 @@ def test_one_case_only_can_be_planned_but_has_no_folds(root, capfd):
         (["-pl", "unet", "--set", "stages.0.epoch=3"], ["no 'epoch'", "did you mean epochs"]),
         (["-pl", "unet", "--set", "planner.prest=L"], ["no such option", "did you mean preset"]),
         (["-pl", "unet", "--set", "stages.0.epochs"], ["there is no value"]),
-        (["-pl", "unet", "--set", "stages.0.epochs=0"], ["greater than or equal to 1"]),
+        (["-pl", "unet", "--set", "stages.0.epochs=0"], ["at least 1"]),
     ],
 )
 def test_bad_planning_options(arguments, words, root, capfd):

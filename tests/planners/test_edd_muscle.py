@@ -509,9 +509,9 @@ def test_options_that_contradict_each_other_are_refused(dwi, options, message):
     ("option", "value", "message"),
     [
         ("patch_size", 50, "32, 64, 96 or 128"),
-        ("network", "segnet", "'deconvnet'"),
-        ("spacing_mm", 20, "less than or equal to 5"),
-        ("batch_size", 0, "greater than or equal to 1"),
+        ("network", "segnet", "deconvnet"),
+        ("spacing_mm", 20, "at most 5"),
+        ("batch_size", 0, "at least 1"),
     ],
 )
 def test_values_that_do_not_exist_are_refused(dwi, option, value, message):
