@@ -204,7 +204,10 @@ def _read(path: Path) -> list[Fold]:
         content = read_json(path)
     except AutosegError as error:
         fault = error.fault
-        fix = "delete it: the default folds, always the same, are made again; others by the --folds that made them"
+        fix = (
+            "correct folds that you gave; else delete it: the default folds, always the same, are made again; others "
+            "by the --folds that made them"
+        )
         raise AutosegError(fault.problem, where=fault.where, found=fault.found, fix=fix) from None
     if not isinstance(content, list) or not content:
         raise AutosegError(

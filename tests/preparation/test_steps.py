@@ -208,7 +208,7 @@ def test_damaged_folds_are_found_when_planning_and_made_again_as_told(root, capf
     path.write_bytes(before[:-20])
     again = ["-d", "1", "-p", "unet", "--keep_plan", "-np", "1"]
     assert plan_and_preprocess.main(again) == 1
-    assert "delete it: the default folds, always the same, are made again" in capfd.readouterr().err
+    assert "delete it: the default folds, always the same, are made again; others" in capfd.readouterr().err
     path.unlink()
     assert plan_and_preprocess.main(again) == 0
     assert train.main(["1", "1", "-device", "cpu", "--set", "epochs=1", "iterations_per_epoch=1"]) == 0
