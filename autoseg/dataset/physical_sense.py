@@ -10,7 +10,6 @@ from 5 mm to 0.6 m. Within one study the field of view hardly varies by half.
 
 from __future__ import annotations
 
-import gzip
 import math
 import statistics
 from collections import Counter
@@ -19,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.image_geometry import MRI_SPACING_MM, SPACING_TOLERANCE
-from autoseg.errors import Fault
+from autoseg.dataset.nifti_header import HEADER_BYTES, parse_header
+from autoseg.dataset.unpacking import first_bytes
+from autoseg.errors import AutosegError, Fault
 from autoseg.fingerprint import CaseFingerprint
 
 LEAST_VIEW_MM, LARGEST_VIEW_MM = 1.0, 1000.0
@@ -72,16 +73,12 @@ def voxel_fault(name: str, spacing_mm: Axes, shape: Sequence[int], file: Path | 
 
 def unit_of(file: Path) -> str:
     """The unit of length that a NIfTI file names, in words; empty for other formats, and where it names none."""
-    if not file.name.endswith((".nii", ".nii.gz")):
-        return ""
     try:
-        with gzip.open(file) if file.name.endswith(".gz") else open(file, "rb") as content:
-            head = content.read(504)
-    except (OSError, EOFError):
+        header = parse_header(first_bytes(file, HEADER_BYTES[2]))
+    except AutosegError:
         return ""
-    place = 123 if 348 in (int.from_bytes(head[:4], order) for order in ("little", "big")) else 500
-    unit = UNITS.get(head[place] & 7) if len(head) > place else None
-    return f"{unit} (xyzt_units {head[place]})" if unit else ""
+    unit = UNITS.get(header.forms.xyzt_units & 7) if header is not None else None
+    return f"{unit} (xyzt_units {header.forms.xyzt_units})" if header is not None and unit else ""
 
 
 def sizes(values_mm: Axes) -> str:

@@ -241,9 +241,7 @@ class Store:
         """
         path = self._record_path(name)
         if not path.exists():
-            raise AutosegError(
-                f"case {name} is not preprocessed", where=str(path), fix=f"run {MADE_BY} first"
-            )
+            raise AutosegError(f"case {name} is not preprocessed", where=str(path), fix=_remedy(self.folder))
         content = read_json(path)
         try:
             record = StoreRecord.model_validate(content)
@@ -357,7 +355,7 @@ class Store:
 def _remedy(folder: Path) -> str:
     """What mends a damaged case of the store ``DATASET/PLAN/store``."""
     named = f"-d {folder.parent.parent.name} -p {folder.parent.name}"
-    return f"run {MADE_BY} {named} --keep_plan; it makes what is damaged anew"
+    return f"run {MADE_BY} {named} --keep_plan; it makes what is missing or damaged"
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

@@ -66,6 +66,8 @@ def train_fold(job: FoldJob) -> dict[str, Any]:
         processes.lead(lambda: _begin(job, held), job.device)
         job = as_begun(job)
         fold = split(job)
+        if not processes.leads:  # the leading process has held them since it looked whether they are current
+            job.prepared.store.hold([*fold.train, *fold.validation, *fold.test])
         begun = load_checkpoint(job, fold)
         with stop_on_signals() as stop:
             _train_members(job, fold, processes, stop, begun)

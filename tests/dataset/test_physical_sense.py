@@ -100,6 +100,15 @@ def test_the_unit_of_a_file_is_read(tmp_path: Path, ending: str, kind: type, uni
     assert bool(unit_of(tmp_path / f"a{ending}")) == bool(words)
 
 
+def test_a_damaged_file_has_no_unit(tmp_path: Path) -> None:
+    """It is refused for its damage; the look at its unit adds no error of its own."""
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.eye(4)), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:14] + b"\xff" * 20 + content[34:])
+    assert unit_of(path) == ""
+
+
 def test_a_plan_refuses_micrometres_and_names_the_unit(make_raw: Callable) -> None:
     made = make_raw(n_cases=3, n_channels=1)
     for path in [made.image("b"), made.mask("b")]:
