@@ -1,13 +1,17 @@
-"""Which device computes."""
+"""Which device computes, what it can do, and the way of numbers to it and back.
+
+Nothing else asks what kind a device is: what the rest of autoseg wants to know has a function here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.errors import AutosegError
+from autoseg.messages import count_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +31,7 @@ def lower_precision(device: torch.device, precision: Precision) -> torch.dtype |
 
     if precision == "bfloat16":
         return torch.bfloat16
-    return half_precision() if precision == "auto" and device.type == "cuda" else None
+    return half_precision(device) if precision == "auto" and is_card(device) else None
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
@@ -53,15 +57,93 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -
     return network
 
 
-def half_precision() -> torch.dtype:
-    """What mixed precision on this machine's CUDA card computes in: bfloat16 where the card has it, else float16.
+def half_precision(device: torch.device) -> torch.dtype:
+    """What mixed precision on a card computes in: bfloat16 where the card has it, else float16.
 
-    Cards before compute capability 8.0 only emulate bfloat16, which is slower than float32.
+    NVIDIA's cards before compute capability 8.0 only emulate bfloat16, which is slower than float32.
     """
     import torch
 
-    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    has_it = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.bfloat16 if has_it else torch.float16
+
+
+# ------------------------------------------------------------------------------------------------ what it can do
+
+
+def accelerates(device: torch.device) -> bool:
+    """Whether it works beside the CPU: the CPU had better not wait for it, and mirrored tiles cost little."""
+    return device.type != "cpu"
+
+
+def is_card(device: torch.device) -> bool:
+    """Whether it is one of CUDA's: with memory of its own, copies from page-locked memory, mixed precision."""
+    return device.type == "cuda"
+
+
+def device_name(device: torch.device) -> str:
+    """What rounds alike has the same name: the model of a card, else the kind of device."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if is_card(device) else device.type
+
+
+def free_cached_memory(device: torch.device) -> None:
+    """Give back what torch holds of a card's memory without using it."""
+    import torch
+
+    if is_card(device):
+        torch.cuda.empty_cache()
+
+
+def peak_memory_gb(device: torch.device) -> float | None:
+    """The most that tensors took on a card since the process began; None on others."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e9 if is_card(device) else None
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device. A card copies while the CPU goes on: from page-locked memory, and unasked.
+
+    Any other copy waits until the card has done all its work, and the next step cannot be launched meanwhile.
+    """
+    if not is_card(device) or is_card(tensor.device):
+        return tensor.to(device)
+    return page_locked(tensor).to(device, non_blocking=True)
+
+
+def page_locked(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in memory of the CPU that a card can read by itself, or as it is where there is none left."""
+    if tensor.is_pinned():
+        return tensor
+    try:
+        return tensor.pin_memory()
+    except RuntimeError:  # the system allows only so much
+        return tensor
+
+
+def fetch(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies on the CPU, with one wait for the card in all. What lies on the CPU already is handed on as it is."""
+    import torch
+
+    there = [tensor.device for tensor in tensors.values() if is_card(tensor.device)]
+    fetched = {}
+    for name, tensor in tensors.items():
+        if is_card(tensor.device):
+            copy = page_locked(torch.empty_like(tensor, device="cpu"))
+            fetched[name] = copy.copy_(tensor, non_blocking=True)
+        else:
+            fetched[name] = tensor.cpu()
+    for device in set(there):
+        torch.cuda.synchronize(device)
+    return fetched
+
+
+# ------------------------------------------------------------------------------------------------ choosing one
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -93,6 +175,36 @@ def choose_device(name: str | None = None) -> torch.device:
             expected="a device that torch can use",
             fix="use -device cpu, or install a torch build with drivers for your card",
         )
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if kind == "cuda":
+        return _card(name)
     return torch.device(name)
+
+
+def _card(name: str) -> torch.device:
+    """The card ``cuda:N``, or of ``cuda`` that of this process.
+
+    Raises:
+        AutosegError: there is no such card; several processes would share one.
+    """
+    import torch
+
+    number, several = name.partition(":")[2], int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and number:
+        raise AutosegError(
+            f"-device {name}: several processes cannot share one card",
+            found=f"{os.environ['WORLD_SIZE']} processes, started by torchrun",
+            expected="a card for each",
+            fix="use -device cuda: each process then takes its own",
+        )
+    index = number or os.environ.get("LOCAL_RANK")
+    if index is None:
+        return torch.device("cuda")
+    there = range(torch.cuda.device_count())
+    if not index.isdecimal() or int(index) not in there:
+        raise AutosegError(
+            f"-device {name}: there is no such card here",
+            found=count_of(len(there), "card") + ("" if number else f", and process {index} of torchrun"),
+            expected=" or ".join(f"cuda:{n}" for n in there),
+            fix="choose one that is there" if number else "start fewer processes",
+        )
+    return torch.device("cuda", int(index))

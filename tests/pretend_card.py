@@ -107,6 +107,7 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         (torch.cuda, "get_device_name", lambda device=None: "pretended card"),
         (torch.cuda, "max_memory_allocated", lambda device=None: 0),
         (torch.cuda, "empty_cache", lambda: None),
+        (torch.cuda, "synchronize", _synchronise),
         (torch.cuda, "set_device", lambda device: None),
         (torch.cuda, "_lazy_init", lambda: None),
         (torch.Tensor, "pin_memory", _pin),
@@ -117,6 +118,10 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         # tensors made in inference mode cannot be wrapped; without gradients the arithmetic is the same
         (torch, "inference_mode", torch.no_grad),
     ]
+
+
+def _synchronise(device: object = None) -> None:
+    _Card.current.record.waits["synchronize", _place()] += 1
 
 
 # ------------------------------------------------------------------------------------------- page-locked memory
@@ -352,7 +357,8 @@ class _Card(TorchDispatchMode):
         to_card = isinstance(to, OnCard) if to is not None else target in (None, "cuda")
         asked = args[2:3] == (True,) or kwargs.get("non_blocking", False)
         if isinstance(source, OnCard) and not to_card:
-            self.record.waits["copy to the CPU", _place()] += 1
+            if not (asked and to is not None and _is_pinned(to)):
+                self.record.waits["copy to the CPU", _place()] += 1
         elif not isinstance(source, OnCard) and to_card and not (asked and _is_pinned(source)):
             self.record.blocking["copy to the card", _place()] += 1
 

@@ -20,6 +20,7 @@ import torch
 from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import left_out
+from autoseg.device import send
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import predict_logits
 from autoseg.messages import count_of
@@ -114,8 +115,8 @@ class CandidateSource:
         try:
             started = time.perf_counter()
             for images, target, cases in ahead:
-                images, target = images.to(device), target.to(device)
-                yield Batch(images, target, cases, time.perf_counter() - started)
+                waited = time.perf_counter() - started
+                yield Batch(send(images, device), send(target, device), cases, waited)
                 started = time.perf_counter()
         finally:
             ahead.close()

@@ -21,6 +21,7 @@ from torch import nn
 
 from autoseg import strict_json
 from autoseg.bundle.layout import weight_file_name
+from autoseg.device import fetch
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 from autoseg.messages import count_of
@@ -90,7 +91,8 @@ def distinct_tensors(source: nn.Module | Mapping[str, torch.Tensor]) -> dict[str
     state = {plain_name(name): tensor.detach() for name, tensor in state.items()}
     canonical = canonical_names(state)
     # the copy also cuts ties between tensors that share a storage
-    return {n: t.cpu().contiguous().clone() for n, t in state.items() if canonical[n] == n}
+    distinct = {name: tensor for name, tensor in state.items() if canonical[name] == name}
+    return {name: tensor.contiguous().clone() for name, tensor in fetch(distinct).items()}
 
 
 def save(

@@ -22,6 +22,7 @@ import torch
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
+from autoseg.device import accelerates
 from autoseg.errors import AutosegError, Fault, FaultsError, readable_text
 from autoseg.files import (
     atomic_path,
@@ -502,7 +503,7 @@ class _Estimate:
         if self._n_cases > 1:
             text += f", {messages.duration(seconds * self._n_cases)} for {self._n_cases} such cases"
         n = self._predictor.n_mirrored
-        if device.type == "cpu" and n > 1:
+        if not accelerates(device) and n > 1:
             on = self._predictor.options.mirror
             text += (
                 f" (mirroring is on; without it {n} times faster)"

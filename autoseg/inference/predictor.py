@@ -25,7 +25,7 @@ from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import intensity_faults
 from autoseg.dataset.physical_sense import SeenSizes
 from autoseg.dataset.raw_layout import Case
-from autoseg.device import choose_device
+from autoseg.device import accelerates, choose_device
 from autoseg.errors import AutosegError
 from autoseg.files import read_model
 from autoseg.fingerprint import Fingerprint
@@ -98,7 +98,7 @@ class Predictor:
         recipe = self.plan.recipe
         self.trainer: Trainer = plugins.load(plugins.TRAINERS, self.plan.trainer)
         self._inference = recipe.inference if step is None else _with_step(recipe.inference, step)
-        mirror = self.device.type != "cpu" if mirror is None else mirror
+        mirror = accelerates(self.device) if mirror is None else mirror
         self.options = PredictionOptions(
             folds=self.model.folds,
             checkpoint=self.model.checkpoint,

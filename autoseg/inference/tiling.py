@@ -20,7 +20,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import nn
 
 from autoseg import messages
-from autoseg.device import Precision, autocast, lower_precision
+from autoseg.device import Precision, autocast, free_cached_memory, lower_precision, send
 from autoseg.errors import AutosegError
 from autoseg.plan import Inference
 from autoseg.plugins.parts import Divisor, NetworkInput
@@ -176,10 +176,9 @@ def predict_logits(
     flips = mirrorings(inference.mirror_axes if mirror else (), tiling.planes)
     run = _TileRun(network, tiling, inference, n_outputs, device, flips, progress, precision)
     with _evaluating(network):
-        try:
-            logits = run.on(image, device)
-        except torch.OutOfMemoryError as error:
-            logits = _with_less_memory(run, image, device, error)
+        logits, full = _while_it_fits(run, image, device)
+        if logits is None:  # outside of the handler of the error, which holds all that lies on the device
+            logits = _with_less_memory(run, image, device, full)
     if inference.tiles == "centre":
         _fill_outside(logits, tiling, regions)
     box = tuple(slice(b, b + n) for b, n in zip(tiling.before, image.shape[1:], strict=True))
@@ -201,25 +200,32 @@ def _fill_outside(logits: torch.Tensor, tiling: Tiling, regions: bool) -> None:
         logits[0, outside] = OUTSIDE_LOGIT
 
 
-def _with_less_memory(
-    run: _TileRun, image: torch.Tensor, device: torch.device, error: torch.OutOfMemoryError
-) -> torch.Tensor:
+def _while_it_fits(
+    run: _TileRun, image: torch.Tensor, store: torch.device
+) -> tuple[torch.Tensor | None, str]:
+    """The logits, or None and what the device said when its memory ran out."""
+    try:
+        return run.on(image, store), ""
+    except torch.OutOfMemoryError as error:
+        return None, str(error).split("\n")[0]
+
+
+def _with_less_memory(run: _TileRun, image: torch.Tensor, device: torch.device, full: str) -> torch.Tensor:
     """The same with only the tiles on the device; what that cannot mend is explained."""
     shape, patch = ("x".join(str(n) for n in sizes) for sizes in (image.shape[1:], run.tiling.patch))
     messages.warn(
         f"{device} is out of memory for a case of {shape} voxels: its logits are collected in main memory"
     )
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    try:
-        return run.on(image, torch.device("cpu"))
-    except torch.OutOfMemoryError:
+    free_cached_memory(device)
+    logits, again = _while_it_fits(run, image, torch.device("cpu"))
+    if logits is None:
         raise AutosegError(
             f"{device} is out of memory for one batch of tiles",
-            found=str(error).split("\n")[0],
+            found=again or full,
             expected=f"room for {run.inference.batch_size} tiles of {patch} voxels",
             fix="free memory on the device, use -device cpu, or lower inference.batch_size in plan.json",
-        ) from error
+        )
+    return logits
 
 
 @dataclass(frozen=True)
@@ -239,10 +245,10 @@ class _TileRun:
         """The averaged logits ``[k, *tiling.shape]`` on the CPU, collected on the device ``store``."""
         # allocated outside inference mode, so that the caller may change the result in place
         sums = torch.zeros((self.n_outputs, *self.tiling.shape), device=store)
-        windows = [torch.from_numpy(values).to(self.device) for values in self._windows()]
+        windows = [send(torch.from_numpy(values), self.device) for values in self._windows()]
         weight = windows[0][:, None, None] * windows[1][:, None] * windows[2]
         with torch.inference_mode(), autocast(self.device, lower_precision(self.device, self.precision)):
-            padded = self._pad(image.to(store, torch.float32))
+            padded = self._pad(send(image.float(), store))
             tiles = list(self.tiling)
             for first in range(0, len(tiles), self.inference.batch_size):
                 batch = tiles[first : first + self.inference.batch_size]

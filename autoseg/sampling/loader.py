@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from autoseg import plan
+from autoseg.device import accelerates, is_card, page_locked, send
 from autoseg.errors import AutosegError
 from autoseg.messages import some_of
 from autoseg.plugins.parts import Batch, CaseStore, PatchShape
@@ -139,10 +140,15 @@ class BatchSource:
                 prepared = next(running, None)
                 if prepared is None:
                     return
-                images, target = self._deliver(prepared)
+                if is_card(self.device):  # what comes then is work of the card, not waiting for data
+                    waited = time.perf_counter() - asked
+                    images, target = self._deliver(prepared)
+                else:
+                    images, target = self._deliver(prepared)
+                    waited = time.perf_counter() - asked
                 samples = prepared.samples
                 cases = tuple(sample.place.case for sample in samples)
-                yield Batch(images, target, cases, time.perf_counter() - asked, samples)
+                yield Batch(images, target, cases, waited, samples)
         finally:
             running.close()
 
@@ -202,7 +208,7 @@ class BatchSource:
         case = sample.place.case
         image, label = self.cases.arrays(case)
         with of_case(case, "read from the store"):
-            pinned = self.device.type == "cuda" and self.backend == "torch"
+            pinned = self._augments_on_device
             beyond = self.cases.minimum(case) if self.outside == "minimum" else None
             further = self.transforms.affine(sample.transforms, self.dims)
             return patches.cut_patch(
@@ -281,7 +287,7 @@ class BatchSource:
 
     @property
     def _augments_on_device(self) -> bool:
-        return self.backend == "torch" and self.device.type == "cuda"
+        return self.backend == "torch" and is_card(self.device)
 
     def _finish(self, prepared: _Prepared) -> _Prepared:
         """Augment in this process, on the CPU."""
@@ -318,8 +324,8 @@ class BatchSource:
         """One batch ``[b, c, *patch]`` and ``[b, *patch]``; page-locked when it goes to CUDA."""
         images = torch.stack([image for image, _ in results])
         target = torch.stack([label for _, label in results]).to(LABEL_TYPE)
-        if self.device.type == "cuda" and images.device.type == "cpu":
-            return images.pin_memory(), target.pin_memory()
+        if is_card(self.device) and not is_card(images.device):
+            return page_locked(images), page_locked(target)
         return images, target
 
     def _deliver(self, prepared: _Prepared) -> Finished:
@@ -329,7 +335,7 @@ class BatchSource:
         if prepared.finished is None:
             return self._stack(self._augment_in_torch(prepared, self.device))
         images, target = prepared.finished
-        return images.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
+        return send(images, self.device), send(target, self.device)
 
 
 def choose_backend(
@@ -337,7 +343,7 @@ def choose_backend(
 ) -> Literal["torch", "batchgenerators"]:
     """``auto``: batchgenerators for a CPU with workers, torch otherwise."""
     if wanted == "auto":
-        return "batchgenerators" if device.type == "cpu" and workers > 0 else "torch"
+        return "torch" if accelerates(device) or workers == 0 else "batchgenerators"
     return wanted
 
 

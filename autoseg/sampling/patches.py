@@ -182,7 +182,10 @@ def _empty(shape: tuple[int, ...], dtype: Any, pinned: bool) -> np.ndarray:
     import torch
 
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    return torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+    try:
+        return torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+    except RuntimeError:  # the system allows only so much; the copy to the card then waits
+        return np.empty(shape, dtype)
 
 
 def present(label: np.ndarray) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoseg.device import accelerates, send
 from autoseg.sampling.keys import noise_field
 from autoseg.sampling.parameters import Parameters, PerChannel
 from autoseg.sampling.patches import SMALL, Patch
@@ -96,10 +97,7 @@ def finish(
 def _together(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """``[b, *shape]`` on the device. One array alone is not copied on the CPU."""
     tensors = [torch.from_numpy(array) for array in arrays]
-    if len(tensors) == 1:
-        return tensors[0][None].to(device, non_blocking=True)
-    stacked = torch.stack(tensors)
-    return (stacked.pin_memory() if device.type == "cuda" else stacked).to(device, non_blocking=True)
+    return send(tensors[0][None] if len(tensors) == 1 else torch.stack(tensors), device)
 
 
 def _change_each(images: Tensor, patches: Sequence[Patch]) -> Tensor:
@@ -119,7 +117,7 @@ def _mirror(images: Tensor, labels: Tensor, patches: Sequence[Patch]) -> tuple[T
         of_image, of_label = [axis + 2 for axis in axes], [axis + 1 for axis in axes]
         if drawn.count(axes) == len(drawn):
             return images.flip(of_image), labels.flip(of_label)
-        rows = [number for number, mirror in enumerate(drawn) if mirror == axes]
+        rows = send(torch.tensor([n for n, mirror in enumerate(drawn) if mirror == axes]), images.device)
         images[rows], labels[rows] = images[rows].flip(of_image), labels[rows].flip(of_label)
     return images, labels
 
@@ -189,7 +187,7 @@ def _grid(patches: Sequence[Patch], like: Tensor) -> Tensor:
     matrices = np.stack([patch.matrix[dims, dims] * unit[:, None] for patch in patches])
     origins = np.stack([np.array(patch.centre[dims]) * unit - 1 for patch in patches])
     numbers = np.concatenate((matrices, origins[..., None]), axis=-1).astype(np.float32)
-    columns = torch.from_numpy(numbers).to(like.device).view(*numbers.shape, *[1] * len(size))
+    columns = send(torch.from_numpy(numbers), like.device).view(*numbers.shape, *[1] * len(size))
     steps = _steps(size, like.device)
     coordinates = []
     for axis in range(len(size)):
@@ -212,7 +210,7 @@ def _sample(images: Tensor, grid: Tensor) -> Tensor:
     dims = grid.shape[-1]
     n, leading, space = len(images), images.shape[1:-dims], images.shape[-dims:]
     flat = images.reshape(n, -1, *space)
-    parts = _parts(grid[0]) if n == 1 and grid.device.type == "cpu" else 1
+    parts = _parts(grid[0]) if n == 1 and not accelerates(grid.device) else 1
     split = grid.reshape(n * parts, grid.shape[1] // parts, *grid.shape[2:])
     result = F.grid_sample(
         flat.expand(n * parts, *flat.shape[1:]) if parts > 1 else flat,
@@ -233,7 +231,7 @@ def _parts(grid: Tensor) -> int:
 
 def _noise(image: Tensor, seed: int) -> Tensor:
     """Standard normal noise; on CUDA drawn there, so the field differs from that of the CPU."""
-    if image.device.type == "cpu":
+    if not accelerates(image.device):
         return torch.from_numpy(noise_field(seed, tuple(image.shape)))
     generator = torch.Generator(image.device).manual_seed(seed)
     return torch.randn(image.shape, device=image.device, generator=generator)
@@ -247,7 +245,7 @@ def blur(volume: Tensor, sigmas: Sequence[float]) -> Tensor:
         n = volume.shape[axis]
         mirrored = np.arange(-reach, n + reach) % (2 * n)
         mirrored = np.where(mirrored < n, mirrored, 2 * n - 1 - mirrored)
-        padded = volume.index_select(axis, torch.from_numpy(mirrored).to(volume.device))
+        padded = volume.index_select(axis, send(torch.from_numpy(mirrored), volume.device))
         total = torch.zeros_like(volume)
         for offset, weight in enumerate(weights / weights.sum()):
             total.add_(padded.narrow(axis, offset, n), alpha=float(weight))
@@ -301,4 +299,5 @@ def low_resolution(volume: Tensor, share: float, *, in_plane: bool) -> Tensor:
 def _column(values: PerChannel, like: Tensor) -> Tensor:
     """One number per channel, shaped to broadcast over ``[c, ...]``; None is 1, which changes nothing."""
     numbers = [1.0 if value is None else value for value in values]
-    return torch.tensor(numbers, dtype=torch.float32, device=like.device).view(-1, *[1] * (like.ndim - 1))
+    column = send(torch.tensor(numbers, dtype=torch.float32), like.device)
+    return column.view(-1, *[1] * (like.ndim - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoseg.dataset.folds import Fold, left_out
+from autoseg.device import accelerates
 from autoseg.inference.tiling import make_tiling, mirrorings
 from autoseg.plan import Inference, PatchSize, Plan, Stage
 from autoseg.training.estimate import Amounts
@@ -28,7 +29,7 @@ def amounts_of(job: FoldJob, fold: Fold) -> Amounts:
         validated={index: _n_validated(plan, fold, stage) for index, stage in stages.items()},
         scored=len(scored),
         fitted=len(fitted),
-        mirrorings=1 if job.device.type == "cpu" else len(mirrorings(inference.mirror_axes, planes)),
+        mirrorings=len(mirrorings(inference.mirror_axes, planes)) if accelerates(job.device) else 1,
         batch_voxels={
             index: stage.batch_size * _mean(_seen(stage, shape) for shape in shapes)
             for index, stage in stages.items()

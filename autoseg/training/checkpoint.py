@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from autoseg.bundle import weights
+from autoseg.device import device_name, fetch
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 
@@ -67,15 +68,22 @@ class Checkpoint:
     start: dict[str, Any] = field(default_factory=dict)
 
 
-def surroundings(device: torch.device, processes: int, workers: int) -> dict[str, str]:
-    """On what sums are rounded: where two trainings differ in it, their weights differ in the last digits."""
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def surroundings(
+    device: torch.device, dtype: torch.dtype | None, processes: int, workers: int
+) -> dict[str, str]:
+    """On what sums are rounded: where two trainings differ in it, their weights differ in the last digits.
+
+    Args:
+        device, dtype: where and in what networks compute, see :func:`autoseg.device.lower_precision`.
+        processes, workers: their numbers.
+    """
     on_cpu = {
         "threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
     return {
-        "device": kind,
+        "device": device_name(device),
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
         **(on_cpu if device.type == "cpu" else {}),
         "torch": torch.__version__,
         "processes": str(processes),
@@ -113,7 +121,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "start": json.dumps(checkpoint.start),
         "made_on": json.dumps(checkpoint.made_on),
     }
-    tensors = {n: v.detach().contiguous().cpu() for n, v in tensors.items()}
+    tensors = {n: v.contiguous() for n, v in fetch({n: v.detach() for n, v in tensors.items()}).items()}
     metadata["checksum"] = _checksum(tensors, metadata)
     with atomic_path(path) as temporary:
         weights.write_tensors(temporary, tensors, metadata)

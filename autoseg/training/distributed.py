@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from autoseg.device import is_card
 from autoseg.errors import AutosegError
 
 # The others wait while rank 0 validates; NCCL would give up after 10 minutes. torchrun ends them when one dies.
@@ -106,10 +107,15 @@ class World:
         """The network with gradients averaged over all processes; batch statistics are shared too."""
         if self.size == 1:
             return network
-        if device.type == "cuda":
+        cards = is_card(device)
+        if cards:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=ids)
+        return nn.parallel.DistributedDataParallel(
+            network,
+            device_ids=[device.index] if cards else None,
+            broadcast_buffers=not cards,  # shared statistics are the same everywhere already
+            gradient_as_bucket_view=True,
+        )
 
     def check_batch(self, batch_size: int, stage: str) -> None:
         """Every process must get the same share of a batch, or the mean gradient would be biased.
@@ -134,9 +140,9 @@ def world(device: torch.device) -> Iterator[World]:
     if size == 1:
         yield World()
         return
-    if device.type == "cuda":
+    if is_card(device):
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if is_card(device) else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:

@@ -19,7 +19,7 @@ from autoseg import messages
 from autoseg.bundle import weights
 from autoseg.bundle.layout import PREDICTING_NETWORK
 from autoseg.bundle.networks import ReadyNetwork, build_network
-from autoseg.device import autocast, lower_precision, place
+from autoseg.device import accelerates, autocast, lower_precision, place
 from autoseg.errors import AutosegError
 from autoseg.messages import count_of
 from autoseg.plan import Stage
@@ -127,7 +127,8 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
     scaler = torch.amp.GradScaler(run.device.type, enabled=dtype is torch.float16)
     if resume is not None:
         fill_optimiser(optimiser, resume.optimiser, where=f"checkpoint of {run.folder.name}")
-        scaler.load_state_dict(resume.scaler)
+        if scaler.is_enabled() and resume.scaler:  # none was saved by a card that computes in another type
+            scaler.load_state_dict(resume.scaler)
     loss = losses.build(
         stage.loss.name, labels=run.plan.label_set, trainer=run.trainer, **stage.loss.arguments
     )
@@ -161,25 +162,37 @@ def _train_epoch(run: StageRun, running: _Running, source: Source) -> None:
     if position.iteration == 0:
         torch.manual_seed(derive(*run.seed_key, position.epoch, 1))
     running.forward.train()
-    look_every = 1 if run.device.type == "cpu" else CHECK_EVERY
+    look_every = CHECK_EVERY if accelerates(run.device) else 1
     if run.progress is not None:
         run.progress.begin_epoch(position.epoch, position.iteration)
     started = time.perf_counter()
     before = position.seconds
     with contextlib.closing(source.batches(position.epoch, position.iteration)) as batches:
         while (batch := _next(run, running, batches)) is not None:
+            _seed_iteration(run, position)
             with _explained(run, batch):
                 _step(run, running, batch, position.epoch + position.iteration / source.iterations)
             position.iteration += 1
             position.wait_seconds += batch.wait_seconds
-            if position.iteration % look_every == 0 or position.iteration == source.iterations:
+            looks = position.iteration % look_every == 0 or position.iteration == source.iterations
+            if looks:
                 _collect_losses(run, running)
                 if run.progress is not None:
                     run.progress.looked(position.iteration, position.loss_sum / position.iteration)
-            if run.world.any(run.stop.requested, run.device):
+            # several processes ask each other, which waits for their cards
+            if (looks or run.world.size == 1) and run.world.any(run.stop.requested, run.device):
                 position.seconds = before + time.perf_counter() - started
                 _leave(run, running)
     position.seconds = before + time.perf_counter() - started
+
+
+def _seed_iteration(run: StageRun, position: Position) -> None:
+    """Dropout's numbers by iteration and process, where a checkpoint does not hold the state of their generators.
+
+    It holds that of the CPU of one process, which draws one row of numbers through an epoch.
+    """
+    if accelerates(run.device) or run.world.size > 1:
+        torch.manual_seed(derive(*run.seed_key, position.epoch, 1, position.iteration, run.world.rank))
 
 
 def _next(run: StageRun, running: _Running, batches: Iterator[Batch]) -> Batch | None:
@@ -221,8 +234,8 @@ def _step(run: StageRun, running: _Running, batch: Batch, progress: float) -> No
 
 def _collect_losses(run: StageRun, running: _Running) -> None:
     """Add up the losses since the last look; a loss that is not a number ends the training."""
-    for value, cases in running.pending:
-        number = float(value)
+    numbers = torch.stack([value for value, _ in running.pending]).cpu().tolist() if running.pending else []
+    for number, (_, cases) in zip(numbers, running.pending, strict=True):
         if number != number or number in (float("inf"), float("-inf")):
             rate = running.optimiser.param_groups[0]["lr"]
             raise AutosegError(
@@ -381,7 +394,12 @@ def _save(run: StageRun, running: _Running) -> None:
                 plan_hash=run.plan_hash,
                 cases_hash=run.cases_hash,
                 start=dict(running.start),
-                made_on=checkpoint.surroundings(run.device, run.world_size, run.workers),
+                made_on=checkpoint.surroundings(
+                    run.device,
+                    lower_precision(run.device, run.plan.recipe.precision),
+                    run.world_size,
+                    run.workers,
+                ),
                 network=weights.distinct_tensors(running.network.module),
                 optimiser=running.optimiser.state_dict(),
                 scaler=running.scaler.state_dict(),

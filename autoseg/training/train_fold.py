@@ -17,6 +17,7 @@ from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, load_or_make_folds
 from autoseg.dataset.subjects import GROUPS, read_subjects
+from autoseg.device import device_name, lower_precision, peak_memory_gb
 from autoseg.errors import AutosegError
 from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
@@ -223,7 +224,7 @@ def _progress(job: FoldJob, fold: Fold, done: Collection[tuple[int, int]]) -> Fo
         job.plan,
         amounts_of(job, fold),
         done,
-        device=_device_name(job.device),
+        device=device_name(job.device),
         advice="" if job.plan.quick else quick,
     )
 
@@ -238,7 +239,7 @@ def _what_begins(job: FoldJob, fold: Fold, index: int) -> str:
     return (
         f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on, "
         f"{len(fold.validation)} to validate{tested}; plan {job.prepared.plan_name}, {epochs}, "
-        f"on {_device_name(job.device)}"
+        f"on {device_name(job.device)}"
     )
 
 
@@ -256,7 +257,8 @@ def _where(job: FoldJob, position: Position) -> str:
 
 def _say_other_surroundings(job: FoldJob, processes: World, begun: Checkpoint) -> None:
     """What rounds sums in another way than before makes other weights than those of an uninterrupted training."""
-    now = checkpoint.surroundings(job.device, processes.size, job.workers)
+    dtype = lower_precision(job.device, job.plan.recipe.precision)
+    now = checkpoint.surroundings(job.device, dtype, processes.size, job.workers)
     changed = [
         f"{name} {now.get(name)} (before: {was})"
         for name, was in begun.made_on.items()
@@ -296,7 +298,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "command": job.command,
         "autoseg_version": __version__,
         "torch_version": torch.__version__,
-        "device": _device_name(job.device),
+        "device": device_name(job.device),
         "seed": job.plan.seed,
         "plan_hash": hash_plan(job.plan),
         "fingerprint_hash": job.prepared.fingerprint.content_hash,
@@ -304,8 +306,8 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "validation_cases": list(fold.validation),
         **({"test_cases": list(fold.test)} if fold.test else {}),
     }
-    if job.device.type == "cuda":
-        record["peak_device_memory_gb"] = torch.cuda.max_memory_allocated(job.device) / 1e9
+    if (peak_gb := peak_memory_gb(job.device)) is not None:
+        record["peak_device_memory_gb"] = peak_gb
     if learned := fit_steps(job, fold):
         record["learned"] = {name: step.model_dump(mode="json") for name, step in learned.items()}
     record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None
@@ -314,7 +316,3 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         card.write_model_card(job.model, finished=record)
     write_json(job.folder / "fold.json", record)
     return record
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
