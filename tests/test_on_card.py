@@ -1,5 +1,6 @@
 """Everything that computes, on a pretended card: the numbers are the CPU's, and nothing waits where it need not."""
 
+import contextlib
 import gc
 import shutil
 from pathlib import Path
@@ -12,13 +13,17 @@ import small
 import torch
 from pretend_card import OnCard
 
-from autoseg.cli import predict, train
+from autoseg import plugins
+from autoseg.bundle import weights
+from autoseg.cli import plan_and_preprocess, predict, train
 from autoseg.device import choose_device, send
 from autoseg.errors import AutosegError
+from autoseg.files import read_model
 from autoseg.inference.tiling import predict_logits
 from autoseg.labels import LabelSet
-from autoseg.plan import Inference
-from autoseg.training import losses, optimisers, stage
+from autoseg.plan import Inference, Plan
+from autoseg.training import losses, optimisers
+from autoseg.training.stage import CHECK_EVERY
 
 pytestmark = pytest.mark.skipif(bool(pretend_card.missing()), reason=pretend_card.missing())
 BINARY = LabelSet.from_labels({"background": 0, "lesion": 1})
@@ -152,7 +157,7 @@ def test_a_training_that_was_stopped_goes_on_exactly(card, prepared, on_cpu, tmp
 def test_a_step_neither_waits_nor_copies_in_a_way_that_waits(card, prepared, tmp_path, monkeypatch):
     """Only the look at the losses waits, and it comes after CHECK_EVERY iterations."""
     counted = []
-    for n in (2, stage.CHECK_EVERY):
+    for n in (2, CHECK_EVERY):
         card.clear()
         trained(monkeypatch, prepared, tmp_path / str(n), "cuda", f"stages.0.iterations_per_epoch={n}")
         counted.append((card.waits.copy(), card.blocking.copy()))
@@ -173,6 +178,45 @@ def test_a_prediction_waits_once_for_each_case(card, on_cpu, tmp_path, monkeypat
         assert predict.main(["-i", str(images), "-o", str(out), "-m", str(model), "-device", "cuda"]) == 0
         counted.append(sum(card.waits.values()))
     assert counted[1] == counted[0] + 1
+
+
+def _alike(plan: Plan) -> list[str]:
+    """Two iterations of each stage, nothing drawn on the card itself, no dropout, which is drawn by iteration there."""
+    settings = [
+        f"networks.{key}.arguments.dropout=0"
+        for key, spec in plan.networks.items()
+        if "dropout" in spec.arguments
+    ]
+    for stage in plan.recipe.stages:
+        settings.append(f"stages.{stage.name}.augmentation.backend=torch")
+        if stage.augmentation.name == "nnunet":
+            settings.append(f"stages.{stage.name}.augmentation.arguments.noise_p=0")
+        if stage.sampling.name != "candidates":
+            settings.append(f"stages.{stage.name}.iterations_per_epoch=2")
+    return settings
+
+
+FAMILY = ["planner.length=quick", "epochs=1", "validation.every=1", "validation.cases=1", "precision=float32"]
+
+
+@pytest.mark.parametrize("planner", plugins.names(plugins.PLANNERS))
+def test_every_family_ends_with_the_weights_of_the_cpu(planner, tmp_path, monkeypatch):
+    """Sources, augmentation, validation, refinements and post-processing with it."""
+    raw = small.dataset(tmp_path / "raw", n=5, n_test=1)
+    runs.set_folders(monkeypatch, tmp_path)
+    assert plan_and_preprocess.main(["-d", "1", "-pl", planner, "-p", "p", "-np", "1", "--set", *FAMILY]) == 0
+    plan = read_model(tmp_path / "preprocessed" / raw.name / "p" / "plan.json", Plan)
+    short = _alike(plan)
+    found = []
+    for device in ("cpu", "cuda"):
+        monkeypatch.setenv("autoseg_results", str(tmp_path / device))
+        on = pretend_card.pretend_card() if device == "cuda" else contextlib.nullcontext()
+        with on:
+            assert train.main(["1", "0", "-p", "p", "-device", device, "-workers", "0", "--set", *short]) == 0
+        files = sorted((tmp_path / device).rglob("*.safetensors"))
+        found.append({path.name: weights.read(path).tensors for path in files if "weights" in path.parts})
+    assert found[0] and found[0].keys() == found[1].keys()
+    assert not [name for name in found[0] if not runs.same(found[0][name], found[1][name])]
 
 
 # ------------------------------------------------------------------------------------------------ faults of cards
