@@ -6,6 +6,7 @@ network to 2e-13) are read from the shared folder.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
@@ -185,6 +186,48 @@ def test_planes_with_20_others_around_them_are_those_of_the_whole_stack():
         exact, short = network(image[:, :, 5:])[:, :, 20:], network(image[:, :, 21:])[:, :, 4:]
     assert torch.allclose(whole[:, :, 25:], exact, rtol=0, atol=1e-12)
     assert not torch.allclose(whole[:, :, 25:], short, rtol=0, atol=1e-12)
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def live_memory():
+    """The class that counts live tensors, from benchmarks/."""
+    path = Path(__file__).parents[2] / "benchmarks/live_memory.py"
+    spec = importlib.util.spec_from_file_location("live_memory", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.LiveMemory
+
+
+@pytest.mark.parametrize("depth", [1, 15, 16, 17, 18, 33, 50])
+def test_some_planes_at_a_time_are_all_at_once(depth):
+    """With gradients the finest resolution is refined at once, without them in parts."""
+    network, image = (
+        make(2, 3, width=2, refine_width=4).double().eval(),
+        torch.rand(1, 2, depth, 9, 8).double(),
+    )
+    at_once = network(image)
+    with torch.no_grad():
+        in_parts = network(image)
+    assert at_once.requires_grad and not in_parts.requires_grad
+    assert torch.allclose(at_once, in_parts, rtol=0, atol=1e-12)
+
+
+def test_memory_of_training_and_prediction(live_memory):
+    """Float32 elements for each voxel; a prediction has a few planes of the widest maps, not all at once."""
+    network = on_meta(4, 5)
+    free = [*network.parameters(), *network.buffers()]
+    image = torch.zeros(1, 4, 12, 128, 128, device="meta")
+    with live_memory([image], free) as memory:
+        kept = network.train()(image)
+        alive = memory.now / kept[0, 0].numel()
+    assert alive < 770
+    image = torch.zeros(1, 4, 155, 240, 240, device="meta")
+    with torch.no_grad(), live_memory([image], free) as memory:
+        found = network.eval()(image)
+    assert memory.peak / found[0, 0].numel() <= 145
 
 
 # Losses --------------------------------------------------------------------------------------------------------------
