@@ -378,6 +378,14 @@ def trained(gamma: float, lr: float, steps: int) -> list[float]:
     return found
 
 
+def test_gradients_are_those_of_differences():
+    """In training mode; additions and activations overwrite what they do not need."""
+    torch.manual_seed(0)
+    network = make(2, 3, width=2, refine_width=2).double().train()
+    image = torch.randn(1, 2, 2, 5, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(network, image, fast_mode=True)
+
+
 @pytest.mark.parametrize(("gamma", "first"), [(0.0, np.log(2)), (2.0, np.log(2) / 4)])
 def test_the_loss_of_one_sample_falls_at_the_published_rate(gamma, first):
     found = trained(gamma, 1e-4, 25)
