@@ -14,6 +14,7 @@ from autoseg.errors import AutosegError
 PRESETS = (
     "autoseg",
     "full",
+    "isles2017",
     "isles22",
     "isles24",
     "atlas2",

@@ -132,6 +132,15 @@ _CHALLENGE_COUNTS = (
     "volume_prediction_ml"
 )
 
+ISLES2017 = Preset(
+    name="isles2017",
+    title="ISLES 2017, Dice, precision and recall of the final infarct",
+    metrics=metrics_named("dice ppv tpr volume_truth_ml volume_prediction_ml"),
+    table=_words("dice ppv tpr"),
+    source="Hu et al. 2020 (Brain SegNet), metrics of ISLES 2017",
+    notes=("Precision is ppv and recall is tpr; the challenge gives mean and SD over cases.",),
+)
+
 ISLES22 = Preset(
     name="isles22",
     title="ISLES'22, lesions 26-connected and matched by any shared voxel",
@@ -274,6 +283,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         AUTOSEG,
         FULL,
+        ISLES2017,
         ISLES22,
         ISLES24,
         ATLAS2,

@@ -33,6 +33,7 @@ def test_names():
     assert list(PRESETS) == [
         "autoseg",
         "full",
+        "isles2017",
         "isles22",
         "isles24",
         "atlas2",
@@ -147,6 +148,17 @@ def test_brats_regions():
 
 
 # ------------------------------------------------------------------------------------------------------- papers
+
+
+@pytest.mark.parametrize("name", ["isles2017", "brainsegnet"])
+def test_dice_precision_and_recall_by_hand(name):
+    """Truth of 5 voxels, 4 predicted, 3 of them rightly; a case that is missed altogether has 0 of each."""
+    truth, prediction = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    truth[0, 0, :3] = truth[0, 1, :2] = True
+    prediction[0, 0, 1:] = prediction[0, 1, 1] = True
+    found = score(name, prediction, truth)
+    assert [found[m] for m in PRESETS[name].table] == pytest.approx([2 * 3 / 9, 3 / 4, 3 / 5])
+    assert [score(name, NOTHING, SOME)[m] for m in PRESETS[name].table] == [0, 0, 0]
 
 
 def test_deepmedic_on_a_slice():
