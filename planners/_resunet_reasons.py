@@ -56,6 +56,7 @@ def reasons(
         *(_crop(i, name, options, choice) for i, name in enumerate(choice.crops)),
         _memory(choice),
         *_training(choice),
+        *_written(options, choice),
         _inference(options, choice),
         *_notes(fit),
     ]
@@ -128,6 +129,20 @@ def _training(choice: ResUNetChoice) -> list[Row]:
             f"{epochs} epochs of one crop of each scan",
             "as published; no augmentation",
         ),
+    ]
+
+
+def _written(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:
+    """Why there are weights that take no part in the prediction."""
+    if options.variant != "full":
+        return []
+    why = "one training holds 3D-ResU-Net, -E and -F: autoseg_predict --set stages.zoom_out.keep=[50,100,150]"
+    return [
+        (
+            f"recipe.stages.{len(choice.crops) - 1}.save_every",
+            f"after every {CYCLE_EPOCHS} epochs, for a prediction to choose among",
+            f"{why}, or stages.zoom_in.keep=true stages.zoom_out.keep=false",
+        )
     ]
 
 

@@ -169,6 +169,8 @@ def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
         stage.keep = False
     if options.variant == "ensemble":
         stages[-1].snapshots = list(range(CYCLE_EPOCHS, stages[-1].epochs + 1, CYCLE_EPOCHS))
+    elif options.variant == "full":
+        stages[-1].save_every = CYCLE_EPOCHS  # so that a prediction can be that of the ensemble
     tile = [] if choice.inference == "whole" else list(choice.crops[stages[-1].name])
     return Recipe(
         stages=stages,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autoseg.plan import Plan
+from autoseg.plan import Plan, Stage
 
 WeightsKind = Literal["final", "best"]
 """Which weights of each stage: its last, or those of the best validation."""
@@ -49,20 +49,27 @@ class MemberFiles:
 def expected_members(plan: Plan, checkpoint: WeightsKind) -> list[MemberFiles]:
     """The weight files of one fold that take part in the prediction.
 
-    For each member and each stage that is kept: its last (or best) weights and its snapshots. A snapshot after
-    the last epoch is the last weights and counts once. Companions are the last kept stages of their networks; these
-    have no best weights, since only the predicting network is validated. Where the plan has no post-processing, nothing
-    asks for them.
+    For each member that predicts and each stage: the weights after the epochs that it keeps. Those after its last epoch
+    are its last (or best) weights. Companions are the last ones kept of their networks; these have no best weights,
+    since only the predicting network is validated. Where the plan has no post-processing, nothing asks for them.
     """
     kept = [stage for stage in plan.recipe.stages if stage.keep]
     asked = [s for s in kept if s.network != PREDICTING_NETWORK] if plan.recipe.postprocessing else []
     members = []
-    for member in range(plan.recipe.members):
-        others = {stage.network: weight_file_name(stage.name, member) for stage in asked}
+    for member in plan.recipe.predicting_members:
+        others = {stage.network: _names(stage, member)[-1] for stage in asked}
         for stage in kept:
             if stage.network == PREDICTING_NETWORK:
-                earlier = [epoch for epoch in stage.snapshots if epoch != stage.epochs]
-                names = [weight_file_name(stage.name, member, snapshot_epoch=epoch) for epoch in earlier]
-                names.append(weight_file_name(stage.name, member, best=checkpoint == "best"))
+                names = _names(stage, member, best=checkpoint == "best")
                 members += [MemberFiles(name, others) for name in names]
     return members
+
+
+def _names(stage: Stage, member: int, *, best: bool = False) -> list[str]:
+    """The weight files of a stage that take part, in the order of their epochs."""
+    return [
+        weight_file_name(stage.name, member, best=best)
+        if epoch == stage.epochs
+        else weight_file_name(stage.name, member, snapshot_epoch=epoch)
+        for epoch in stage.kept_epochs
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from autoseg import messages, paths
-from autoseg.bundle.fitted import FINISH, FITTED, FittedStep, read_fitted
+from autoseg.bundle.fitted import FINISH, FITTED, FittedStep, learning_steps, read_fitted
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
@@ -29,6 +29,8 @@ from autoseg.plan import PLAN_VERSION, Plan, apply_overrides, hash_plan
 
 PREDICTION = ("members", "inference", "fusion", "postprocessing", "precision")
 """Fields of the recipe that only change how a model predicts; fewer members are the first ones."""
+KEEP = "stages.STAGE.keep"
+"""The field of stages that does: which of the weights that were written take part."""
 
 
 def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
@@ -36,30 +38,38 @@ def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
 
     Args:
         plan: it is not changed.
-        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION` and for the
-            arguments of networks: which of several outputs counts, for example. Weights must fit the network still.
+        overrides: as of :func:`autoseg.plan.apply_overrides`, for the recipe's fields :data:`PREDICTION`, for ``keep``
+            of stages and for the arguments of networks: which of several outputs counts, for example. Weights must fit
+            the network still. A list of ``members`` is short for ``inference.members``.
 
     Raises:
         AutosegError: a path that does not exist, or one that could only change the training.
     """
     if not overrides:
         return plan
-    changed = apply_overrides(plan, dict(overrides))
+    changed = apply_overrides(plan, {_long_members(path, to): to for path, to in overrides.items()})
     if (found := _trained(changed)) != (before := _trained(plan)):
         raise AutosegError(
             "these settings cannot be changed for a prediction",
             found=", ".join(sorted(overrides)),
-            expected=f"{', '.join(PREDICTION)}, or networks.NAME.arguments",
+            expected=f"{', '.join(PREDICTION)}, {KEEP}, or networks.NAME.arguments",
             fix="leave them out; changed in the training: "
             + ", ".join(sorted(key for key in before if before[key] != found[key])),
         )
     return changed
 
 
+def _long_members(path: str, value: Any) -> str:
+    """The path by which the plan has the numbers of the members that predict."""
+    of_members = path in ("members", "recipe.members") and isinstance(value, list)
+    return "inference.members" if of_members else path
+
+
 def _trained(plan: Plan) -> dict[str, Any]:
     """What the training of a model followed, without the arguments of its networks."""
     content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
-    content |= plan.recipe.model_dump(mode="json", exclude=set(PREDICTION))
+    left_out: dict[str, Any] = {**dict.fromkeys(PREDICTION, True), "stages": {"__all__": {"keep"}}}
+    content |= plan.recipe.model_dump(mode="json", exclude=left_out)
     return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}
 
 
@@ -202,6 +212,11 @@ def open_model(
     model = replace(model, checked=refuse_changed(folder, used))
     if not fitted:
         return model
+    if learning_steps(changed) and expected != expected_members(plan, "final"):
+        steps = ", ".join(step.name for step in learning_steps(changed))
+        messages.warn(
+            f"{steps} of the post-processing learned with other weights than those that predict now"
+        )
     return replace(model, fitted=tuple(read_fitted(folder / f"fold_{fold}", changed) for fold in chosen))
 
 
@@ -320,6 +335,8 @@ def _finished_folds(folder: Path, names: Sequence[str], checkpoint: WeightsKind)
 def _missing_weights(folder: Path, missing: Sequence[Path], checkpoint: WeightsKind) -> AutosegError:
     """Why a prediction cannot start."""
     first = missing[0].relative_to(folder).as_posix()
+    written = sorted(path.name for path in missing[0].parent.glob("*.safetensors"))
+    there = f"; written were {some_of(written, 8)}" if written else ""
     if checkpoint == "best":
         fix = "best weights exist only where the training measured validation cases; use -chk final"
     else:
@@ -329,7 +346,9 @@ def _missing_weights(folder: Path, missing: Sequence[Path], checkpoint: WeightsK
     return AutosegError(
         "weights are missing",
         where=str(folder),
-        found=f"no {first}" + (f" and {count_of(len(missing) - 1, 'other')}" if len(missing) > 1 else ""),
+        found=f"no {first}"
+        + (f" and {count_of(len(missing) - 1, 'other')}" if len(missing) > 1 else "")
+        + there,
         expected="a fold whose training is finished",
         fix=fix,
     )

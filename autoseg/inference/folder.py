@@ -113,6 +113,7 @@ def predict_cases(
             model=predictor.model.folder.resolve().name,
             planner=predictor.plan.planner,
             quick=predictor.plan.quick,
+            weights=[path.relative_to(predictor.model.folder).as_posix() for path in predictor.model.weights],
             cases=before.cases if before else {},
         )
         if not overwrite:

@@ -44,6 +44,7 @@ class PredictionRecord(BaseModel):
         model: its name, ``TRAINER__PLAN``; empty in files of an earlier autoseg, like the next two.
         planner: the family of its plan.
         quick: whether the plan was made for trying out.
+        weights: files of the model that took part in the latest run, by their names within it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,6 +55,7 @@ class PredictionRecord(BaseModel):
     model: str = ""
     planner: str = ""
     quick: bool = False
+    weights: list[str] = []
     cases: dict[Name, PredictedCase] = {}
 
     @property

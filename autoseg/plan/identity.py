@@ -23,10 +23,11 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "optimiser_state": True,
                 "channels": True,
                 "context": True,
+                "save_every": True,
                 "augmentation": {"share", "transforms"},
             }
         },
-        "inference": {"context", "tiles"},
+        "inference": {"context", "tiles", "members"},
         "postprocessing": {"__all__": {"fit"}},
     },
 }

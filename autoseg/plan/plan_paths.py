@@ -141,11 +141,25 @@ def validate_settings(
 
 def _in_plain_words(fault: Fault, model: type[BaseModel], typed: Callable[[str], str]) -> Fault:
     """A fault of a schema for whoever typed the value; what a validator of ours says stays as it is."""
+    fault = replace(fault, where=_whole_choice(model, fault.where))
     expected = fault.expected or expected_at(model, fault.where)
     own = not (expected and fault.problem.startswith("Input should be"))
     text = fault.found[1:-1] if len(fault.found) > 2 and fault.found[0] in "'\"" else fault.found
     problem = fault.problem if own else "this value does not fit"
     return replace(fault, where=typed(fault.where), problem=problem, found=text, expected=expected)
+
+
+def _whole_choice(model: type[BaseModel], path: str) -> str:
+    """The path of a value that may be a list or something plain; pydantic adds the type that it has tried."""
+    whole = _schema(model)
+    place, named, seen = whole, whole.get("$defs", {}), []
+    for part in path.split("."):
+        kinds = {one.get("type") for one in place.get("anyOf", [])}
+        if "array" in kinds and len(kinds - {"null"}) > 1:
+            break
+        place = _below(place, part, named)
+        seen.append(part)
+    return ".".join(seen)
 
 
 def expected_at(model: type[BaseModel], path: str) -> str:

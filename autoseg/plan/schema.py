@@ -262,7 +262,10 @@ class Stage(Strict):
         gradient_clip: largest norm of the gradient; None for no clipping.
         frozen: patterns (``fnmatch``) of parameter names that do not train.
         snapshots: epochs (counted from 1) after which the weights are kept as members of their own.
-        keep: whether the weights of this stage take part in the prediction.
+        save_every: weights are also written after each so many epochs, for a prediction to choose among by ``keep``;
+            they take no part of themselves. None writes none.
+        keep: whether the weights of this stage take part in the prediction: the last ones and all snapshots, or none;
+            or those after the epochs of a list, each of which must have been written.
         leave_out: ``(k, n)`` trains on all cases of the fold but part k of n, counted from 0: every n-th case by name.
             The stage is validated on that part, and a later stage can learn from what this one predicts for cases that
             it has not seen (cross-fitting).
@@ -289,7 +292,8 @@ class Stage(Strict):
     augmentation: Augmentation = Field(default_factory=Augmentation)
     frozen: list[str] = Field(default_factory=list)
     snapshots: list[int] = Field(default_factory=list, max_length=1000)
-    keep: bool = True
+    save_every: int | None = Field(None, ge=1, le=1_000_000)
+    keep: bool | list[int] = True
     leave_out: tuple[int, int] | None = None
     patience: int | None = Field(None, ge=1)
 
@@ -331,6 +335,37 @@ class Stage(Strict):
             raise ValueError(f"snapshots must lie within 1 to {self.epochs} epochs, found {self.snapshots}")
         return self
 
+    @model_validator(mode="after")
+    def _kept_weights_are_written(self) -> Stage:
+        lacking = [epoch for epoch in self.kept_epochs if epoch not in self.written_epochs]
+        if lacking:
+            raise ValueError(
+                f"keep names epochs after which stage {self.name!r} writes no weights: {lacking}; it writes them "
+                f"after {listed(self.written_epochs)}"
+            )
+        return self
+
+    @property
+    def written_epochs(self) -> list[int]:
+        """Epochs (counted from 1) after which there are weights: snapshots, saved ones and the last."""
+        saved = range(self.save_every, self.epochs + 1, self.save_every) if self.save_every else ()
+        return sorted({*self.snapshots, *saved, self.epochs})
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """Epochs whose weights take part in the prediction; the last one of the stage comes last."""
+        if not isinstance(self.keep, bool):
+            return sorted(set(self.keep))
+        return (
+            [*(epoch for epoch in self.snapshots if epoch != self.epochs), self.epochs] if self.keep else []
+        )
+
+
+def listed(epochs: list[int]) -> str:
+    """``epochs 50, 100, 150``, at most the first ten."""
+    some = [str(epoch) for epoch in epochs[:10]] + ["..."] * (len(epochs) > 10)
+    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(some)}" if epochs else "no epoch"
+
 
 def refuse_other_axes(context: list[int], patch_size: PatchSize) -> None:
     """A context has as many axes as its patch, three for whole images.
@@ -358,6 +393,8 @@ class Inference(Strict):
         mirror_axes: working axes (0, 1, 2 for z, y, x, also for a 2D network) for test-time mirroring, in all
             combinations.
         batch_size: tiles at once.
+        members: which of the recipe's repeated runs predict, counted from 0 as in the names of weight files; empty for
+            all.
     """
 
     patch_size: PatchSize = Field(max_length=3)
@@ -367,6 +404,7 @@ class Inference(Strict):
     gaussian: bool = True
     mirror_axes: tuple[Axis, ...] = Field((0, 1, 2), max_length=3)
     batch_size: int = Field(1, ge=1, le=65536)
+    members: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
     def _context_has_the_axes_of_the_patch(self) -> Inference:
@@ -439,6 +477,19 @@ class Recipe(Strict):
         if not isinstance(value, (list, tuple)):
             return value
         return [PostStep(**dict(step)) if type(step) is Named else step for step in value]
+
+    @model_validator(mode="after")
+    def _members_exist(self) -> Recipe:
+        lacking = [member for member in self.inference.members if member >= self.members]
+        if lacking:
+            known = "0" if self.members == 1 else f"0 to {self.members - 1}"
+            raise ValueError(f"inference.members names {lacking}, there are members {known}, counted from 0")
+        return self
+
+    @property
+    def predicting_members(self) -> list[int]:
+        """Numbers of the repeated runs that take part in the prediction, each once."""
+        return sorted(set(self.inference.members)) or list(range(self.members))
 
     @model_validator(mode="after")
     def _stages_are_linked(self) -> Recipe:

@@ -23,6 +23,7 @@ from autoseg.plan import (
     Stage,
 )
 from autoseg.plan.overrides import SHOWN_WITH, long_paths
+from autoseg.plan.schema import listed
 
 AXES = "zyx"
 LABEL_WIDTH = 15
@@ -260,6 +261,8 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
             "after epochs " + ", ".join(map(str, stage.snapshots)),
             "snapshots",
         ),
+        (stage.save_every is not None, "saved", _saved(stage), "save_every"),
+        (not isinstance(stage.keep, bool), "predicts", f"after {listed(stage.kept_epochs)}", "keep"),
         (
             stage.patience is not None,
             "patience",
@@ -280,6 +283,11 @@ def _start(stage: Stage) -> str:
         words = f"{best}weights of {start.model}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
         words += ", as far as they fit" * start.partial
     return words + ", with its optimiser's state" * (stage.optimiser_state == "previous")
+
+
+def _saved(stage: Stage) -> str:
+    """Which weights are written for a prediction to choose among."""
+    return f"after every {count_of(stage.save_every or 0, 'epoch')}, for a prediction to choose among"
 
 
 def _left_out(stage: Stage) -> str:
@@ -318,9 +326,15 @@ def _prediction(plan: Plan) -> list[PlanRow]:
         tiles += f", {_times(inference.context)} voxels of context on each side"
     mirrored = _axis_names(inference.mirror_axes, inference.patch_size or [0] * 3, plan)
     steps = " -> ".join(_step(step) for step in recipe.postprocessing) or "none"
+    chosen = f", of which {', '.join(map(str, recipe.predicting_members))} predict (from 0)"
+    chosen *= bool(inference.members)
     return [
         PlanRow("tiles", f"{tiles}; mirrored on {mirrored}", "recipe.inference"),
-        PlanRow("members", f"{recipe.members} per fold, fused by {_named(recipe.fusion)}", "recipe.members"),
+        PlanRow(
+            "members",
+            f"{recipe.members} per fold{chosen}, fused by {_named(recipe.fusion)}",
+            "recipe.members",
+        ),
         PlanRow("post-processing", steps, "recipe.postprocessing"),
     ]
 

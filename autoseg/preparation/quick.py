@@ -60,4 +60,7 @@ def _limits(stage: Stage) -> dict[str, Any]:
     epochs = min(stage.epochs, EPOCHS)
     kept = sorted({max(1, round(epoch * epochs / stage.epochs)) for epoch in stage.snapshots})
     batches = stage.iterations_per_epoch and min(stage.iterations_per_epoch, BATCHES)  # None is a whole pass
-    return {"epochs": epochs, "iterations_per_epoch": batches, "snapshots": kept}
+    saved = (
+        {} if stage.save_every is None else {"save_every": max(1, stage.save_every * epochs // stage.epochs)}
+    )
+    return {"epochs": epochs, "iterations_per_epoch": batches, "snapshots": kept, **saved}

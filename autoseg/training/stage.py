@@ -299,8 +299,8 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         if scores and (mean := mean_score(scores)) is not None and mean > position.best:
             position.best, position.best_epoch = mean, position.epoch
             _keep(run, running, best=True)
-        if position.epoch + 1 in stage.snapshots:
-            _keep(run, running, snapshot_epoch=position.epoch + 1)
+        if (done := position.epoch + 1) in (stage.snapshots if last else stage.written_epochs):
+            _keep(run, running, snapshot_epoch=done)
         tired = bool(scores) and _out_of_patience(stage, position)
         left = run.progress.end_epoch(last or tired) if run.progress is not None else None
         messages.info(epoch_line(entry, stage.epochs, left))

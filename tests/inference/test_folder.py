@@ -83,6 +83,7 @@ def test_the_record_names_the_model(work):
     content = json.loads(plan.read_text())
     run(work)
     assert [record(work)[key] for key in ("model", "planner", "quick")] == ["unet__tiny", "unet", False]
+    assert record(work)["weights"] == ["fold_0/weights/member0.train.safetensors"]
     plan.write_text(json.dumps(content | {"planner_options": {"length": "quick"}}))
     run(work, overwrite=True)
     assert record(work)["quick"] is True

@@ -191,6 +191,83 @@ def test_which_weights_take_part(model_folder):
     assert not any(member.companions for member in expected_members(without, "final"))
 
 
+def curriculum_model(model_folder, tmp_path):
+    """Two runs of a stage that is not kept and one that writes weights after each of three epochs; each file has a
+    threshold of its own."""
+    plan = model_folder.make_plan()
+    first = plan.recipe.stages[0]
+    stages = [
+        first.model_copy(update={"name": "warm", "epochs": 3, "keep": False}),
+        first.model_copy(update={"epochs": 3, "save_every": 1}),
+    ]
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages, "members": 2})})
+    folder = model_folder.make_model(tmp_path, plan=plan)
+    thresholds = {}
+    for member in (0, 1):
+        for stage, epoch in (("warm", None), ("train", 1), ("train", 2), ("train", None)):
+            name = weight_file_name(stage, member, snapshot_epoch=epoch)
+            thresholds[name] = 0.2 + 0.08 * len(thresholds)
+            network = model_folder.threshold_network(1, thresholds[name])
+            facts = {"stage": stage, "member": member, "epoch": epoch or 3}
+            model_folder.write_weights(folder / "fold_0/weights" / name, network, plan, **facts)
+    (folder / CARD).unlink()
+    return folder, thresholds
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ({}, ["member0.train", "member1.train"]),
+        ({"members": 1}, ["member0.train"]),
+        ({"members": [1]}, ["member1.train"]),
+        ({"inference.members": [0]}, ["member0.train"]),
+        ({"members": [1], "stages.train.keep": [2]}, ["member1.train.epoch2"]),
+        ({"members": [0], "stages.1.keep": [1, 3]}, ["member0.train.epoch1", "member0.train"]),
+        ({"members": [1], "stages.warm.keep": True, "stages.train.keep": False}, ["member1.warm"]),
+        ({"members": [1], "stages.warm.keep": True}, ["member1.warm", "member1.train"]),
+    ],
+)
+def test_a_prediction_chooses_among_the_weights_that_were_written(tmp_path, model_folder, overrides, names):
+    """The mask of the chosen ones: logits are linear in the image, so that their mean has the mean threshold."""
+    folder, thresholds = curriculum_model(model_folder, tmp_path)
+    predictor, image = Predictor(folder, device="cpu", overrides=overrides), brain()
+    files = [f"{name}.safetensors" for name in names]
+    assert [path.name for path in predictor.model.weights] == files
+    mean = sum(thresholds[file] for file in files) / len(files)
+    assert np.array_equal(predict(predictor, image), image[0] > mean)
+    assert predictor.identity == Predictor(open_model(folder, overrides=overrides), device="cpu").identity
+    assert open_model(folder, overrides=overrides).hash != open_model(folder, checkpoint="final").hash or (
+        names == ["member0.train", "member1.train"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"stages.train.keep": [1, 4]}, r"\[4\]; it writes them after epochs 1, 2, 3"),
+        ({"stages.warm.keep": [2]}, r"stage 'warm' writes no weights: \[2\]; it writes them after epoch 3"),
+        ({"members": [2]}, r"\[2\], there are members 0 to 1, counted from 0"),
+        ({"stages.train.keep": False}, "at least one stage must be kept"),
+        ({"stages.train.snapshots": [1]}, "(?s)cannot be changed for a prediction.*stages.STAGE.keep"),
+        ({"stages.train.save_every": 2}, "cannot be changed for a prediction"),
+    ],
+)
+def test_weights_that_no_training_wrote_are_refused(tmp_path, model_folder, overrides, words):
+    folder, _ = curriculum_model(model_folder, tmp_path)
+    with pytest.raises(AutosegError, match=words):
+        open_model(folder, overrides=overrides)
+
+
+def test_missing_weights_are_said_with_those_that_there_are(tmp_path, model_folder):
+    folder, _ = curriculum_model(model_folder, tmp_path)
+    for member in (0, 1):
+        (folder / "fold_0/weights" / weight_file_name("train", member, snapshot_epoch=1)).unlink()
+    open_model(folder)
+    words = r"(?s)no fold_0/weights/member0.train.epoch1.*written were .*member0.train.epoch2.safetensors"
+    with pytest.raises(AutosegError, match=words):
+        open_model(folder, overrides={"stages.train.keep": [1, 2]})
+
+
 def test_finished_folds_are_taken_and_the_others_said(tmp_path, model_folder):
     folder = model_folder.make_model(tmp_path, (0.3, 0.4, 0.5, 0.6), folds=[0, 2, 10, "all"])
     (folder / "fold_2" / "weights" / weight_file_name("train")).unlink()

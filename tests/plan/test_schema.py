@@ -102,7 +102,7 @@ def test_an_option_of_the_planner_is_not_changed_in_a_plan():
         ("stages.0.sampling.foreground_share", "a number, at least 0 and at most 1"),
         ("stages.0.sampling.balance", "voxel or component"),
         ("stages.0.gradient_clip", "a number, above 0 or null"),
-        ("stages.0.keep", "true or false"),
+        ("stages.0.keep", "true or false or a list of entries, each a whole number"),
         ("stages.0.frozen", "a list of entries, each text"),
         ("fusion.name", "text"),
     ],

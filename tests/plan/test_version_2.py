@@ -29,7 +29,7 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
     content = without_defaults(plan)
     assert "version" not in content and "gradient_clip" not in content["recipe"]["stages"][0]
     written = plan.model_dump(mode="json")
-    for name in ("context", "channels", "optimiser_state", "snapshots"):
+    for name in ("context", "channels", "optimiser_state", "snapshots", "save_every"):
         del written["recipe"]["stages"][0][name]
     assert hash_plan(validate(written, Plan, where="")) == hash_plan(plan)
     changed = apply_overrides(plan, {"stages.0.context": [1, 1, 1]})
@@ -45,6 +45,9 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("stages.0.augmentation.share", 0.5),
         ("stages.0.augmentation.transforms", [{"name": "quarter_turns"}]),
         ("inference.tiles", "centre"),
+        ("inference.members", [0]),
+        ("stages.0.save_every", 2),
+        ("stages.0.keep", [3]),
         ("inference.patch_size", [8, "whole", "whole"]),
         ("preprocessing.orientation", "RAS"),
         ("preprocessing.mask", {"channel": "TTP", "dilation": 1}),

@@ -83,6 +83,7 @@ def test_the_published_recipe(make_fingerprint):
     assert (second.name, second.patch_size, second.epochs) == ("zoom_out", [168, 172, 144], 150)
     assert (first.start, second.start, second.optimiser_state) == ("scratch", "previous", "fresh")
     assert (first.keep, second.keep, second.snapshots) == (False, True, [])
+    assert second.written_epochs == [50, 100, 150] and second.kept_epochs == [150]
     for stage, lr in ((first, 1e-3), (second, 1e-4)):
         assert stage.optimiser.name == "adam"
         assert stage.optimiser.arguments == {"lr": lr, "weight_decay": 1e-4}

@@ -67,11 +67,11 @@ def test_a_planner_that_knows_nothing_of_it_is_shortened(rats, monkeypatch):
 def test_snapshots_keep_their_place_and_whole_passes_stay_whole(rats):
     full = make_plan(rats, "unet", Budget())
     stage = full.recipe.stages[0].model_copy(
-        update={"epochs": 300, "snapshots": [2, 100, 300], "iterations_per_epoch": None}
+        update={"epochs": 300, "snapshots": [2, 100, 300], "save_every": 100, "iterations_per_epoch": None}
     )
     recipe = Recipe(stages=[stage], inference=Inference(patch_size=[]), fusion=Named(name="majority"))
     quick = make_quick(full.model_copy(update={"recipe": recipe})).recipe.stages[0]
-    assert quick.snapshots == [1, 10, 30] and quick.iterations_per_epoch is None
+    assert quick.snapshots == [1, 10, 30] and quick.save_every == 10 and quick.iterations_per_epoch is None
 
 
 def test_what_the_user_chose_of_a_family_stays(rats):
