@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -29,6 +29,9 @@ FEW_CASES = 10
 
 FEWEST_ON_LINE = 5
 """Cases that an R2 needs: of numbers that have nothing to do with each other it is 1 / (n - 1) on average."""
+
+FEWEST_IN_GROUP = 5
+"""Cases that a group needs in :func:`kruskal_wallis`, whose p-value is of many cases; scipy's rule too."""
 
 NAN_INTERVAL = (np.nan, np.nan)
 SD_95 = 1.96
@@ -332,6 +335,40 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     steps = p_values[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
+
+
+@dataclass(frozen=True)
+class KruskalWallis:
+    """Whether one score differs between groups of cases.
+
+    Attributes:
+        h: the statistic, corrected for ties.
+        degrees_of_freedom: groups less one.
+        p: chance of such an ``h`` if all groups were alike, by the chi-squared distribution.
+    """
+
+    h: float
+    degrees_of_freedom: int
+    p: float
+
+
+def kruskal_wallis(groups: Sequence[ArrayLike]) -> KruskalWallis:
+    """Kruskal and Wallis 1952: do the ranks of two or more groups of different cases differ?
+
+    Args:
+        groups: the scores of each; ``nan`` is left out, and so are groups without a score.
+
+    Returns:
+        ``nan`` for fewer than two groups and where all scores are equal.
+    """
+    known = [values for group in groups if len(values := _defined(group))]
+    degrees = max(0, len(known) - 1)
+    if not degrees or np.ptp(np.concatenate(known)) == 0:
+        return KruskalWallis(np.nan, degrees, np.nan)
+    from scipy.stats import kruskal
+
+    found = kruskal(*known)
+    return KruskalWallis(float(found.statistic), degrees, float(found.pvalue))
 
 
 @dataclass(frozen=True)
