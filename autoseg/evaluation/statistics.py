@@ -532,12 +532,17 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:
 
 @dataclass(frozen=True)
 class LogVolumeFit:
-    """The line Dice = intercept + slope * log10(volume); the unit of the volume only moves the intercept."""
+    """The line Dice = intercept + slope * log10(volume); the unit of the volume only moves the intercept.
+
+    Attributes:
+        p: two-sided, that a line without slope gives such an R2, by Student's t distribution.
+    """
 
     slope: float
     intercept: float
     r_squared: float
     n: int
+    p: float = np.nan
 
 
 def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
@@ -548,8 +553,8 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
         volume: of the truth, in any unit; volumes of 0 have no logarithm and are left out, as is ``nan``.
 
     Returns:
-        The fit; ``nan`` for fewer than two different volumes, R2 also for fewer than :data:`FEWEST_ON_LINE` cases and
-        where all Dice values are equal.
+        The fit; ``nan`` for fewer than two different volumes, R2 and p also for fewer than :data:`FEWEST_ON_LINE`
+        cases and where all Dice values are equal.
     """
     dice, volume = np.asarray(dice, float).ravel(), np.asarray(volume, float).ravel()
     used = ~np.isnan(dice) & (volume > 0)
@@ -560,7 +565,16 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
     slope = float(dx @ dy / (dx @ dx))
     known = len(x) >= FEWEST_ON_LINE and np.ptp(y) > 0
     r_squared = float(dx @ dy) ** 2 / float((dx @ dx) * (dy @ dy)) if known else np.nan
-    return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x))
+    p = _p_of_r_squared(r_squared, len(x)) if known else np.nan
+    return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x), p)
+
+
+def _p_of_r_squared(r_squared: float, n: int) -> float:
+    from scipy.special import stdtr
+
+    if r_squared >= 1:
+        return 0.0
+    return float(2 * stdtr(n - 2, -math.sqrt(r_squared * (n - 2) / (1 - r_squared))))
 
 
 def r_squared_interval(

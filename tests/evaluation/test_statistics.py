@@ -399,3 +399,14 @@ def test_kruskal_wallis_without_differences_or_groups():
     for groups in ([], [[1, 2]], [[1, 2], [math.nan]], [[1, 1], [1, 1]]):
         found = kruskal_wallis(groups)
         assert math.isnan(found.h) and math.isnan(found.p)
+
+
+def test_the_p_value_of_a_line_is_scipy_s():
+    random = np.random.default_rng(4)
+    volume = random.lognormal(2, 2, 31)
+    dice = 0.4 + 0.1 * np.log10(volume) + random.normal(0, 0.2, 31)
+    theirs = stats.linregress(np.log10(volume), dice)
+    found = fit_log_volume(dice, volume)
+    assert (found.p, found.r_squared) == pytest.approx((theirs.pvalue, theirs.rvalue**2), rel=1e-9)
+    assert fit_log_volume(np.log10(volume), volume).p == pytest.approx(0, abs=1e-30)
+    assert math.isnan(fit_log_volume(dice[:4], volume[:4]).p)

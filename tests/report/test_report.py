@@ -455,7 +455,9 @@ def test_names_cannot_write_html(sketch, tmp_path):
     assert any(EVIL_CASE in image["alt"] for image in page.all("img"))
     assert sorted(path.name for path in (tmp_path / "masks/report_files").glob("case_*.png")) == [
         "case_1_b.png",
+        "case_1_b_surfaces.png",
         "case_2_a_b___c_.png",
+        "case_2_a_b___c__surfaces.png",
     ]
 
 
