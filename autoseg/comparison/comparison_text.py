@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from autoseg.comparison.comparison_schema import Comparison, Difference, Test
 from autoseg.comparison.notes import SPOKEN, TOO_MANY
 from autoseg.comparison.ranking import none_can_be_shown
-from autoseg.evaluation.text import csv_cell, grid, number, repeated, spoken
+from autoseg.evaluation.text import csv_cell, grid, number, p_text, repeated, spoken
 from autoseg.files import csv_text
 from autoseg.messages import count_of
 
@@ -58,18 +58,6 @@ def _evidence(pair: Difference, test: Test) -> str:
     if pair.p_holm is None:
         return f"not tested ({cases}{dropped})"
     return f"{p_text(pair.p_holm, 'p ')} (Holm, {SPOKEN[test]}, {cases}{dropped})"
-
-
-def p_text(p: float | None, before: str = "") -> str:
-    """A p-value for reading; with a ``before`` such as ``p`` as an equation."""
-    if p is None:
-        return "-"
-    if p < 0.001:
-        return f"{before}< 0.001" if before else "<0.001"
-    text = f"{p:.2f}" if p >= 0.095 else f"{p:.3f}"
-    if text == "0.050":  # on which side of the limit it lies must be seen
-        text = f"{p:.4f}"
-    return f"{before}= {text}" if before else text
 
 
 def difference_text(pair: Difference, unit: str) -> str:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.comparison.comparison_schema import Comparison, Difference
-from autoseg.comparison.comparison_text import difference_text, p_text
+from autoseg.comparison.comparison_text import difference_text
 from autoseg.comparison.notes import SPOKEN
 from autoseg.comparison.ranking import comparable
-from autoseg.evaluation.text import spoken
+from autoseg.evaluation.text import p_text, spoken
 from autoseg.files import atomic_path
 from autoseg.messages import count_of
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.evaluation import statistics, strata, thresholds
+from autoseg.evaluation.group_tests import describe_tests, with_group_tests
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.metrics.overlap import micro_dice
@@ -89,6 +90,7 @@ def summarise(
     cases = sorted(cases, key=lambda case: case.name)
     preset, metrics = choice.full_preset, choice.metrics
     mean = Averaging(preset.interval, preset.resamples)
+    strata = stratify(cases, metrics, rules, groups, mean, tested=choice.table)
     return Summary(
         autoseg_version=__version__,
         predictions=str(predictions),
@@ -101,7 +103,8 @@ def summarise(
         interval=statistics.describe_interval(mean.method, resamples=mean.resamples),
         metrics={metric.name: metric_row(metric) for metric in metrics},
         classes={label: class_summary(cases, label, mean) for label in cases[0].classes},
-        strata=stratify(cases, metrics, rules, groups, mean),
+        strata=strata,
+        group_tests=describe_tests(strata),
         cases=cases,
     )
 
@@ -289,6 +292,7 @@ def stratify(
     rules: Sequence[StrataRule],
     groups: Groups | None,
     mean: Averaging,
+    tested: Sequence[str] = (),
 ) -> list[Stratum]:
     """The cases split by quantities, class by class, and by the columns of a table.
 
@@ -299,6 +303,7 @@ def stratify(
             by its size.
         groups: the table; None is none.
         mean: takes means.
+        tested: names of the metrics that are tested across the groups of each column.
     """
     units = {metric.name: metric.unit for metric in metrics}
     found = []
@@ -316,10 +321,11 @@ def stratify(
     names = [case.name for case in cases]
     if groups is None:
         return found
+    columns = []
     for column in groups.columns:
         words, levels = strata.column_levels(groups, column, names)
-        found.append(_stratum(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
-    return found
+        columns.append(_stratum(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
+    return found + with_group_tests(columns, cases, tested)
 
 
 def _without_truth(cases: Sequence[CaseScores], label: str) -> np.ndarray:

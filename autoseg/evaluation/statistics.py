@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -29,6 +29,9 @@ FEW_CASES = 10
 
 FEWEST_ON_LINE = 5
 """Cases that an R2 needs: of numbers that have nothing to do with each other it is 1 / (n - 1) on average."""
+
+FEWEST_IN_GROUP = 5
+"""Cases that a group needs in :func:`kruskal_wallis`, whose p-value is of many cases; scipy's rule too."""
 
 NAN_INTERVAL = (np.nan, np.nan)
 SD_95 = 1.96
@@ -335,6 +338,40 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class KruskalWallis:
+    """Whether one score differs between groups of cases.
+
+    Attributes:
+        h: the statistic, corrected for ties.
+        degrees_of_freedom: groups less one.
+        p: chance of such an ``h`` if all groups were alike, by the chi-squared distribution.
+    """
+
+    h: float
+    degrees_of_freedom: int
+    p: float
+
+
+def kruskal_wallis(groups: Sequence[ArrayLike]) -> KruskalWallis:
+    """Kruskal and Wallis 1952: do the ranks of two or more groups of different cases differ?
+
+    Args:
+        groups: the scores of each; ``nan`` is left out, and so are groups without a score.
+
+    Returns:
+        ``nan`` for fewer than two groups and where all scores are equal.
+    """
+    known = [values for group in groups if len(values := _defined(group))]
+    degrees = max(0, len(known) - 1)
+    if not degrees or np.ptp(np.concatenate(known)) == 0:
+        return KruskalWallis(np.nan, degrees, np.nan)
+    from scipy.stats import kruskal
+
+    found = kruskal(*known)
+    return KruskalWallis(float(found.statistic), degrees, float(found.pvalue))
+
+
+@dataclass(frozen=True)
 class PairedComparison:
     """One score of two methods on the same cases.
 
@@ -495,12 +532,17 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:
 
 @dataclass(frozen=True)
 class LogVolumeFit:
-    """The line Dice = intercept + slope * log10(volume); the unit of the volume only moves the intercept."""
+    """The line Dice = intercept + slope * log10(volume); the unit of the volume only moves the intercept.
+
+    Attributes:
+        p: two-sided, that a line without slope gives such an R2, by Student's t distribution.
+    """
 
     slope: float
     intercept: float
     r_squared: float
     n: int
+    p: float = np.nan
 
 
 def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
@@ -511,8 +553,8 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
         volume: of the truth, in any unit; volumes of 0 have no logarithm and are left out, as is ``nan``.
 
     Returns:
-        The fit; ``nan`` for fewer than two different volumes, R2 also for fewer than :data:`FEWEST_ON_LINE` cases and
-        where all Dice values are equal.
+        The fit; ``nan`` for fewer than two different volumes, R2 and p also for fewer than :data:`FEWEST_ON_LINE`
+        cases and where all Dice values are equal.
     """
     dice, volume = np.asarray(dice, float).ravel(), np.asarray(volume, float).ravel()
     used = ~np.isnan(dice) & (volume > 0)
@@ -523,7 +565,16 @@ def fit_log_volume(dice: ArrayLike, volume: ArrayLike) -> LogVolumeFit:
     slope = float(dx @ dy / (dx @ dx))
     known = len(x) >= FEWEST_ON_LINE and np.ptp(y) > 0
     r_squared = float(dx @ dy) ** 2 / float((dx @ dx) * (dy @ dy)) if known else np.nan
-    return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x))
+    p = _p_of_r_squared(r_squared, len(x)) if known else np.nan
+    return LogVolumeFit(slope, float(y.mean() - slope * x.mean()), r_squared, len(x), p)
+
+
+def _p_of_r_squared(r_squared: float, n: int) -> float:
+    from scipy.special import stdtr
+
+    if r_squared >= 1:
+        return 0.0
+    return float(2 * stdtr(n - 2, -math.sqrt(r_squared * (n - 2) / (1 - r_squared))))
 
 
 def r_squared_interval(

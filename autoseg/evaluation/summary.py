@@ -178,6 +178,28 @@ class Level(ExactModel):
     metrics: dict[str, Mean]
 
 
+class GroupTest(ExactModel):
+    """Whether a metric differs between the groups of a column: Kruskal-Wallis.
+
+    Attributes:
+        h: the statistic.
+        degrees_of_freedom: groups that were compared, less one.
+        p, p_holm: as it is, and after Holm's correction over all columns and classes; None, as ``h``, where no test was
+            made.
+        n: each group that was compared to its cases in which the metric is defined.
+        left_out: each group with too few of them to their number.
+        why_not: why no test was made; empty where one was.
+    """
+
+    h: float | None
+    degrees_of_freedom: int
+    p: float | None
+    p_holm: float | None = None
+    n: dict[str, int]
+    left_out: dict[str, int] = {}
+    why_not: str = ""
+
+
 class Stratum(ExactModel):
     """Cases split by a column of the groups file or by a quantity of each case.
 
@@ -185,11 +207,13 @@ class Stratum(ExactModel):
         name: column, or metric such as ``voxels_truth``.
         rule: in words, such as ``column of groups.csv`` or ``quartiles of voxels_truth``.
         classes: class to levels.
+        tests: of a column, class to metric of the preset's table to the test across its groups.
     """
 
     name: str
     rule: str
     classes: dict[str, list[Level]]
+    tests: dict[str, dict[str, GroupTest]] = {}
 
 
 class Summary(ExactModel):
@@ -209,6 +233,7 @@ class Summary(ExactModel):
         metrics: what each metric means.
         classes: the means.
         strata: the means of parts of the cases.
+        group_tests: how the tests across groups were made, in words; empty without any.
         cases: the scores of each case, sorted by name.
     """
 
@@ -228,6 +253,7 @@ class Summary(ExactModel):
     metrics: dict[str, MetricRow]
     classes: dict[str, ClassSummary]
     strata: list[Stratum] = []
+    group_tests: str = ""
     cases: list[CaseScores]
 
     def means(self) -> dict[str, Scores]:

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
-from autoseg.evaluation.statistics import FEW_CASES, FEWEST_ON_LINE, landis_koch, led_by_few, t_interval
-from autoseg.evaluation.summary import ClassSummary, CohortValue, Mean, Stratum, Summary, VolumeAgreement
-from autoseg.evaluation.text import alike, decimals, fixed, grid, with_interval
+from autoseg.evaluation.statistics import (
+    FEW_CASES,
+    FEWEST_IN_GROUP,
+    FEWEST_ON_LINE,
+    landis_koch,
+    led_by_few,
+    t_interval,
+)
+from autoseg.evaluation.summary import (
+    ClassSummary,
+    CohortValue,
+    GroupTest,
+    Mean,
+    Stratum,
+    Summary,
+    VolumeAgreement,
+)
+from autoseg.evaluation.text import alike, decimals, fixed, grid, p_text, with_interval
+from autoseg.messages import count_of
 
 WIDTH = 110
 """Columns that text is wrapped to."""
@@ -16,6 +33,10 @@ def format_table(summary: Summary) -> str:
     """What is printed: the preset, the means, then parts of the cases, then numbers of all cases together."""
     parts = [format_preset(summary), _means(summary), _led_by_few(summary)]
     parts += [_stratum(stratum, summary) for stratum in summary.strata]
+    if summary.group_tests:
+        parts.append(
+            textwrap.fill(f"tests across groups: {summary.group_tests}", WIDTH, subsequent_indent="  ")
+        )
     parts.append(_cohort(summary))
     return "\n\n".join(part for part in parts if part)
 
@@ -96,7 +117,33 @@ def _stratum(stratum: Stratum, summary: Summary) -> str:
     for label, levels in stratum.classes.items():
         rows += _named(label, [[level.name, *mean_texts(level.metrics[metric], unit)] for level in levels])
     header = ["class", "level", "mean [95 % interval]", "sd", "median", "n"]
-    return f"{metric} by {stratum.rule}\n{grid(header, rows)}"
+    several = len(stratum.classes) > 1
+    tests = [
+        group_test_text(of_class[metric], f"{metric}{f' of {label}' if several else ''}")
+        for label, of_class in stratum.tests.items()
+    ]
+    said = (textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in tests)
+    return "\n".join([f"{metric} by {stratum.rule}", grid(header, rows), *said])
+
+
+def group_test_text(found: GroupTest, what: str) -> str:
+    """A test across groups in a sentence: H, degrees of freedom, p and how many cases each group has."""
+    if found.p is None:
+        parts = [f"no test, {found.why_not}"]
+    else:
+        degrees = count_of(found.degrees_of_freedom, "degree of freedom", "degrees of freedom")
+        corrected = f"{p_text(found.p_holm, 'p ')} after Holm's correction"
+        parts = [f"H = {found.h:.2f}, {degrees}, {p_text(found.p, 'p ')}, {corrected}"]
+    if found.n:
+        parts.append(f"cases {counts_text(found.n)}")
+    if found.left_out:
+        parts.append(f"left out, fewer than {FEWEST_IN_GROUP}: {counts_text(found.left_out)}")
+    return f"Kruskal-Wallis, {what}: {'; '.join(parts)}"
+
+
+def counts_text(n: Mapping[str, int]) -> str:
+    """``A: 5, B: 7``."""
+    return ", ".join(f"{name}: {count}" for name, count in n.items())
 
 
 def _cohort(summary: Summary) -> str:

@@ -46,6 +46,18 @@ def with_interval(value: float | None, low: float | None, high: float | None, un
     return middle if low is None or high is None else f"{middle} [{', '.join(ends)}]"
 
 
+def p_text(p: float | None, before: str = "") -> str:
+    """A p-value for reading; with a ``before`` such as ``p`` as an equation."""
+    if p is None:
+        return "-"
+    if p < 0.001:
+        return f"{before}< 0.001" if before else "<0.001"
+    text = f"{p:.2f}" if p >= 0.095 else f"{p:.3f}"
+    if text == "0.050":  # on which side of the limit it lies must be seen
+        text = f"{p:.4f}"
+    return f"{before}= {text}" if before else text
+
+
 def csv_cell(value: float | int | None) -> str:
     """A number with ten significant digits, whole ones in full; empty for None."""
     if value is None:

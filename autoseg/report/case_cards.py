@@ -1,4 +1,4 @@
-"""The cases that are shown: which, as a montage with contours, and in the slice viewer."""
+"""The cases that are shown: which, as a montage with contours, as surfaces, and in the slice viewer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,31 @@ from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
 from autoseg.report.picture import Picture, read_picture
+from autoseg.report.surfaces import draw_surfaces
 from autoseg.report.viewer import Viewer, make_viewer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of a case.
+
+    Attributes:
+        webp, png: for the page and for a paper.
+        alt: what it shows.
+    """
+
+    webp: bytes
+    png: bytes
+    alt: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, which stand at this place in every PNG."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return width, height
 
 
 @dataclass(frozen=True)
@@ -32,24 +53,17 @@ class ShownCase:
         rank: such as ``worst``.
         case: its scores.
         place: fold that it was validated in; may be empty.
-        webp, png: the montage; without loss, because thin lines of one colour on another blur otherwise.
-        alt: what the montage shows.
+        montage: slices with outlines.
+        surfaces: truth and prediction in 3D; None where there is nothing to see.
         viewer: None when viewers are not wanted.
     """
 
     rank: str
     case: CaseScores
     place: str
-    webp: bytes
-    png: bytes
-    alt: str
+    montage: Drawn
+    surfaces: Drawn | None
     viewer: Viewer | None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the montage in pixels, which stand at this place in every PNG."""
-        width, height = struct.unpack(">II", self.png[16:24])
-        return width, height
 
 
 def show_cases(
@@ -99,23 +113,32 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Ma
 
 
 def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, viewers: bool) -> ShownCase:
-    figure = draw(picture, rank)
+    montage = _drawn(
+        draw(picture, rank),
+        f"{picture.channel} of {case.name}, {picture.view.words}, bare and with the outlines of truth and "
+        f"prediction; {_scores(case)}",
+        lossless=True,  # thin lines of one colour on another blur otherwise
+    )
+    scene = draw_surfaces(picture, f"{rank} case: {case.name}")
+    alt = f"Surfaces of truth and prediction of {case.name} from two sides; {_scores(case)}"
     return ShownCase(
         rank=rank,
         case=case,
         place=place.name,
-        webp=_saved(figure, "webp", pil_kwargs={"lossless": True}),
-        png=_saved(figure, "png"),
-        alt=f"{picture.channel} of {case.name}, {picture.view.words}, bare and with the outlines of truth and "
-        f"prediction; {_scores(case)}",
+        montage=montage,
+        surfaces=_drawn(scene, alt, quality=90) if scene else None,
         viewer=make_viewer(picture) if viewers else None,
     )
 
 
-def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="black", **options)
-    return buffer.getvalue()
+def _drawn(figure: Figure, alt: str, **of_webp: Any) -> Drawn:
+    """A figure on black, drawn once."""
+    from PIL import Image
+
+    png, webp = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, facecolor="black")
+    Image.open(png).convert("RGB").save(webp, format="webp", **of_webp)
+    return Drawn(webp.getvalue(), png.getvalue(), alt)
 
 
 def _scores(case: CaseScores) -> str:
@@ -126,10 +149,12 @@ def _number(value: float | int | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def file_names(shown: Sequence[ShownCase]) -> list[str]:
-    """A name for the montage of each case, without characters that file systems refuse."""
-    names = []
+def picture_files(shown: Sequence[ShownCase]) -> dict[str, bytes]:
+    """The pictures of each case as PNG, by names without characters that file systems refuse."""
+    files = {}
     for i, one in enumerate(shown):
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in one.case.name)
-        names.append(f"case_{i + 1}_{safe}.png")
-    return names
+        files[f"case_{i + 1}_{safe}.png"] = one.montage.png
+        if one.surfaces is not None:
+            files[f"case_{i + 1}_{safe}_surfaces.png"] = one.surfaces.png
+    return files

@@ -17,7 +17,7 @@ from autoseg.comparison.comparison_text import difference_text
 from autoseg.evaluation import statistics
 from autoseg.evaluation.summary import CaseScores, MetricRow, Stratum, Summary
 from autoseg.evaluation.summary_text import table_metrics
-from autoseg.evaluation.text import alike, number, spoken, titled
+from autoseg.evaluation.text import alike, number, p_text, spoken, titled
 from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.messages import count_of
 from autoseg.report.collect import ScoredFolder, Training
@@ -371,10 +371,23 @@ def dice_against_volume(summary: Summary) -> Chart | None:
         return None
     return Chart(
         "dice_volume",
-        "Dice against the true volume (logarithmic axis), with the line of least squares and its R². Cases without "
-        "truth have no place here.",
+        f"Dice against the true volume (logarithmic axis){_in_voxels(summary)}, with the line of least squares and its "
+        "R²; p: that there is no such line (Student's t, not corrected). Cases without truth have no place here.",
         tuple(panels),
     )
+
+
+def _in_voxels(summary: Summary) -> str:
+    """How many voxels are a millilitre, where it is the same number in all cases: R² is then that of voxels too."""
+    sizes = [
+        voxels / volume
+        for case in summary.cases
+        for scores in case.classes.values()
+        if (voxels := scores["voxels_truth"]) and (volume := scores["volume_truth_ml"])
+    ]
+    if not sizes or np.ptp(sizes) > 1e-6 * max(sizes):
+        return ""
+    return f", where 1 ml is {short_number(sizes[0])} voxels"
 
 
 def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Panel | None:
@@ -386,7 +399,7 @@ def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Pan
     fit = statistics.fit_log_volume(dices, volumes)
     fitted = not math.isnan(fit.slope)
     said = "too few cases for R²" if fit.n < statistics.FEWEST_ON_LINE else "R² undefined"
-    said = said if math.isnan(fit.r_squared) else f"R² = {fit.r_squared:.2f}"
+    said = said if math.isnan(fit.r_squared) else f"R² = {fit.r_squared:.2f}, {p_text(fit.p, 'p ')}"
 
     def draw(axis: Axes, style: Style) -> None:
         tips = [f"{name}: Dice {dice:.3f}, {volume:.4g} ml" for name, volume, dice in rows]

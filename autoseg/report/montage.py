@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,12 +196,12 @@ def zoom(whole: Window, box: Window) -> Window:
 
 def _head(image: np.ndarray) -> Window:
     """Rows and columns of the head; empty slices without one."""
-    low, high = _grey_range(image)
+    low, high = grey_range(image)
     bright = image > low + 0.15 * (high - low)
     return head_extent(bright, 1), head_extent(bright, 2)
 
 
-def _grey_range(image: np.ndarray) -> tuple[float, float]:
+def grey_range(image: np.ndarray) -> tuple[float, float]:
     """Intensities that become black and white: 1st and 99.95th percentile of what is not background."""
     sample = image[:, ::2, ::2]
     inside = sample[sample != sample.flat[0]]
@@ -231,7 +231,7 @@ def draw(picture: Picture, rank: str) -> Figure:
     )
     columns = _columns(len(panels), len(shows), height / width)
     rows, panel_width = math.ceil(len(panels) / columns), min(WIDEST_PANEL_IN, WIDTH_IN / columns)
-    lines = _score_lines(picture)
+    lines = score_lines(picture)
     top, bottom = 0.45 + 0.16 * len(lines), 0.4
     size = (
         max(NARROWEST_IN, panel_width * columns),
@@ -246,7 +246,7 @@ def draw(picture: Picture, rank: str) -> Figure:
         gridspec_kw={"left": 0.005, "right": 0.995, "bottom": bottom / size[1], "top": 1 - top / size[1]}
         | {"wspace": 0.02, "hspace": 0.02},
     )
-    grey = _grey_range(picture.image)
+    grey = grey_range(picture.image)
     for axis in axes.flat:
         axis.set_axis_off()
     windows: list[Window] = []
@@ -316,11 +316,11 @@ def _letters(axis: Axes, picture: Picture, sight: Sight, show: str, *, sides: bo
         n_columns = sight.window[1].stop - sight.window[1].start
         length_mm, label = scale_bar(n_columns * mm)
         share = length_mm / mm / n_columns
-        axis.plot([0.97 - share, 0.97], [0.035, 0.035], color="white", linewidth=2, **_over(axis))
+        axis.plot([0.97 - share, 0.97], [0.035, 0.035], color="white", linewidth=2, **over(axis))
         axis.text(0.97 - share / 2, 0.05, label, ha="center", va="bottom", **text)
 
 
-def _over(axis: Axes) -> dict[str, Any]:
+def over(axis: Axes) -> dict[str, Any]:
     """For a line that is placed by shares of the picture and keeps its view."""
     return {"transform": axis.transAxes, "scalex": False, "scaley": False, "solid_capstyle": "butt"}
 
@@ -391,7 +391,7 @@ def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
     return dict(following)
 
 
-def _score_lines(picture: Picture) -> list[str]:
+def score_lines(picture: Picture) -> list[str]:
     """The scores of each class, on at most two lines."""
     parts = [
         f"{name}: Dice {number(scores['dice'], '1')}, truth {number(scores['volume_truth_ml'], 'ml')} ml, "
@@ -406,21 +406,31 @@ def _score_lines(picture: Picture) -> list[str]:
 
 def _titles(figure: Figure, picture: Picture, head: str, lines: Sequence[str]) -> None:
     """Case, scores and legend."""
+    put_title(figure, head, lines)
+    one_class = [("truth", TRUTH, "-"), ("prediction", PREDICTION, DASHES)]
+    put_legend(figure, class_entries(picture.truth) if len(picture.truth) > 1 else one_class)
+    note = ", ".join(filter(None, (picture.channel, picture.view.words, f"preset {picture.preset}")))
+    height = figure.get_figheight()
+    figure.text(0.99, 0.1 / height, note, color="white", fontsize=8, ha="right", parse_math=False)
+
+
+def put_title(figure: Figure, head: str, lines: Sequence[str]) -> None:
+    """What a black picture is of, and its scores below."""
+    height = figure.get_figheight()
+    white: dict[str, Any] = {"color": "white", "va": "top", "parse_math": False}
+    figure.text(0.01, 1 - 0.08 / height, head, fontsize=12, weight="bold", **white)
+    figure.text(0.01, 1 - 0.36 / height, "\n".join(lines), fontsize=8.5, **white)
+
+
+def class_entries(classes: Iterable[str]) -> list[tuple[str, str, Any]]:
+    """Name, colour and dashes of each class."""
+    return [(name, CLASSES[i % len(CLASSES)], "-") for i, name in enumerate(classes)]
+
+
+def put_legend(figure: Figure, entries: Iterable[tuple[str, str, Any]]) -> None:
+    """Name, colour and dashes of each entry, below the picture."""
     from matplotlib.lines import Line2D
 
-    height = figure.get_figheight()
-    figure.text(
-        0.01, 1 - 0.08 / height, head, color="white", fontsize=12, va="top", parse_math=False, weight="bold"
-    )
-    figure.text(
-        0.01, 1 - 0.36 / height, "\n".join(lines), color="white", fontsize=8.5, va="top", parse_math=False
-    )
-    if len(picture.truth) > 1:
-        entries: list[tuple[str, str, Any]] = [
-            (name, CLASSES[i % len(CLASSES)], "-") for i, name in enumerate(picture.truth)
-        ]
-    else:
-        entries = [("truth", TRUTH, "-"), ("prediction", PREDICTION, DASHES)]
     handles = [Line2D([], [], color=c, linewidth=1.6, linestyle=s, label=name) for name, c, s in entries]
     figure.legend(
         handles=handles,
@@ -431,5 +441,3 @@ def _titles(figure: Figure, picture: Picture, head: str, lines: Sequence[str]) -
         fontsize=9,
         bbox_to_anchor=(0.0, 0.0),
     )
-    note = ", ".join(filter(None, (picture.channel, picture.view.words, f"preset {picture.preset}")))
-    figure.text(0.99, 0.1 / height, note, color="white", fontsize=8, ha="right", parse_math=False)

@@ -14,7 +14,7 @@ from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.messages import count_of
 from autoseg.report import score_tables, sections
 from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section
-from autoseg.report.case_cards import ShownCase, file_names, show_cases
+from autoseg.report.case_cards import ShownCase, picture_files, show_cases
 from autoseg.report.collect import Material, collect
 from autoseg.report.drawing import Panel, page_svg, paper_files
 from autoseg.report.viewer import SLIDER_PX
@@ -183,7 +183,7 @@ def _files(page: Page, shown: list[ShownCase]) -> dict[str, bytes]:
         if isinstance(block, Figure):
             files.update(paper_files(block.chart))
         elif isinstance(block, CaseCards):
-            files.update({name: one.png for name, one in zip(file_names(shown), shown, strict=True)})
+            files.update(picture_files(shown))
     files.update({name: table.as_csv().encode() for name, table in page.tables.items()})
     return files
 

@@ -51,6 +51,20 @@ class Picture:
         """All classes of the prediction together."""
         return np.logical_or.reduce(list(self.prediction.values()))
 
+    def to_patient(self, volume: np.ndarray) -> np.ndarray:
+        """``[slices, rows, columns]`` of the picture as ``[x, y, z]``, to the patient's left, back and top."""
+        if self.view.plane == "axial":
+            return volume.transpose(2, 1, 0)
+        if self.view.plane == "coronal":
+            return volume.transpose(2, 0, 1)[:, :, ::-1]
+        return volume.transpose(0, 2, 1)[:, :, ::-1]
+
+    @property
+    def patient_spacing_mm(self) -> tuple[float, float, float]:
+        """Along the axes of :meth:`to_patient`."""
+        s, r, c = self.view.spacing_mm
+        return {"axial": (c, r, s), "coronal": (c, s, r), "sagittal": (s, c, r)}[self.view.plane]
+
 
 def head_extent(bright: np.ndarray, axis: int) -> slice:
     """Where the head lies along an axis, also where noise fills the air around it; empty without a head.

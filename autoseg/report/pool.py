@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from autoseg.errors import AutosegError
 from autoseg.evaluation import statistics
 from autoseg.evaluation.cohort import Averaging, class_summary, plain_mean, stratify
+from autoseg.evaluation.group_tests import describe_tests
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.presets import PRESETS
 from autoseg.evaluation.probabilities import as_rows
@@ -68,6 +69,7 @@ def pool(summaries: Mapping[str, Summary], counts: Mapping[str, FolderCounts | N
         "interval": statistics.describe_interval(mean.method, resamples=mean.resamples),
         "classes": {label: class_summary(cases, label, mean) for label in first.classes},
         "strata": strata,
+        "group_tests": describe_tests(strata),
         "cases": cases,
     }
     return Pool(first.model_copy(update=changes), origin, left_out)
@@ -144,7 +146,8 @@ def _strata(
         of = {case.name: case.groups for case in cases}
         groups = Groups(common[-1].rule.rpartition(" of ")[2], columns, of, missing=[], unknown=[])
     metrics = [_described(name, row) for name, row in next(iter(summaries.values())).metrics.items()]
-    made = stratify(cases, metrics, rules, groups, mean)
+    tested = next(iter(summaries.values())).preset.table
+    made = stratify(cases, metrics, rules, groups, mean, tested)
     names = {name for strata in given for name, _ in strata}
     return made, tuple(sorted(names - {one.name for one in made}))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autoseg.evaluation.metrics.metric import GROUPS
-from autoseg.evaluation.summary import ClassSummary, Mean, MetricRow, Stratum, Summary, defined
+from autoseg.evaluation.summary import ClassSummary, GroupTest, Mean, MetricRow, Stratum, Summary, defined
 from autoseg.evaluation.summary_text import (
     agreement_texts,
     cohort_text,
+    counts_text,
     interval_text,
     mean_texts,
     table_metrics,
 )
-from autoseg.evaluation.text import alike, number, spoken, titled
+from autoseg.evaluation.text import alike, number, p_text, spoken, titled
 from autoseg.evaluation.thresholds import precision_recall
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
@@ -168,6 +169,39 @@ def strata(stratum: Stratum, summary: Summary) -> Table:
     return by_class(f"By {split(stratum)}", header, rows)
 
 
+def group_tests(stratum: Stratum, summary: Summary) -> Table:
+    """Kruskal-Wallis of the table's metrics across the groups of a column."""
+    rows = [
+        (
+            Cell(label, head=True),
+            metric_cell(metric, summary.metrics[metric]),
+            *numbers(_test_texts(found)),
+            Cell(groups_text(found)),
+        )
+        for label, of_class in stratum.tests.items()
+        for metric, found in of_class.items()
+    ]
+    header = heads("class", "metric", "#H", "#degrees of freedom", "#p", "#p (Holm)", "cases in each group")
+    return by_class(f"Do groups of {stratum.name} differ? Kruskal-Wallis", header, rows)
+
+
+def _test_texts(found: GroupTest) -> list[str]:
+    """H, degrees of freedom and both p-values; nothing but dashes where no test was made."""
+    if found.h is None:
+        return ["-"] * 4
+    return [f"{found.h:.2f}", str(found.degrees_of_freedom), p_text(found.p), p_text(found.p_holm)]
+
+
+def groups_text(found: GroupTest) -> str:
+    """``A: 5, B: 7; left out, too few: C: 2``."""
+    parts = [
+        f"no test, {found.why_not}" if found.why_not else "",
+        counts_text(found.n),
+        f"left out, too few: {counts_text(found.left_out)}" if found.left_out else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
 def split(stratum: Stratum) -> str:
     """By what the cases are split, in words."""
     if stratum.name in stratum.rule:
@@ -238,6 +272,8 @@ def records(material: Material) -> dict[str, Records]:
         made["folds.csv"] = _fold_records(material, summary)
     if summary.strata:
         made["strata.csv"] = _stratum_records(summary)
+    if any(one.tests for one in summary.strata):
+        made["group_tests.csv"] = _test_records(summary)
     if any(one.counts for one in material.scored.values()):
         made["precision_recall.csv"] = _curve_records(material)
     return made
@@ -360,6 +396,27 @@ def _stratum_records(summary: Summary) -> Records:
         for metric in summary.metrics
     ]
     return Records(("stratum", "rule", "class", "level", "metric", *MEAN_COLUMNS), tuple(rows))
+
+
+def _test_records(summary: Summary) -> Records:
+    rows = [
+        (
+            one.name,
+            label,
+            metric,
+            found.h,
+            found.degrees_of_freedom,
+            found.p,
+            found.p_holm,
+            sum(found.n.values()),
+            groups_text(found),
+        )
+        for one in summary.strata
+        for label, of_class in one.tests.items()
+        for metric, found in of_class.items()
+    ]
+    header = ("stratum", "class", "metric", "h", "degrees_of_freedom", "p", "p_holm", "n", "groups")
+    return Records(header, tuple(rows))
 
 
 def _curve_records(material: Material) -> Records:

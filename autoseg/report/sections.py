@@ -269,7 +269,10 @@ def scores(material: Material) -> Made:
     ]
     if len(material.scored) > 1:
         blocks.append(score_tables.folds(material, summary))
-    blocks += [score_tables.strata(one, summary) for one in summary.strata]
+    for one in summary.strata:
+        blocks.append(score_tables.strata(one, summary))
+        blocks += [score_tables.group_tests(one, summary)] if one.tests else []
+    blocks += [Text((f"Tests: {summary.group_tests}.",), muted=True)] if summary.group_tests else []
     blocks += [score_tables.all_scores(summary, label) for label in summary.classes]
     blocks += [score_tables.cases(material, summary), score_tables.definitions(summary)]
     return Section("scores", "Scores", tuple(blocks))

@@ -79,8 +79,8 @@ def make_viewer(picture: Picture) -> Viewer:
     Raises:
         AutosegError: nilearn's viewer cannot be used.
     """
-    grey, codes = _grey(_to_patient(picture.image, picture)), _to_patient(compare_masks(picture), picture)
-    grid = _Grid.of(grey, codes, _patient_spacing(picture))
+    grey, codes = _grey(picture.to_patient(picture.image)), picture.to_patient(compare_masks(picture))
+    grid = _Grid.of(grey, codes, picture.patient_spacing_mm)
     while True:
         image, overlay = grid.nearest(grey), grid.overlay(codes)
         html = _nilearn(image, overlay, grid)
@@ -193,20 +193,6 @@ class _Grid:
             slope, offset = (-step, (n + 0.5) * step) if axis == 1 else (step, -0.5 * step)
             rows.append([slope if i == axis else 0.0 for i in range(3)] + [s.start + 0.5 + offset])
         return [*rows, [0.0, 0.0, 0.0, 1.0]]
-
-
-def _to_patient(volume: np.ndarray, picture: Picture) -> np.ndarray:
-    """``[slices, rows, columns]`` of a picture as ``[x, y, z]``, to the patient's left, back and top."""
-    if picture.view.plane == "axial":
-        return volume.transpose(2, 1, 0)
-    if picture.view.plane == "coronal":
-        return volume.transpose(2, 0, 1)[:, :, ::-1]
-    return volume.transpose(0, 2, 1)[:, :, ::-1]
-
-
-def _patient_spacing(picture: Picture) -> tuple[float, float, float]:
-    s, r, c = picture.view.spacing_mm
-    return {"axial": (c, r, s), "coronal": (c, s, r), "sagittal": (s, c, r)}[picture.view.plane]
 
 
 def _head_box(

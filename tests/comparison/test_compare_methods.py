@@ -16,13 +16,13 @@ from autoseg.cli import scoring_options
 from autoseg.comparison import ranking
 from autoseg.comparison.compare_methods import compare_folders, compared_metrics
 from autoseg.comparison.comparison_schema import Comparison, Difference, MetricComparison, read_comparison
-from autoseg.comparison.comparison_text import p_text, sentence, sentences
+from autoseg.comparison.comparison_text import sentence, sentences
 from autoseg.comparison.figure import FIRST, SAME, SECOND, make_figure
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.notes import SPOKEN, family, notes
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metric_choice import MetricChoice
-from autoseg.evaluation.text import spoken
+from autoseg.evaluation.text import p_text, spoken
 from autoseg.files import read_model
 
 SHAPE, SPACING = (6, 16, 16), (4.0, 1.0, 0.5)

@@ -184,6 +184,21 @@ def test_size_strata_keep_cases_without_lesion_apart():
     ]
 
 
+def test_groups_are_tested_by_the_metrics_of_the_table():
+    """Sizes are no groups of the file: they have no test."""
+    cases = [case(f"{group}{i}", 5 + i, 5, 2) for group in "AB" for i in range(5)]
+    groups = Groups("g.csv", ["scanner"], {one.name: {"scanner": one.name[0]} for one in cases}, [], [])
+    found = summary_of(cases, rules=[parse_rule("voxels_truth=q2")], groups=groups)
+    size, scanner = found.strata
+    assert size.tests == {} and list(scanner.tests["lesion"]) == ["dice", "ppv", "tpr"]
+    assert scanner.tests["lesion"]["dice"].p == pytest.approx(1)  # both groups are the same
+    assert scanner.tests["lesion"]["tpr"].why_not == "no group of 5 cases or more"  # not computed here
+    assert found.group_tests.startswith(
+        "Kruskal-Wallis across the groups of 5 cases or more; Holm over the 0 to 1"
+    )
+    assert summary_of(cases).group_tests == ""
+
+
 def test_what_is_written_about_a_metric():
     rows = {metric.name: metric_row(metric) for metric in find_preset("autoseg").metrics}
     dice, distance, count = rows["dice"], rows["hd95_mm"], rows["tp"]

@@ -16,6 +16,7 @@ from autoseg.evaluation.statistics import (
     fit_log_volume,
     holm,
     interval_of_means,
+    kruskal_wallis,
     landis_koch,
     led_by_few,
     mean_interval,
@@ -376,3 +377,36 @@ def test_interval_of_a_mean_by_students_t():
     values = np.array([0.1, 0.4, 0.2, 0.7])
     expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
     assert t_interval(values.mean(), values.std(ddof=1), 4) == pytest.approx(expected)
+
+
+# ------------------------------------------------------------------------------------------------ groups of cases
+
+
+def test_kruskal_wallis_by_hand():
+    """Ranks 1, 3, 5, 7, 9 and 2, 4, ..., 10: sums 25 and 30, H = 12 / 110 (125 + 180) - 33 = 3 / 11."""
+    found = kruskal_wallis([[0.1, 0.3, math.nan, 0.5, 0.7, 0.9], [0.2, 0.4, 0.6, 0.8, 1.0], []])
+    assert found.h == pytest.approx(3 / 11) and found.degrees_of_freedom == 1
+    assert found.p == pytest.approx(math.erfc(math.sqrt(3 / 22)))  # chi-squared with one degree of freedom
+
+
+def test_kruskal_wallis_of_ties_by_hand():
+    """1, 1, 2 and 2, 3, 3: ranks 1.5, 1.5, 3.5 and 3.5, 5.5, 5.5; ties take 1 - 3 * 6 / 210 of the spread."""
+    h = 12 / 42 * (6.5**2 / 3 + 14.5**2 / 3) - 21
+    assert kruskal_wallis([[1, 1, 2], [2, 3, 3]]).h == pytest.approx(h / (1 - 18 / 210))
+
+
+def test_kruskal_wallis_without_differences_or_groups():
+    for groups in ([], [[1, 2]], [[1, 2], [math.nan]], [[1, 1], [1, 1]]):
+        found = kruskal_wallis(groups)
+        assert math.isnan(found.h) and math.isnan(found.p)
+
+
+def test_the_p_value_of_a_line_is_scipy_s():
+    random = np.random.default_rng(4)
+    volume = random.lognormal(2, 2, 31)
+    dice = 0.4 + 0.1 * np.log10(volume) + random.normal(0, 0.2, 31)
+    theirs = stats.linregress(np.log10(volume), dice)
+    found = fit_log_volume(dice, volume)
+    assert (found.p, found.r_squared) == pytest.approx((theirs.pvalue, theirs.rvalue**2), rel=1e-9)
+    assert fit_log_volume(np.log10(volume), volume).p == pytest.approx(0, abs=1e-30)
+    assert math.isnan(fit_log_volume(dice[:4], volume[:4]).p)

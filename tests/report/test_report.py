@@ -17,7 +17,7 @@ from autoseg.evaluation.cohort import summarise
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.summary import CaseScores, read_summary
 from autoseg.evaluation.summary_text import mean_texts
-from autoseg.evaluation.text import number
+from autoseg.evaluation.text import number, p_text
 from autoseg.inference.prediction_record import PredictionRecord, write_record
 from autoseg.report import charts
 from autoseg.report.blocks import Cell, by_class, heads
@@ -101,6 +101,27 @@ def _tiles(hd95, dice):
     assert made.preset.table[:2] == metrics
     kept = made.model_copy(update={"preset": made.preset.model_copy(update={"table": metrics})})
     return tiles(kept)
+
+
+def test_groups_are_tested_and_say_how_many_cases_they_have(page, scored):
+    """The numbers of summary.json, with a p-value nowhere but beside them, and all digits in a table."""
+    (stratum,) = [one for one in read_summary(scored).strata if one.tests]
+    found = stratum.tests["lesion"]["dice"]
+    assert found.n == {"A": 6, "B": 6} and found.p is not None
+    row = next(row for row in page.rows if row[0] == "Dice" and row[-1] == "A: 6, B: 6")
+    assert row[1:5] == [f"{found.h:.2f}", "1", p_text(found.p), p_text(found.p_holm)]
+    assert "Tests: Kruskal-Wallis across the groups of 5 cases or more" in page.text
+    with open(page.path.with_name("report_files") / "group_tests.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["p"]) == pytest.approx(found.p) and rows[0]["groups"] == "A: 6, B: 6"
+
+
+def test_folds_are_tested_together(write_model, sketch, tmp_path):
+    """Six cases of each fold make groups of three, too few; twelve make groups of six."""
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,scanner\n" + "".join(f"case_{i:02},{'AB'[i % 2]}\n" for i in range(12)))
+    page = sketch(write_model(tmp_path, groups=groups))
+    assert any(row[0] == "Dice" and row[-1] == "A: 6, B: 6" for row in page.rows if row)
 
 
 def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
@@ -434,7 +455,9 @@ def test_names_cannot_write_html(sketch, tmp_path):
     assert any(EVIL_CASE in image["alt"] for image in page.all("img"))
     assert sorted(path.name for path in (tmp_path / "masks/report_files").glob("case_*.png")) == [
         "case_1_b.png",
+        "case_1_b_surfaces.png",
         "case_2_a_b___c_.png",
+        "case_2_a_b___c__surfaces.png",
     ]
 
 
