@@ -55,7 +55,7 @@ def reasons(
         ("networks.main", f"3D-ResU-Net, {options.width} filters at first", _width(options)),
         *(_crop(i, name, options, choice) for i, name in enumerate(choice.crops)),
         _memory(choice),
-        *_training(choice),
+        *_training(options, choice),
         _inference(options, choice),
         *_notes(fit),
     ]
@@ -106,7 +106,7 @@ def _memory(choice: ResUNetChoice) -> Row:
     return "memory", f"about {choice.memory_gb:.1f} GB", why
 
 
-def _training(choice: ResUNetChoice) -> list[Row]:
+def _training(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:
     epochs = (
         " + ".join(str(EPOCHS[name]) for name in choice.crops)
         if "zoom_in" in choice.crops
@@ -126,9 +126,41 @@ def _training(choice: ResUNetChoice) -> list[Row]:
         (
             "recipe.stages.0.epochs",
             f"{epochs} epochs of one crop of each scan",
-            "as published; no augmentation",
+            "as published" + "; no augmentation" * (not options.rotation),
+        ),
+        *_next_steps(options),
+    ]
+
+
+def _next_steps(options: ResUNetOptions) -> list[Row]:
+    """What was set beyond the published training."""
+    rows = [
+        (
+            options.foreground_share,
+            "recipe.stages.0.sampling.foreground_share",
+            f"{options.foreground_share:.0%} of the crops on lesions",
+            "set; the paper names crops that are aware of the foreground as a next step",
+        ),
+        (
+            options.rejection,
+            "recipe.stages.0.sampling.nonzero_share",
+            f"crops of which less than {options.rejection:.0%} is not 0 are drawn again",
+            "set; an option of the authors' code that is off by default",
+        ),
+        (
+            options.rotation,
+            "recipe.stages.0.augmentation",
+            f"one crop in five is turned by up to {options.rotation:g} degrees about each axis",
+            "set; the paper names rotation as a next step",
+        ),
+        (
+            options.validation == "lesion_crop",
+            "recipe.validation",
+            "one crop of each case, centred on its lesion",
+            "set, as in the authors' code; it chooses the best weights, and all scores are of whole scans",
         ),
     ]
+    return [(what, value, why) for there, what, value, why in rows if there]
 
 
 def _inference(options: ResUNetOptions, choice: ResUNetChoice) -> Row:

@@ -19,6 +19,11 @@ EPOCHS = {"zoom_in": 1200, "zoom_out": 150}
 LEARNING_RATES = {"zoom_in": 1e-3, "zoom_out": 1e-4}
 CYCLE_EPOCHS = 50
 WEIGHT_DECAY = 1e-4
+NOT_DONE = (
+    *("scaling_p", "noise_p", "blur_p", "brightness_p", "contrast_p"),
+    *("low_resolution_p", "gamma_inverted_p", "gamma_p", "mirror_p"),
+)
+"""What nnU-Net's augmentation does beside rotation."""
 WIDTH = 32
 QUICK_WIDTH, QUICK_GB, QUICK_CROPS = 8, 0.2, 20
 """Of a quick plan: feature maps of the first block, the memory that its crops may need, crops in an epoch."""
@@ -58,6 +63,12 @@ class ResUNetOptions(BaseModel, extra="forbid"):
         intensities: ``divide_by_255`` as published, for scans of 0 to 255; ``rescale`` turns the least and the
             largest value of a scan into 0 and 1; ``zscore``; ``auto`` looks at the data.
         foreground_share: of the crops that are centred on a lesion; 0 as published.
+        rejection: a crop of which a smaller share is not 0 is drawn again; the authors' code has 0.7 as an option, and
+            takes every crop as it comes, which is 0.
+        rotation: crops are turned by up to so many degrees about each axis, one crop in five; 0 as published, the paper
+            names it as a next step.
+        validation: what chooses the best weights: ``whole`` scans, or ``lesion_crop``, as in the authors' code one crop
+            of each, centred on its lesion. Scores after the training are of whole scans in both cases.
         width: feature maps of the first block, a multiple of 8; 32 as published.
     """
 
@@ -66,6 +77,9 @@ class ResUNetOptions(BaseModel, extra="forbid"):
     inference: InferenceName = "auto"
     intensities: Intensities = "auto"
     foreground_share: float = Field(0.0, ge=0, le=1)
+    rejection: float = Field(0.0, ge=0, le=1)
+    rotation: float = Field(0.0, ge=0, le=180)
+    validation: Literal["whole", "lesion_crop"] = "whole"
     width: int = Field(WIDTH, ge=8, multiple_of=8)
 
 

@@ -41,6 +41,7 @@ from autoseg.planners._resunet_settings import (
     EPOCHS,
     HEAD_MM,
     LEARNING_RATES,
+    NOT_DONE,
     PREDICTION_ELEMENTS,
     QUICK_CROPS,
     QUICK_GB,
@@ -179,7 +180,7 @@ def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
             gaussian=choice.inference == "window",
             mirror_axes=(),
         ),
-        validation=Validation(cases=4, every=10),
+        validation=Validation(cases=4, every=10, view=options.validation),
         precision="float32",
     )
 
@@ -195,9 +196,17 @@ def _stage(name: str, choice: ResUNetChoice, options: ResUNetOptions) -> Stage:
         loss=Named(name="resunet"),
         optimiser=Named(name="adam", arguments={"lr": LEARNING_RATES[kind], "weight_decay": WEIGHT_DECAY}),
         schedule=Named(name="cosine", arguments={"cycle_epochs": CYCLE_EPOCHS}),
-        sampling=Sampling(foreground_share=options.foreground_share),
-        augmentation=Augmentation(name="none", mirror_axes=()),
+        sampling=Sampling(foreground_share=options.foreground_share, nonzero_share=options.rejection),
+        augmentation=_augmentation(options),
     )
+
+
+def _augmentation(options: ResUNetOptions) -> Augmentation:
+    """None as published, or nnU-Net's rotation without all else that it does."""
+    if not options.rotation:
+        return Augmentation(name="none", mirror_axes=())
+    arguments = {"rotation_degrees": [-options.rotation, options.rotation], **dict.fromkeys(NOT_DONE, 0.0)}
+    return Augmentation(name="nnunet", mirror_axes=(), arguments=arguments)
 
 
 # ------------------------------------------------------------------------------------------------ what fits

@@ -23,10 +23,12 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "optimiser_state": True,
                 "channels": True,
                 "context": True,
+                "sampling": {"nonzero_share"},
                 "augmentation": {"share", "transforms"},
             }
         },
         "inference": {"context", "tiles"},
+        "validation": {"view"},
         "postprocessing": {"__all__": {"fit"}},
     },
 }

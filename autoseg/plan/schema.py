@@ -193,11 +193,14 @@ class Sampling(Strict):
         foreground_share: share of a batch that is centred on a foreground voxel, 0 to 1.
         balance: among the foreground of a case: ``voxel`` (a lesion's chance follows its volume, as nnU-Net) or
             ``component`` (every lesion has the same chance).
+        nonzero_share: a patch of which a smaller share is non-zero is drawn again
+            (:func:`autoseg.sampling.redraw.full_enough`); 0 takes every patch as it comes.
     """
 
     name: str = "foreground_share"
     foreground_share: float = Field(0.33, ge=0, le=1)
     balance: Literal["voxel", "component"] = "voxel"
+    nonzero_share: float = Field(0.0, ge=0, le=1)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -387,15 +390,20 @@ class Inference(Strict):
 
 
 class Validation(Strict):
-    """Whole-volume validation during training: a fixed subset of the fold's validation cases.
+    """Validation during training: a fixed subset of the fold's validation cases. The scores after it are of all of them
+    and always of whole cases.
 
     Attributes:
         cases: how many of them, spread over the sorted list.
         every: epochs between validations; the last epoch always has one.
+        view: ``whole`` cases; or ``lesion_crop``, one patch of each, centred on its lesion
+            (:mod:`autoseg.training.lesion_crop`). That takes less time, needs the truth to know where to look, and
+            serves the choice of the best weights alone.
     """
 
     cases: int = Field(4, ge=0)
     every: int = Field(1, ge=1)
+    view: Literal["whole", "lesion_crop"] = "whole"
 
 
 class PostStep(Named):

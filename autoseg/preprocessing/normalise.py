@@ -38,12 +38,14 @@ class Scheme:
         statistics: what it needs of ``Normalisation.statistics``.
         of_training_cases: its numbers come from the training cases of a fold, which the store does not know. There the
             channel keeps its scale, and :mod:`autoseg.preprocessing.fixed` scales what is read.
+        keeps_zero: the air around a head, if it is 0, is 0 afterwards.
     """
 
     name: str
     scale: Callable[[np.ndarray, Normalisation, int], None]
     statistics: tuple[str, ...] = ()
     of_training_cases: bool = False
+    keeps_zero: bool = False
 
 
 def normalise(
@@ -222,10 +224,10 @@ SCHEMES = {
         Scheme("zscore", _zscore),
         Scheme("zscore_object", _zscore_object),
         Scheme("ct", _ct, statistics=("mean", "std", "percentile_00_5", "percentile_99_5")),
-        Scheme("rescale_0_1", _rescale_0_1),
-        Scheme("rgb_0_1", _rgb_0_1),
+        Scheme("rescale_0_1", _rescale_0_1, keeps_zero=True),
+        Scheme("rgb_0_1", _rgb_0_1, keeps_zero=True),
         Scheme("fixed", _keep, of_training_cases=True),
-        Scheme("none", _keep),
+        Scheme("none", _keep, keeps_zero=True),
     )
 }
 """Every scheme of :class:`autoseg.plan.Normalisation`, by name."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autoseg import plugins
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import make_tiling
+from autoseg.plan import apply_overrides
 from autoseg.planners._resunet_settings import ResUNetOptions
 from autoseg.planners.resunet import PLANNER, is_t1, match, memory_gb, plan, wanted_crop
 from autoseg.plugins.planner import Budget, Verdict
 from autoseg.preparation.choice import make_plan
+from autoseg.sampling import parameters
+from autoseg.training.check_recipe import check_recipe
 
 ATLAS = {"spacings": [(1, 1, 1)], "shapes": [(189, 233, 197)] * 8, "channels": ("T1",)}
 ENOUGH = Budget(memory_gb=24)
@@ -109,6 +113,37 @@ def test_the_variants_of_the_paper(make_fingerprint):
     assert large.start == "scratch" and large.patch_size == [168, 172, 144]
     assert stages(zoom_in=16)[0].patch_size == [16, 16, 16]
     assert stages(foreground_share=0.5)[0].sampling.foreground_share == 0.5
+
+
+def test_next_steps_of_the_paper_are_off_and_can_be_set(make_fingerprint):
+    published = plan(make_fingerprint(**ATLAS), ENOUGH, options())
+    assert published.recipe.validation.view == "whole"
+    assert all(stage.sampling.nonzero_share == 0 for stage in published.recipe.stages)
+    settings = {"rejection": 0.7, "rotation": 20, "validation": "lesion_crop", "foreground_share": 0.25}
+    found = plan(make_fingerprint(**ATLAS), ENOUGH, options(**settings))
+    assert found.recipe.validation.view == "lesion_crop"
+    for stage in found.recipe.stages:
+        assert (stage.sampling.nonzero_share, stage.sampling.foreground_share) == (0.7, 0.25)
+        drawn = parameters.build(stage.augmentation, stage.patch_size)
+        chances = {
+            name: value for name, value in drawn if name.endswith("_p") and "channel" not in name and value
+        }
+        assert chances == {"rotation_p": 0.2} and drawn.rotation_degrees == (-20, 20)
+        assert not drawn.mirror_axes
+    assert "an option of the authors' code" in why(found, "recipe.stages.0.sampling.nonzero_share")
+    assert "next step" in why(found, "recipe.stages.0.augmentation")
+    assert "whole scans" in why(found, "recipe.validation")
+    assert "no augmentation" in why(published, "recipe.stages.0.epochs")
+    assert "no augmentation" not in why(found, "recipe.stages.0.epochs")
+
+
+def test_zeros_can_be_counted_with_every_choice_of_intensities(make_fingerprint):
+    for name in ("divide_by_255", "rescale", "zscore"):
+        found = plan(make_fingerprint(**ATLAS), ENOUGH, options(intensities=name, rejection=0.7, width=8))
+        check_recipe(found, plugins.load(plugins.TRAINERS, "resunet"))
+    everywhere = apply_overrides(found, {"preprocessing.normalisation.0.inside_nonzero": False})
+    with pytest.raises(AutosegError, match=r"(?s)'zoom_in' counts voxels.*no 0.*T1: zscore of all.*none"):
+        check_recipe(everywhere, plugins.load(plugins.TRAINERS, "resunet"))
 
 
 def test_the_crop_in_the_middle_lies_where_the_paper_has_it(make_fingerprint):
