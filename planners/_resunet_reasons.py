@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import some_of
 from autoseg.plan import Reason
 from autoseg.planners._resunet_settings import (
     ATLAS_SHAPE,
@@ -70,11 +71,21 @@ def _preprocessing(choice: ResUNetChoice) -> list[Row]:
         if as_it_is
         else "published on the 1 mm grid of MNI space"
     )
-    found = dict.fromkeys(INTENSITIES[name] for name in choice.intensities)
+    found = [(*INTENSITIES[name], name) for name in dict.fromkeys(choice.intensities)]
     return [
         ("preprocessing.spacing_mm", grid, why),
-        *(("preprocessing.normalisation", value, because) for value, because in found),
+        *(
+            ("preprocessing.normalisation", value, because + _unlike(choice) * (name == "divide_by_255"))
+            for value, because, name in found
+        ),
     ]
+
+
+def _unlike(choice: ResUNetChoice) -> str:
+    """The scans that are not divided with the others."""
+    if not choice.unlike:
+        return "; a scan that is not is brought to 0 to 1 by itself, and named"
+    return f", but for {some_of(sorted(choice.unlike))}: brought to 0 to 1, each by itself"
 
 
 def _width(options: ResUNetOptions) -> str:

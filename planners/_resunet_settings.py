@@ -24,6 +24,8 @@ NOT_DONE = (
     *("low_resolution_p", "gamma_inverted_p", "gamma_p", "mirror_p"),
 )
 """What nnU-Net's augmentation does beside rotation."""
+PUBLISHED_MAXIMUM = (1.5, 255.5)
+"""Of the intensities of a scan of 0 to 255: what lies above the first number, and not above the second."""
 WIDTH = 32
 QUICK_WIDTH, QUICK_GB, QUICK_CROPS = 8, 0.2, 20
 """Of a quick plan: feature maps of the first block, the memory that its crops may need, crops in an epoch."""
@@ -60,7 +62,8 @@ class ResUNetOptions(BaseModel, extra="forbid"):
         inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
             ``whole`` the whole volume at once; ``window`` tiles of the size of the large crop; ``auto`` is ``whole``
             where it fits the memory, else ``window``.
-        intensities: ``divide_by_255`` as published, for scans of 0 to 255; ``rescale`` turns the least and the
+        intensities: ``divide_by_255`` as published, for scans of 0 to 255 (a scan among them that is not is brought to
+            0 to 1 by itself, and named); ``rescale`` turns the least and the
             largest value of a scan into 0 and 1; ``zscore``; ``auto`` looks at the data.
         foreground_share: of the crops that are centred on a lesion; 0 as published.
         rejection: a crop of which a smaller share is not 0 is drawn again; the authors' code has 0.7 as an option, and
@@ -97,6 +100,7 @@ class ResUNetChoice:
         shrunk: what the crops were before they were made to fit the memory; empty where they fitted.
         inference: how a case is predicted.
         intensities: of each channel.
+        unlike: names of the scans that are not of 0 to 255.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
@@ -109,3 +113,4 @@ class ResUNetChoice:
     shrunk: dict[str, tuple[int, int, int]]
     inference: InferenceName
     intensities: tuple[Intensities, ...]
+    unlike: tuple[str, ...] = ()

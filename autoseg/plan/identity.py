@@ -15,7 +15,9 @@ SINCE_VERSION_2: dict[str, Any] = {
     "preprocessing": {
         "mask": True,
         "orientation": True,
-        "normalisation": {"__all__": {"inside_mask", "spread", "divide_by_mode", "factor"}},
+        "normalisation": {
+            "__all__": {"inside_mask", "spread", "divide_by_mode", "factor", "expected_maximum"}
+        },
     },
     "recipe": {
         "stages": {

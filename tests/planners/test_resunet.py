@@ -233,6 +233,18 @@ def test_intensities_that_are_not_published_are_noticed(make_fingerprint, low, h
         assert "published for scans of 0 to 255" in why(found, "preprocessing.normalisation")
 
 
+def test_one_scan_in_another_unit_does_not_change_the_others(make_fingerprint):
+    """One of eight is of 0 to 4095: the dataset is divided by 255, and the plan names the scan."""
+    most, other = (with_range(make_fingerprint(**ATLAS), 0, high) for high in (255, 4095))
+    mixed = most.model_copy(update={"cases": [*most.cases[:7], other.cases[7]]})
+    found = plan(mixed, ENOUGH, options())
+    entry = found.preprocessing.normalisation[0]
+    assert (entry.scheme, entry.factor, entry.expected_maximum) == ("none", 1 / 255, (1.5, 255.5))
+    assert f"but for {other.cases[7].name}: brought to 0 to 1" in why(found, "preprocessing.normalisation")
+    halves = most.model_copy(update={"cases": [*most.cases[:4], *other.cases[4:]]})
+    assert plan(halves, ENOUGH, options()).preprocessing.normalisation[0].scheme == "rescale_0_1"
+
+
 def test_regions_have_no_background(make_fingerprint):
     labels = {"background": 0, "whole": [1, 2], "core": 2}
     found = plan(make_fingerprint(**ATLAS, labels=labels, regions_class_order=[1, 2]), ENOUGH, options())
