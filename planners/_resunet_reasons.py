@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import some_of
 from autoseg.plan import Reason
 from autoseg.planners._resunet_settings import (
     ATLAS_SHAPE,
@@ -55,7 +56,7 @@ def reasons(
         ("networks.main", f"3D-ResU-Net, {options.width} filters at first", _width(options)),
         *(_crop(i, name, options, choice) for i, name in enumerate(choice.crops)),
         _memory(choice),
-        *_training(choice),
+        *_training(options, choice),
         *_written(options, choice),
         _inference(options, choice),
         *_notes(fit),
@@ -71,11 +72,21 @@ def _preprocessing(choice: ResUNetChoice) -> list[Row]:
         if as_it_is
         else "published on the 1 mm grid of MNI space"
     )
-    found = dict.fromkeys(INTENSITIES[name] for name in choice.intensities)
+    found = [(*INTENSITIES[name], name) for name in dict.fromkeys(choice.intensities)]
     return [
         ("preprocessing.spacing_mm", grid, why),
-        *(("preprocessing.normalisation", value, because) for value, because in found),
+        *(
+            ("preprocessing.normalisation", value, because + _unlike(choice) * (name == "divide_by_255"))
+            for value, because, name in found
+        ),
     ]
+
+
+def _unlike(choice: ResUNetChoice) -> str:
+    """The scans that are not divided with the others."""
+    if not choice.unlike:
+        return "; a scan that is not is brought to 0 to 1 by itself, and named"
+    return f", but for {some_of(sorted(choice.unlike))}: brought to 0 to 1, each by itself"
 
 
 def _width(options: ResUNetOptions) -> str:
@@ -107,7 +118,7 @@ def _memory(choice: ResUNetChoice) -> Row:
     return "memory", f"about {choice.memory_gb:.1f} GB", why
 
 
-def _training(choice: ResUNetChoice) -> list[Row]:
+def _training(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:
     epochs = (
         " + ".join(str(EPOCHS[name]) for name in choice.crops)
         if "zoom_in" in choice.crops
@@ -127,9 +138,41 @@ def _training(choice: ResUNetChoice) -> list[Row]:
         (
             "recipe.stages.0.epochs",
             f"{epochs} epochs of one crop of each scan",
-            "as published; no augmentation",
+            "as published" + "; no augmentation" * (not options.rotation),
+        ),
+        *_next_steps(options),
+    ]
+
+
+def _next_steps(options: ResUNetOptions) -> list[Row]:
+    """What was set beyond the published training."""
+    rows = [
+        (
+            options.foreground_share,
+            "recipe.stages.0.sampling.foreground_share",
+            f"{options.foreground_share:.0%} of the crops on lesions",
+            "set; the paper names crops that are aware of the foreground as a next step",
+        ),
+        (
+            options.rejection,
+            "recipe.stages.0.sampling.nonzero_share",
+            f"crops of which less than {options.rejection:.0%} is not 0 are drawn again",
+            "set; an option of the authors' code that is off by default",
+        ),
+        (
+            options.rotation,
+            "recipe.stages.0.augmentation",
+            f"one crop in five is turned by up to {options.rotation:g} degrees about each axis",
+            "set; the paper names rotation as a next step",
+        ),
+        (
+            options.validation == "lesion_crop",
+            "recipe.validation",
+            "one crop of each case, centred on its lesion",
+            "set, as in the authors' code; it chooses the best weights, and all scores are of whole scans",
         ),
     ]
+    return [(what, value, why) for there, what, value, why in rows if there]
 
 
 def _written(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:

@@ -19,6 +19,13 @@ EPOCHS = {"zoom_in": 1200, "zoom_out": 150}
 LEARNING_RATES = {"zoom_in": 1e-3, "zoom_out": 1e-4}
 CYCLE_EPOCHS = 50
 WEIGHT_DECAY = 1e-4
+NOT_DONE = (
+    *("scaling_p", "noise_p", "blur_p", "brightness_p", "contrast_p"),
+    *("low_resolution_p", "gamma_inverted_p", "gamma_p", "mirror_p"),
+)
+"""What nnU-Net's augmentation does beside rotation."""
+PUBLISHED_MAXIMUM = (1.5, 255.5)
+"""Of the intensities of a scan of 0 to 255: what lies above the first number, and not above the second."""
 WIDTH = 32
 QUICK_WIDTH, QUICK_GB, QUICK_CROPS = 8, 0.2, 20
 """Of a quick plan: feature maps of the first block, the memory that its crops may need, crops in an epoch."""
@@ -35,7 +42,8 @@ THIN = 2
 COST = Cost(elements_per_voxel=811.6, parameters=18_438_561, width=WIDTH, weight_copies=ADAM_COPIES)
 """Of a training step at batch 1, the loss included (benchmarks/live_memory.py)."""
 SAVING = 0.817
-"""Share of the activations that is left with ``checkpointing``."""
+"""Share of the peak that is left with ``checkpointing``. Of what the forward pass keeps 0.70 is left, but the backward
+pass then needs as much as without it to take one block back, and the peak lies there."""
 PREDICTION_ELEMENTS = 201.0
 """Float32 elements that predicting one voxel needs, at the published width."""
 
@@ -55,9 +63,16 @@ class ResUNetOptions(BaseModel, extra="forbid"):
         inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
             ``whole`` the whole volume at once; ``window`` tiles of the size of the large crop; ``auto`` is ``whole``
             where it fits the memory, else ``window``.
-        intensities: ``divide_by_255`` as published, for scans of 0 to 255; ``rescale`` turns the least and the
+        intensities: ``divide_by_255`` as published, for scans of 0 to 255 (a scan among them that is not is brought to
+            0 to 1 by itself, and named); ``rescale`` turns the least and the
             largest value of a scan into 0 and 1; ``zscore``; ``auto`` looks at the data.
         foreground_share: of the crops that are centred on a lesion; 0 as published.
+        rejection: a crop of which a smaller share is not 0 is drawn again; the authors' code has 0.7 as an option, and
+            takes every crop as it comes, which is 0.
+        rotation: crops are turned by up to so many degrees about each axis, one crop in five; 0 as published, the paper
+            names it as a next step.
+        validation: what chooses the best weights: ``whole`` scans, or ``lesion_crop``, as in the authors' code one crop
+            of each, centred on its lesion. Scores after the training are of whole scans in both cases.
         width: feature maps of the first block, a multiple of 8; 32 as published.
     """
 
@@ -66,6 +81,9 @@ class ResUNetOptions(BaseModel, extra="forbid"):
     inference: InferenceName = "auto"
     intensities: Intensities = "auto"
     foreground_share: float = Field(0.0, ge=0, le=1)
+    rejection: float = Field(0.0, ge=0, le=1)
+    rotation: float = Field(0.0, ge=0, le=180)
+    validation: Literal["whole", "lesion_crop"] = "whole"
     width: int = Field(WIDTH, ge=8, multiple_of=8)
 
 
@@ -83,6 +101,7 @@ class ResUNetChoice:
         shrunk: what the crops were before they were made to fit the memory; empty where they fitted.
         inference: how a case is predicted.
         intensities: of each channel.
+        unlike: names of the scans that are not of 0 to 255.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
@@ -95,3 +114,4 @@ class ResUNetChoice:
     shrunk: dict[str, tuple[int, int, int]]
     inference: InferenceName
     intensities: tuple[Intensities, ...]
+    unlike: tuple[str, ...] = ()

@@ -41,7 +41,9 @@ from autoseg.planners._resunet_settings import (
     EPOCHS,
     HEAD_MM,
     LEARNING_RATES,
+    NOT_DONE,
     PREDICTION_ELEMENTS,
+    PUBLISHED_MAXIMUM,
     QUICK_CROPS,
     QUICK_GB,
     QUICK_WIDTH,
@@ -155,7 +157,7 @@ def _full_plan(fingerprint: Fingerprint, options: ResUNetOptions, choice: ResUNe
 
 
 NORMALISATIONS: dict[Intensities, Normalisation] = {
-    "divide_by_255": Normalisation(scheme="none", factor=1 / 255),
+    "divide_by_255": Normalisation(scheme="none", factor=1 / 255, expected_maximum=PUBLISHED_MAXIMUM),
     "rescale": Normalisation(scheme="rescale_0_1"),
     "zscore": Normalisation(scheme="zscore", inside_nonzero=True),
 }
@@ -181,7 +183,7 @@ def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
             gaussian=choice.inference == "window",
             mirror_axes=(),
         ),
-        validation=Validation(cases=4, every=10),
+        validation=Validation(cases=4, every=10, view=options.validation),
         precision="float32",
     )
 
@@ -197,9 +199,17 @@ def _stage(name: str, choice: ResUNetChoice, options: ResUNetOptions) -> Stage:
         loss=Named(name="resunet"),
         optimiser=Named(name="adam", arguments={"lr": LEARNING_RATES[kind], "weight_decay": WEIGHT_DECAY}),
         schedule=Named(name="cosine", arguments={"cycle_epochs": CYCLE_EPOCHS}),
-        sampling=Sampling(foreground_share=options.foreground_share),
-        augmentation=Augmentation(name="none", mirror_axes=()),
+        sampling=Sampling(foreground_share=options.foreground_share, nonzero_share=options.rejection),
+        augmentation=_augmentation(options),
     )
+
+
+def _augmentation(options: ResUNetOptions) -> Augmentation:
+    """None as published, or nnU-Net's rotation without all else that it does."""
+    if not options.rotation:
+        return Augmentation(name="none", mirror_axes=())
+    arguments = {"rotation_degrees": [-options.rotation, options.rotation], **dict.fromkeys(NOT_DONE, 0.0)}
+    return Augmentation(name="nnunet", mirror_axes=(), arguments=arguments)
 
 
 # ------------------------------------------------------------------------------------------------ what fits
@@ -232,6 +242,9 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) ->
         inference=_inference(options, whole_gb <= budget_gb),
         intensities=tuple(
             _intensities(fingerprint, i, options) for i in range(len(fingerprint.channel_names))
+        ),
+        unlike=tuple(
+            {name for i in range(len(fingerprint.channel_names)) for name in unlike_published(fingerprint, i)}
         ),
     )
 
@@ -322,14 +335,19 @@ def _inference(options: ResUNetOptions, fits: bool) -> InferenceName:
 
 
 def _intensities(fingerprint: Fingerprint, channel: int, options: ResUNetOptions) -> Intensities:
-    """Scans of 0 to 255 as published; others are brought to 0 to 1, as the first ReLU and the raw shortcut expect."""
+    """Where most scans are of 0 to 255 as published; else they are brought to 0 to 1, as the first ReLU and the raw
+    shortcut expect."""
     if options.intensities != "auto":
         return options.intensities
-    seen = [case.everywhere or case.brain for case in fingerprint.cases]
-    least, most = (
-        edge(getattr(case[channel], name) for case in seen) for edge, name in ((min, "min"), (max, "max"))
-    )
-    return "divide_by_255" if least >= 0 and 1.5 < most <= 255.5 else "rescale"
+    n_unlike = len(unlike_published(fingerprint, channel))
+    return "divide_by_255" if 2 * n_unlike < len(fingerprint.cases) else "rescale"
+
+
+def unlike_published(fingerprint: Fingerprint, channel: int) -> list[str]:
+    """Names of the scans that are not of 0 to 255."""
+    entry = NORMALISATIONS["divide_by_255"]
+    seen = {case.name: (case.everywhere or case.brain)[channel] for case in fingerprint.cases}
+    return [name for name, found in seen.items() if not entry.expects(found.min, found.max)]
 
 
 PLANNER = Planner(

@@ -350,6 +350,7 @@ class _FolderRun:
             input_sha256=loaded.input_sha256,
             files={name: hash_file(self.output / name) for name in names},
             seconds=round(seconds, 3),
+            unexpected=loaded.preprocessed.unexpected,
         )
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from autoseg.dataset.raw_layout import Case
 from autoseg.dataset.text_header import hash_image
 from autoseg.files import hash_file, hash_json, read_model, write_error, write_json
 from autoseg.names import Name
+from autoseg.preprocessing.unexpected import UnexpectedRange
 
 FILE_NAME = "prediction.json"
 
@@ -24,6 +25,7 @@ class PredictedCase(BaseModel):
         made_by: hash of the model and options, see :attr:`PredictionRecord.identity`.
         input_sha256: over the bytes of the images, in the order of the channels, and of the plan's mask.
         files: name to SHA-256 of the files that belong to the case.
+        unexpected: channels whose intensities are not what the plan was made for, and what was done; not there if none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,6 +36,11 @@ class PredictedCase(BaseModel):
     files: dict[Name, str] = {}
     seconds: float | None = None
     problem: str = ""
+    unexpected: list[UnexpectedRange] = []
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "unexpected" or value}
 
 
 class PredictionRecord(BaseModel):

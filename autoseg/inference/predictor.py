@@ -36,6 +36,7 @@ from autoseg.plan import PostStep, is_hash_of
 from autoseg.plan.schema import LEAST_STEP
 from autoseg.plugins.parts import Companion, Fusion, Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
+from autoseg.preprocessing import unexpected
 from autoseg.preprocessing.case import Preprocessed, preprocess_case, refuse_beyond_memory
 from autoseg.preprocessing.fixed import FixedConstants
 from autoseg.preprocessing.fixed import apply as apply_constants
@@ -192,6 +193,9 @@ class Predictor:
         made = preprocess_case(
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
         )
+        if made.unexpected:
+            entries = self.plan.preprocessing.normalisation
+            messages.warn(unexpected.warning({name: made.unexpected}, entries, expected))
         # beside the image: the logits of one member, and what the fusion keeps of the others
         refuse_beyond_memory(name, made.properties.working_shape, len(image) + 2 * self.labels.n_outputs)
         return made

@@ -15,7 +15,9 @@ SINCE_VERSION_2: dict[str, Any] = {
     "preprocessing": {
         "mask": True,
         "orientation": True,
-        "normalisation": {"__all__": {"inside_mask", "spread", "divide_by_mode", "factor"}},
+        "normalisation": {
+            "__all__": {"inside_mask", "spread", "divide_by_mode", "factor", "expected_maximum"}
+        },
     },
     "recipe": {
         "stages": {
@@ -24,10 +26,12 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "channels": True,
                 "context": True,
                 "save_every": True,
+                "sampling": {"nonzero_share"},
                 "augmentation": {"share", "transforms"},
             }
         },
         "inference": {"context", "tiles", "members"},
+        "validation": {"view"},
         "postprocessing": {"__all__": {"fit"}},
     },
 }

@@ -76,6 +76,9 @@ class Normalisation(Strict):
             fullest of the bins of this width, bin 0 left out; None for no division.
         factor: after the scheme values are multiplied by this number: 1 / 255, say, for scans of 0 to 255.
         bias_correction: n4 first takes out slow changes of brightness, as a surface coil makes them.
+        expected_maximum: none and rgb_0_1 only: the largest intensity of a case lies above the first number and not
+            above the second, and none is negative. A case that is otherwise is brought to 0 to 1 by a rule of its own
+            (:mod:`autoseg.preprocessing.unexpected`), which is said and recorded. None takes all cases alike.
     """
 
     scheme: Literal["zscore", "zscore_object", "ct", "rescale_0_1", "rgb_0_1", "fixed", "none"] = "zscore"
@@ -86,6 +89,31 @@ class Normalisation(Strict):
     divide_by_mode: float | None = Field(None, gt=0)
     factor: float = Field(1.0, gt=0)
     bias_correction: Literal["none", "n4"] = "none"
+    expected_maximum: tuple[float, float] | None = None
+
+    def expects(self, least: float, largest: float) -> bool:
+        """Whether a case with these intensities is as ``expected_maximum`` says.
+
+        Negative values of less than a thousandth of the largest are traces of an interpolation.
+        """
+        if self.expected_maximum is None:
+            return True
+        above, up_to = self.expected_maximum
+        return above < largest <= up_to and least >= -largest / 1000
+
+    @model_validator(mode="after")
+    def _expects_what_can_be(self) -> Normalisation:
+        if self.expected_maximum is None:
+            return self
+        if self.scheme not in ("none", "rgb_0_1"):
+            raise ValueError(
+                f"expected_maximum belongs to the schemes none and rgb_0_1, found {self.scheme}, which suits any unit"
+            )
+        if not 0 <= self.expected_maximum[0] < self.expected_maximum[1]:
+            raise ValueError(
+                f"expected_maximum goes from 0 or more to a larger number, found {list(self.expected_maximum)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _inside_one_mask(self) -> Normalisation:
@@ -193,11 +221,14 @@ class Sampling(Strict):
         foreground_share: share of a batch that is centred on a foreground voxel, 0 to 1.
         balance: among the foreground of a case: ``voxel`` (a lesion's chance follows its volume, as nnU-Net) or
             ``component`` (every lesion has the same chance).
+        nonzero_share: a patch of which a smaller share is non-zero is drawn again
+            (:func:`autoseg.sampling.redraw.full_enough`); 0 takes every patch as it comes.
     """
 
     name: str = "foreground_share"
     foreground_share: float = Field(0.33, ge=0, le=1)
     balance: Literal["voxel", "component"] = "voxel"
+    nonzero_share: float = Field(0.0, ge=0, le=1)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -425,15 +456,20 @@ class Inference(Strict):
 
 
 class Validation(Strict):
-    """Whole-volume validation during training: a fixed subset of the fold's validation cases.
+    """Validation during training: a fixed subset of the fold's validation cases. The scores after it are of all of them
+    and always of whole cases.
 
     Attributes:
         cases: how many of them, spread over the sorted list.
         every: epochs between validations; the last epoch always has one.
+        view: ``whole`` cases; or ``lesion_crop``, one patch of each, centred on its lesion
+            (:mod:`autoseg.training.lesion_crop`). That takes less time, needs the truth to know where to look, and
+            serves the choice of the best weights alone.
     """
 
     cases: int = Field(4, ge=0)
     every: int = Field(1, ge=1)
+    view: Literal["whole", "lesion_crop"] = "whole"
 
 
 class PostStep(Named):

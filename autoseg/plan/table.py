@@ -238,6 +238,8 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
         sampling = "every image as a whole"
     elif stage.sampling.name != "foreground_share":
         sampling = _named(Named(name=stage.sampling.name, arguments=stage.sampling.arguments))
+    if stage.sampling.nonzero_share:
+        sampling += f", drawn again where less than {stage.sampling.nonzero_share:.0%} is not 0"
     clip = f", gradient clipped at {stage.gradient_clip:g}" if stage.gradient_clip else ""
     rows = [
         PlanRow("patch", _patch(stage.patch_size), f"{path}.patch_size"),

@@ -358,6 +358,9 @@ class TrainingCases(Protocol):
     def foreground_voxels(self, name: str) -> np.ndarray:
         """All voxels of any class, int32 ``[n, 3]``."""
 
+    def nonzero_share(self, place: Place) -> float:
+        """Share of a place's voxels, as far as an image of this size can fill it, of which any channel is not 0."""
+
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]``, which can be sliced and must not be changed. The label is -1
         where nothing counts: outside the plan's mask, and outside the non-zero voxels where a channel is normalised
@@ -399,6 +402,7 @@ class SamplerPart:
             does not get.
         check: ``(**arguments)``; refuses before the training values that cannot work. Names are checked without it.
         summary: one line.
+        redraws: it heeds ``sampling.nonzero_share``, by :func:`autoseg.sampling.redraw.full_enough`.
     """
 
     name: str
@@ -407,6 +411,7 @@ class SamplerPart:
     outside: Outside = "zero"
     check: Callable[..., None] = any_values
     summary: str = ""
+    redraws: bool = False
 
 
 @dataclass(frozen=True)

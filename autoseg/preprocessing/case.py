@@ -29,6 +29,7 @@ from autoseg.preprocessing.resample import (
     resample_label,
     separate_axis,
 )
+from autoseg.preprocessing.unexpected import UnexpectedRange
 
 if TYPE_CHECKING:
     from autoseg.dataset.imageio import Geometry
@@ -78,6 +79,7 @@ class Preprocessed:
         inside: bool, on the grid of the file: what counts, by the plan's mask; None without one. The way back
             (:mod:`autoseg.preprocessing.restore`) takes it, so that outside there is background.
         lesion_voxels_outside: voxels of the file with a lesion that lies outside the plan's mask.
+        unexpected: channels whose intensities are not what the plan was made for, and what was done about it.
     """
 
     image: np.ndarray
@@ -87,6 +89,7 @@ class Preprocessed:
     components: list[ClassComponents] = field(default_factory=list)
     inside: np.ndarray | None = None
     lesion_voxels_outside: int = 0
+    unexpected: list[UnexpectedRange] = field(default_factory=list)
 
 
 def preprocess_case(
@@ -129,7 +132,7 @@ def preprocess_case(
     # the one copy of the image, which is then changed in place
     working = np.stack([_to_working(channel, box, plan) for channel in image]).astype(np.float32, copy=False)
     try:
-        normalise(working, plan.normalisation, masks.nonzero, masks.inside)
+        unexpected = normalise(working, plan.normalisation, masks.nonzero, masks.inside)
     except AutosegError as error:
         raise _of_case(name, error) from None
     properties = _properties(name, geometry, plan, box, working.shape[1:])
@@ -141,7 +144,7 @@ def preprocess_case(
             before[(before == 0) & ~masks.nonzero] = OUTSIDE
     made = _resample(working, before, properties, plan, ignore)
     _mark_outside(made, plan, masks)
-    made.inside = inside
+    made.inside, made.unexpected = inside, unexpected
     if inside is not None and label is not None:
         made.lesion_voxels_outside = int(np.count_nonzero(_lesion(label, ignore) & ~inside))
     return made

@@ -21,6 +21,7 @@ from autoseg.preprocessing.lesion_changes import ClassComponents
 from autoseg.preprocessing.mask import mask_in_dataset
 from autoseg.preprocessing.raw_case import read_raw_case
 from autoseg.preprocessing.store import CaseKey, Store
+from autoseg.preprocessing.unexpected import UnexpectedRange, warning
 
 VALUES_PER_PROCESS = 12_000_000
 """A process must have this many raw values to work on, or starting it costs more time than it saves."""
@@ -38,6 +39,7 @@ class PreprocessReport:
         extra: stored cases that the raw data no longer have; they are ignored.
         lost: for each case the components of which no voxel is left on the working grid.
         outside: for each case the lesion voxels that lie outside the plan's mask.
+        unexpected: for each case the channels whose intensities are not what the plan was made for.
         class_names: label value to name.
         seconds: it took.
     """
@@ -48,6 +50,7 @@ class PreprocessReport:
     extra: list[str] = field(default_factory=list)
     lost: dict[str, list[ClassComponents]] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
+    unexpected: dict[str, list[UnexpectedRange]] = field(default_factory=dict)
     class_names: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -167,6 +170,7 @@ def preprocess_dataset(
     _find_lost(store, report)
     if plan.preprocessing.mask is not None:
         _find_outside(store, report)
+    _find_unexpected(store, report, plan)
     if faults:
         raise FaultsError(
             f"{len(faults)} of {count_of(len(tasks), 'case')} could not be preprocessed; all others are in the store",
@@ -323,6 +327,18 @@ def _find_outside(store: Store, report: PreprocessReport) -> None:
             report.outside[name] = n
     if report.outside:
         messages.warn(report.lesions_outside())
+
+
+def _find_unexpected(store: Store, report: PreprocessReport, plan: Plan) -> None:
+    """Note and warn of intensities that the plan was not made for, of cases made now or before."""
+    entries = plan.preprocessing.normalisation
+    if all(entry.expected_maximum is None for entry in entries):
+        return
+    for name in sorted((*report.done, *report.reused)):
+        if found := store.record(name).unexpected:
+            report.unexpected[name] = found
+    if report.unexpected:
+        messages.warn(warning(report.unexpected, entries, plan.channel_names))
 
 
 def _class_names(raw: RawDataset) -> dict[int, str]:

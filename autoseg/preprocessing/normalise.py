@@ -20,6 +20,7 @@ from autoseg.messages import count_of
 from autoseg.plan import Normalisation, Preprocessing
 from autoseg.preprocessing.bias_field import remove_bias_field
 from autoseg.preprocessing.crop import object_mask
+from autoseg.preprocessing.unexpected import UnexpectedRange, bring_into_range
 
 SMALLEST = 1e-8
 BLOCK = 1 << 18
@@ -38,12 +39,14 @@ class Scheme:
         statistics: what it needs of ``Normalisation.statistics``.
         of_training_cases: its numbers come from the training cases of a fold, which the store does not know. There the
             channel keeps its scale, and :mod:`autoseg.preprocessing.fixed` scales what is read.
+        keeps_zero: the air around a head, if it is 0, is 0 afterwards.
     """
 
     name: str
     scale: Callable[[np.ndarray, Normalisation, int], None]
     statistics: tuple[str, ...] = ()
     of_training_cases: bool = False
+    keeps_zero: bool = False
 
 
 def normalise(
@@ -51,7 +54,7 @@ def normalise(
     entries: Sequence[Normalisation],
     nonzero: np.ndarray | None = None,
     mask: np.ndarray | None = None,
-) -> None:
+) -> list[UnexpectedRange]:
     """Normalise ``image`` in place.
 
     Args:
@@ -59,6 +62,9 @@ def normalise(
         entries: one for each channel.
         nonzero: bool ``[z, y, x]``; needed when an entry says ``inside_nonzero``.
         mask: the same for ``inside_mask``.
+
+    Returns:
+        The channels that were not as their entries expect, and what was done.
 
     Raises:
         AutosegError: not one entry per channel; rgb_0_1 on values beyond 0 to 255; n4 on values that are not
@@ -71,7 +77,7 @@ def normalise(
             expected=f"{len(entries)}, as many as entries in preprocessing.normalisation",
             fix="make the plan again for this dataset",
         )
-    masks = {"everywhere": None, "nonzero": nonzero, "mask": mask}
+    masks, unexpected = {"everywhere": None, "nonzero": nonzero, "mask": mask}, []
     for number, (channel, entry) in enumerate(zip(image, entries, strict=True)):
         if entry.bias_correction == "n4":
             remove_bias_field(channel, number)
@@ -81,12 +87,13 @@ def normalise(
         if SCHEMES[entry.scheme].of_training_cases:
             _divide_by_mode(channel, channel if inside is None else channel[inside], entry, number)
         elif inside is None:
-            _apply(channel, entry, number)
+            unexpected.append(_apply(channel, entry, number))
         else:
             values = channel[inside]
-            _apply(values, entry, number)
+            unexpected.append(_apply(values, entry, number))
             channel[...] = 0
             channel[inside] = values
+    return [found for found in unexpected if found is not None]
 
 
 def mark_outside(
@@ -137,16 +144,18 @@ def shift_and_scale(values: np.ndarray, shift: float, scale: float) -> None:
     values /= np.float32(max(scale, SMALLEST))
 
 
-def _apply(values: np.ndarray, entry: Normalisation, number: int) -> None:
-    """Normalise float32 ``values`` of any shape in place."""
+def _apply(values: np.ndarray, entry: Normalisation, number: int) -> UnexpectedRange | None:
+    """Normalise float32 ``values`` of any shape in place; what had to be done before, if they were not as expected."""
     if not values.size:
-        return
+        return None
     scheme = SCHEMES[entry.scheme]
     _refuse_missing(scheme, entry, number)
+    unexpected = bring_into_range(values, entry, number)
     _divide_by_mode(values, values, entry, number)
     scheme.scale(values, entry, number)
     if entry.factor != 1:
         values *= np.float32(entry.factor)
+    return unexpected
 
 
 def _divide_by_mode(values: np.ndarray, counted: np.ndarray, entry: Normalisation, number: int) -> None:
@@ -222,10 +231,10 @@ SCHEMES = {
         Scheme("zscore", _zscore),
         Scheme("zscore_object", _zscore_object),
         Scheme("ct", _ct, statistics=("mean", "std", "percentile_00_5", "percentile_99_5")),
-        Scheme("rescale_0_1", _rescale_0_1),
-        Scheme("rgb_0_1", _rgb_0_1),
+        Scheme("rescale_0_1", _rescale_0_1, keeps_zero=True),
+        Scheme("rgb_0_1", _rgb_0_1, keeps_zero=True),
         Scheme("fixed", _keep, of_training_cases=True),
-        Scheme("none", _keep),
+        Scheme("none", _keep, keeps_zero=True),
     )
 }
 """Every scheme of :class:`autoseg.plan.Normalisation`, by name."""

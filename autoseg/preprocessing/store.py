@@ -32,6 +32,7 @@ from autoseg.files import checksum_file, read_json, remove_leftovers, write_byte
 from autoseg.plan import Preprocessing, without_defaults
 from autoseg.preprocessing.case import CaseProperties, Preprocessed
 from autoseg.preprocessing.lesion_changes import ClassComponents
+from autoseg.preprocessing.unexpected import UnexpectedRange
 
 if TYPE_CHECKING:
     from blosc2 import NDArray
@@ -100,7 +101,7 @@ class StoreRecord(BaseModel):
 
     Attributes:
         arrays: part to what its file holds.
-        lesion_voxels_outside: see :class:`autoseg.preprocessing.case.Preprocessed`.
+        lesion_voxels_outside, unexpected: see :class:`autoseg.preprocessing.case.Preprocessed`.
         checksum: CRC-32 of all other entries; None in records of an earlier autoseg.
     """
 
@@ -112,16 +113,17 @@ class StoreRecord(BaseModel):
     arrays: dict[str, ArrayRecord]
     components: list[ClassComponents] = []
     lesion_voxels_outside: int = 0
+    unexpected: list[UnexpectedRange] = []
     checksum: str | None = None
 
     @model_serializer(mode="wrap")
     def _without_mask_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_unused(handler(self), "lesion_voxels_outside")
+        return _without_unused(handler(self), "lesion_voxels_outside", "unexpected")
 
 
-def _without_unused(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """A record without an entry that says nothing, so that records of plans without mask stay as they are."""
-    return {key: value for key, value in content.items() if key != name or value}
+def _without_unused(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A record without entries that say nothing, so that records of other plans stay as they are."""
+    return {key: value for key, value in content.items() if key not in names or value}
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,7 @@ class Store:
             arrays=written,
             components=case.components,
             lesion_voxels_outside=case.lesion_voxels_outside,
+            unexpected=case.unexpected,
         )
         entries = json.loads(record.model_dump_json())
         write_json(self._record_path(name), {**entries, "checksum": _checksum(entries)})

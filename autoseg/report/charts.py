@@ -23,6 +23,7 @@ from autoseg.messages import count_of
 from autoseg.report.collect import ScoredFolder, Training
 from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
 from autoseg.report.score_tables import split
+from autoseg.training.curves import what_is_watched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,9 +72,10 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
         for t in trained
     ]
     panels = [Panel("training loss", f"Training loss by epoch; at the end {', '.join(ends)}", loss)]
+    watched = what_is_watched([entry for training in trained for entry in training.log])
     return Chart(
         "training",
-        "Training loss, and Dice on whole volumes of a few validation cases during the training, which is no result: "
+        f"Training loss, and Dice on {watched} of a few validation cases during the training, which is no result: "
         "the scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
         (*panels, *(dice(label) for label in labels)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # worker processes come here for of_case, and have no use for
 
 GIGABYTE = 1e9
 NO_MEMORY = ("out of memory", "tried to allocate", "ALLOC_FAILED")  # in the words of torch
+ALMOST_NOTHING = 1e-3  # of the largest magnitude: less than one grey value of 255
 ASSUMED_MEMORY_GB = 4.0  # where the system does not say how much is free
 
 AUGMENTED = ("augmented", "report this with the text above")  # for of_case
@@ -61,6 +63,7 @@ class CaseCache:
         self._sizes: dict[str, Voxel] = {}
         self._foreground: dict[str, Foreground] = {}
         self._minima: dict[str, np.ndarray] = {}
+        self._largest: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def size(self, name: str) -> Voxel:
@@ -90,6 +93,33 @@ class CaseCache:
                 channels = (np.asarray(image[c : c + 1]) for c in range(len(self.channels)))
                 self._minima[name] = np.array([channel.min() for channel in channels], np.float32)
         return self._minima[name]
+
+    def nonzero_share(self, name: str, start: Sequence[int], size: Sequence[int]) -> float:
+        """Of a box, z, y, x, the share of voxels of which any channel is not 0.
+
+        What lies outside the image is 0, but a box that is larger than the image counts as full where all of the image
+        is. 0 is what is less than :data:`ALMOST_NOTHING` of the channel's largest magnitude: resampling by splines
+        leaves traces of the head in the air.
+        """
+        image, _ = self.arrays(name)
+        with of_case(name, "read from the store"):
+            limits = ALMOST_NOTHING * self._magnitudes(name, image)
+            shape = image.shape[1:]
+            edges = zip(start, size, shape, strict=True)
+            inner: tuple[Any, ...] = (
+                Ellipsis,
+                *(slice(max(a, 0), max(min(a + n, edge), 0)) for a, n, edge in edges),
+            )
+            box = np.abs(image[inner])
+            filled = np.count_nonzero((box > limits[:, None, None, None]).any(axis=0))
+            return float(filled) / math.prod(map(min, size, shape))
+
+    def _magnitudes(self, name: str, image: Any) -> np.ndarray:
+        """The largest magnitude of each channel, float32 ``[c]``; found once."""
+        if name not in self._largest:
+            channels = (np.asarray(image[c : c + 1]) for c in range(len(self.channels)))
+            self._largest[name] = np.array([np.abs(channel).max() for channel in channels], np.float32)
+        return self._largest[name]
 
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced; do not write to them."""

@@ -10,6 +10,7 @@ import numpy as np
 from autoseg.plugins.parts import Place, TrainingCases, Voxel
 from autoseg.sampling import geometry
 from autoseg.sampling.keys import Purpose, generator, order
+from autoseg.sampling.redraw import full_enough
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,13 @@ class ForegroundShare:
         share, batch_size = stage.sampling.foreground_share, stage.batch_size
         forced = is_forced(rng, share, index % batch_size, batch_size)
         by_component = stage.sampling.balance == "component"
-        voxel = cases.draw_foreground(case, rng, by_component=by_component) if forced else None
         size = cases.patch_size(case)
-        return Place(case, forced, voxel, crop_start(rng, cases.size(case), size, voxel, matrix), size)
+
+        def draw() -> Place:
+            voxel = cases.draw_foreground(case, rng, by_component=by_component) if forced else None
+            return Place(case, forced, voxel, crop_start(rng, cases.size(case), size, voxel, matrix), size)
+
+        return full_enough(cases, draw)
 
     def _case(self, epoch: int, index: int) -> str:
         names, seed_key = self.cases.names, self.cases.seed_key

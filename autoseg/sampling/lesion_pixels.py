@@ -14,6 +14,7 @@ from autoseg.plan import Stage
 from autoseg.plugins.parts import Place, TrainingCases
 from autoseg.sampling import geometry
 from autoseg.sampling.keys import Purpose, generator, order
+from autoseg.sampling.redraw import full_enough
 from autoseg.sampling.stage_cases import turn_in_passes, whole_axes
 
 
@@ -54,11 +55,15 @@ class LesionPixels:
         voxel = geometry.as_voxel(self._pixels[which][row])
         size = self._cases.patch_size(case)
         rng = generator(Purpose.CROP, (*self._cases.seed_key, epoch, index))
-        start = geometry.start_that_shows(voxel, rng.integers(0, size), matrix, size)
-        if any(self._whole):
-            middle = geometry.centred_start(self._cases.size(case), size)
-            start = geometry.as_voxel(np.where(self._whole, middle, start))
-        return Place(case, True, voxel, start, size)
+
+        def draw() -> Place:
+            start = geometry.start_that_shows(voxel, rng.integers(0, size), matrix, size)
+            if any(self._whole):
+                middle = geometry.centred_start(self._cases.size(case), size)
+                start = geometry.as_voxel(np.where(self._whole, middle, start))
+            return Place(case, True, voxel, start, size)
+
+        return full_enough(self._cases, draw)
 
     def _pixel(self, epoch: int, index: int) -> tuple[int, int]:
         """Number of the case, and row of the pixel among those of the case."""

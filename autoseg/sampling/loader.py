@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from autoseg import plan
+from autoseg import messages, plan
 from autoseg.device import accelerates, is_card, page_locked, send
 from autoseg.errors import AutosegError
-from autoseg.messages import some_of
-from autoseg.plugins.parts import Batch, CaseStore, PatchShape
+from autoseg.messages import count_of, some_of
+from autoseg.plugins.parts import Batch, CaseStore, PatchShape, Place
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
 from autoseg.sampling.case_cache import AUGMENTED, CaseCache, of_case
@@ -119,6 +119,7 @@ class BatchSource:
         self._pool: WorkerPool | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._running: Prefetcher[_Prepared] | None = None
+        self._shows_foreground = False
 
     @property
     def iterations(self) -> int:
@@ -142,6 +143,8 @@ class BatchSource:
                 asked = time.perf_counter()
                 prepared = next(running, None)
                 if prepared is None:
+                    if start_iteration == 0:
+                        self._say_nothing_shown(epoch)
                     return
                 if is_card(self.device):  # what comes then is work of the card, not waiting for data
                     waited = time.perf_counter() - asked
@@ -211,6 +214,7 @@ class BatchSource:
         case = sample.place.case
         image, label = self.cases.arrays(case)
         with of_case(case, "read from the store"):
+            self._look_for_foreground(sample.place, label)
             pinned = self._augments_on_device
             beyond = self.cases.minimum(case) if self.outside == "minimum" else None
             further = self.transforms.affine(sample.transforms, self.dims)
@@ -224,6 +228,24 @@ class BatchSource:
                 beyond=beyond,
                 pinned=pinned,
             )
+
+    def _look_for_foreground(self, place: Place, label: Any) -> None:
+        """Note whether a patch, as it lies unturned, has any foreground; once one had, no more are looked at."""
+        if not self._shows_foreground:
+            values = [value for values in self.cases.classes for value in values]
+            box = tuple((a, a + n) for a, n in zip(place.start, place.size, strict=True))
+            self._shows_foreground = bool(np.isin(patches.cut(label, box, 0, label.dtype), values).any())
+
+    def _say_nothing_shown(self, epoch: int) -> None:
+        """Warn once, after a whole epoch without any foreground."""
+        if self._shows_foreground:
+            return
+        self._shows_foreground = True
+        n, stage = self.iterations * self.stage.batch_size // self.world_size, self.stage.name
+        messages.warn(
+            f"stage {stage}: none of {count_of(n, 'patch', 'patches')} of epoch {epoch + 1} shows a lesion, so there "
+            f"was none to learn from; a larger patch shows more, or --set stages.{stage}.sampling.foreground_share=0.33"
+        )
 
     def _prepare(self, epoch: int, start: int) -> Generator[_Prepared, None, None]:
         """Runs in the prefetch thread."""

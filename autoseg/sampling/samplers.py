@@ -20,11 +20,13 @@ REGISTRY = Registry(
         SamplerPart(
             "foreground_share",
             ForegroundShare,
+            redraws=True,
             summary="a share of each batch around the foreground, the rest anywhere (nnU-Net)",
         ),
         SamplerPart(
             "lesion_pixels",
             LesionPixels,
+            redraws=True,
             needs_lesions=True,
             outside="minimum",
             summary="every pixel of every lesion once in a pass, anywhere in its patch (EDD Net)",
@@ -51,6 +53,14 @@ def check(sampling: plan.Sampling, trainer: Trainer | None = None) -> SamplerPar
     what = f"the sampler '{part.name}' (every sampler also takes outside: zero or minimum)"
     refuse_misfits(what, part.build, None, **arguments)
     part.check(**arguments)
+    if sampling.nonzero_share and not part.redraws:
+        able = [name for name, row in REGISTRY.rows().items() if row.redraws]
+        raise AutosegError(
+            f"the sampler '{part.name}' draws no patch again",
+            found=f"sampling.nonzero_share {sampling.nonzero_share:g}",
+            expected=f"0, or one of the samplers {', '.join(able)}",
+            fix="set sampling.nonzero_share to 0, or name another sampler",
+        )
     return part
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoseg.plan.schema import PatchSize, Stage
-from autoseg.plugins.parts import Voxel
+from autoseg.plugins.parts import Place, Voxel
 from autoseg.sampling.case_cache import CaseCache
 
 
@@ -46,6 +46,10 @@ class StageCases:
     def foreground_voxels(self, name: str) -> np.ndarray:
         """All voxels of any class, int32 ``[n, 3]``."""
         return self.cache.foreground_voxels(name)
+
+    def nonzero_share(self, place: Place) -> float:
+        """Share of a place's voxels, as far as an image of this size can fill it, of which any channel is not 0."""
+        return self.cache.nonzero_share(place.case, place.start, place.size)
 
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced."""

@@ -105,7 +105,7 @@ def refuse_empty_parts(plan: Plan, fold: Fold) -> None:
 
 
 def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
-    """A sampler that shows lesions alone needs some in the cases of its stage."""
+    """A sampler that shows lesions alone needs some in the cases of its stage; without any lesion others are warned."""
     load = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
     for stage in job.plan.recipe.stages:
         if source_part(stage.sampling.name, trainer) is not None:
@@ -115,3 +115,8 @@ def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
         cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
         if not any(load[name] for name in cases):
             raise no_lesion(stage, len(cases))
+    if not any(load[name] for name in fold.train):
+        messages.warn(
+            f"none of {count_of(len(fold.train), 'training case')} has a lesion: what is trained can only learn that "
+            "there is none; check the masks and splits.json"
+        )

@@ -16,6 +16,7 @@ from autoseg.inference import fusion
 from autoseg.plan import Augmentation, Named, Plan, PostStep, Stage
 from autoseg.plugins.parts import Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
+from autoseg.preprocessing.normalise import SCHEMES, where_of
 from autoseg.sampling import samplers, transforms
 from autoseg.training import losses, optimisers, schedules
 from autoseg.training.freezing import trained_parameters
@@ -96,7 +97,24 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
         source.check(plan, stage)
     else:
         _on_trial("sampler", samplers.check, stage.sampling, trainer)
+        _refuse_uncountable(plan, stage)
     _on_trial("augmentation", augmentation, stage.augmentation)
+
+
+def _refuse_uncountable(plan: Plan, stage: Stage) -> None:
+    """Voxels that are not 0 can be counted where 0 is still 0 after the normalisation, in all channels of the stage."""
+    if not stage.sampling.nonzero_share:
+        return
+    for number in plan.channels_of(stage.network):
+        entry = plan.preprocessing.normalisation[number]
+        if where_of(entry) == "everywhere" and not SCHEMES[entry.scheme].keeps_zero:
+            keeping = [scheme.name for scheme in SCHEMES.values() if scheme.keeps_zero]
+            raise AutosegError(
+                f"stage '{stage.name}' counts voxels that are not 0, and the normalisation leaves no 0",
+                found=f"channel {plan.channel_names[number]}: {entry.scheme} of all voxels",
+                expected=f"{', '.join(keeping)}, or inside_nonzero",
+                fix=f"--set stages.{stage.name}.sampling.nonzero_share=0, or another normalisation",
+            )
 
 
 def _predict_nothing(plan: Plan, trainer: Trainer) -> None:

@@ -103,7 +103,7 @@ def _loss(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
 
 
 def _dice(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
-    axis.set_title("validation Dice, whole volumes", fontsize=10, loc="left", pad=14)
+    axis.set_title(f"validation Dice, {what_is_watched(entries)}", fontsize=10, loc="left", pad=14)
     scores = [entry.get("validation_dice") or {} for entry in entries]
     names = list(dict.fromkeys(name for score in scores for name in score))
     for i, name in enumerate(names):
@@ -113,6 +113,12 @@ def _dice(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:
         axis.legend(fontsize=8, loc="best", framealpha=0.7)
     else:
         axis.text(0.5, 0.5, "not measured yet", transform=axis.transAxes, ha="center", color="0.5")
+
+
+def what_is_watched(entries: Sequence[dict[str, Any]]) -> str:
+    """What the validation Dice of these epochs is measured on."""
+    crops = any(entry.get("validation_view") == "lesion_crop" for entry in entries)
+    return "crops centred on lesions" if crops else "whole volumes"
 
 
 def _rate(axis: Axes, entries: Sequence[dict[str, Any]]) -> None:

@@ -48,7 +48,8 @@ class Journal:
 
         Args:
             entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
-                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those are.
+                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those are,
+                and ``validation_view`` where it is not of whole cases.
         """
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
@@ -116,7 +117,8 @@ def _dice_text(entry: dict[str, Any]) -> str:
     scores = entry.get("validation_dice")
     if not scores:
         return ""
-    what = f"Dice of {count_of(entry['validation_cases'], 'case')}"
+    crops = "crops of " * (entry.get("validation_view") == "lesion_crop")
+    what = f"Dice of {crops}{count_of(entry['validation_cases'], 'case')}"
     known = {name: value for name, value in scores.items() if value is not None}
     if not known:
         return f"{what} -"

@@ -276,7 +276,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
     last = position.epoch + 1 == stage.epochs
     if run.progress is not None:
         run.progress.end_iterations()
-    scores = _validate(run, running, last)
+    scores, view = _validate(run, running, last), run.plan.recipe.validation.view
     entry = {
         "member": run.member,
         "members": run.plan.recipe.members,
@@ -290,6 +290,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         "wait_share": min(1.0, position.wait_seconds / max(position.seconds, 1e-9)),
         "validation_dice": scores,
         **({"validation_cases": run.n_validated} if scores else {}),
+        **({"validation_view": view} if scores and view != "whole" else {}),
     }
     tired = False
     if run.journal is not None:

@@ -1,4 +1,4 @@
-"""Scores on whole volumes: a few during training, all of the fold's validation cases after it."""
+"""Scores of a few cases during training, and on whole volumes of all of the fold's validation cases after it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from autoseg.evaluation.score_masks import evaluate_folder
 from autoseg.evaluation.summary_text import format_table
 from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.tiling import predict_logits
+from autoseg.inference.tiling import all_of, predict_logits
 from autoseg.labels import OUTSIDE
-from autoseg.plan import Stage
+from autoseg.plan import Inference, Stage
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
+from autoseg.training.lesion_crop import crop_around_lesion
 from autoseg.training.progress import FoldProgress
 from autoseg.training.stage_run import fold_store
 
 
 class Validator:
-    """Dice on whole volumes of a fixed subset of cases, on the working grid, for one stage.
+    """Dice of a fixed subset of cases, on the working grid, for one stage: of whole volumes, or as the plan's
+    ``validation.view`` says of one crop each.
 
     The cases are those that the stage leaves out of its training, else the fold's validation cases. The subset is
     spread over the range of lesion volumes, so that small and large lesions are both seen. Voxels with the ignore label
@@ -46,8 +48,10 @@ class Validator:
         progress: FoldProgress | None = None,
     ) -> None:
         self.job, self.stop, self.store, self.progress = job, stop, fold_store(job), progress
+        self.stage = stage
         names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
         self.cases = spread(job, names, job.plan.recipe.validation.cases)
+        self._said: set[str] = set()
 
     def __call__(self, network: ReadyNetwork) -> dict[str, float | None]:
         """Class to mean Dice over the cases (a class absent from truth and prediction scores 1).
@@ -59,11 +63,11 @@ class Validator:
         scores: dict[str, list[float]] = {name: [] for name in labels.names}
         for number, name in enumerate(self.cases):
             self._tell(number)
-            case = self.store.read(name)
+            image, stored, inference, inside = self._view(name, network)
             logits = predict_logits(
                 network.module,
-                torch.from_numpy(case.image[...]),
-                self.job.plan.recipe.inference,
+                image,
+                inference,
                 labels.n_outputs,
                 self.job.device,
                 mirror=False,
@@ -72,7 +76,7 @@ class Validator:
                 progress=lambda *_: self.stop.check(),
                 precision=self.job.plan.recipe.precision,
             )
-            stored, decided = case.label[...], labels.decide(logits.numpy())
+            decided = labels.decide(logits[all_of(inside)].numpy())
             if labels.ignore is not None:
                 decided[stored == labels.ignore] = 0
             if self.job.plan.preprocessing.mask is not None:
@@ -82,6 +86,26 @@ class Validator:
                 scores[label].append(dice(predicted[label], truth[label]))
         self._tell(len(self.cases))
         return {label: (sum(values) / len(values) if values else None) for label, values in scores.items()}
+
+    def _view(
+        self, name: str, network: ReadyNetwork
+    ) -> tuple[torch.Tensor, np.ndarray, Inference, tuple[slice, ...]]:
+        """Image ``[c, z, y, x]``, label ``[z, y, x]``, how to predict it, and where the label lies in the image."""
+        case, recipe = self.store.read(name), self.job.plan.recipe
+        if recipe.validation.view == "whole" or not self.stage.patch_size:
+            return torch.from_numpy(case.image[...]), case.label[...], recipe.inference, (slice(None),) * 3
+        crop = crop_around_lesion(
+            case.image,
+            case.label[...],
+            self.stage,
+            recipe.inference,
+            network.takes.divisor,
+            self.job.plan.label_set.ignore,
+        )
+        if not crop.has_lesion and name not in self._said:
+            self._said.add(name)
+            messages.info(f"{name} has no lesion: the crop in its middle is watched")
+        return crop.image, crop.label, crop.inference, crop.inside
 
     def _tell(self, number: int) -> None:
         """The case with this number, from 0, comes next."""

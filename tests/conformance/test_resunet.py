@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from vectors import structure, synthetic
 
 from autoseg import networks
 from autoseg.errors import AutosegError
 from autoseg.labels import LabelSet
 from autoseg.networks.resunet import shortcut
+from autoseg.planners._resunet_settings import COST, CROPS, SAVING
+from autoseg.planners.resunet import memory_gb
 from autoseg.training import losses, optimisers, schedules
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
@@ -163,6 +166,33 @@ def test_what_training_keeps(size, published, below, live_memory):
             alive.append(memory.now)
     assert alive[0] == published
     assert alive[1] <= below * published
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_peak_of_a_training_step_is_what_the_planner_reckons_with(checkpointing, live_memory):
+    """Loss and backward pass included, where the peak lies; the large crop with checkpointing is within 12 GB."""
+    size = CROPS["zoom_out"]
+    with torch.device("meta"):
+        network = make(checkpointing=checkpointing).train()
+        image, label = torch.zeros(1, 1, *size), torch.zeros(1, *size, dtype=torch.int16)
+    loss = losses.build("resunet", labels=LESION).to("meta")
+    with live_memory([image, label], network.parameters()) as memory:
+        loss(network(image), label).backward()
+    expected = COST.elements_per_voxel * (SAVING if checkpointing else 1)
+    assert memory.peak / np.prod(size) == pytest.approx(expected, rel=0.005)
+    reckoned = memory_gb(size, 32, checkpointing)
+    assert reckoned == pytest.approx(4e-9 * (memory.peak + 4 * 18_438_561), rel=0.005)
+    assert reckoned < (12 if checkpointing else 14)
+
+
+def test_multiplications_of_a_training_step():
+    """665.3 and 1317.5 multiply-adds x 1e9 forward; nearly three times as many with the backward pass."""
+    for size, published in (((128, 128, 128), 665.3), (CROPS["zoom_out"], 1317.5)):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            output = make().train()(torch.zeros(1, 1, *size))
+            assert counter.get_total_flops() / 2e9 == pytest.approx(published, abs=0.05)
+            output.sum().backward()
+        assert counter.get_total_flops() / 2e9 == pytest.approx(3 * published, rel=0.002)
 
 
 def test_checkpointing_changes_no_gradient():

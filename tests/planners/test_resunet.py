@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autoseg import plugins
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import make_tiling
+from autoseg.plan import apply_overrides
 from autoseg.planners._resunet_settings import ResUNetOptions
 from autoseg.planners.resunet import PLANNER, is_t1, match, memory_gb, plan, wanted_crop
 from autoseg.plugins.planner import Budget, Verdict
 from autoseg.preparation.choice import make_plan
+from autoseg.sampling import parameters
+from autoseg.training.check_recipe import check_recipe
 
 ATLAS = {"spacings": [(1, 1, 1)], "shapes": [(189, 233, 197)] * 8, "channels": ("T1",)}
 ENOUGH = Budget(memory_gb=24)
@@ -112,6 +116,37 @@ def test_the_variants_of_the_paper(make_fingerprint):
     assert stages(foreground_share=0.5)[0].sampling.foreground_share == 0.5
 
 
+def test_next_steps_of_the_paper_are_off_and_can_be_set(make_fingerprint):
+    published = plan(make_fingerprint(**ATLAS), ENOUGH, options())
+    assert published.recipe.validation.view == "whole"
+    assert all(stage.sampling.nonzero_share == 0 for stage in published.recipe.stages)
+    settings = {"rejection": 0.7, "rotation": 20, "validation": "lesion_crop", "foreground_share": 0.25}
+    found = plan(make_fingerprint(**ATLAS), ENOUGH, options(**settings))
+    assert found.recipe.validation.view == "lesion_crop"
+    for stage in found.recipe.stages:
+        assert (stage.sampling.nonzero_share, stage.sampling.foreground_share) == (0.7, 0.25)
+        drawn = parameters.build(stage.augmentation, stage.patch_size)
+        chances = {
+            name: value for name, value in drawn if name.endswith("_p") and "channel" not in name and value
+        }
+        assert chances == {"rotation_p": 0.2} and drawn.rotation_degrees == (-20, 20)
+        assert not drawn.mirror_axes
+    assert "an option of the authors' code" in why(found, "recipe.stages.0.sampling.nonzero_share")
+    assert "next step" in why(found, "recipe.stages.0.augmentation")
+    assert "whole scans" in why(found, "recipe.validation")
+    assert "no augmentation" in why(published, "recipe.stages.0.epochs")
+    assert "no augmentation" not in why(found, "recipe.stages.0.epochs")
+
+
+def test_zeros_can_be_counted_with_every_choice_of_intensities(make_fingerprint):
+    for name in ("divide_by_255", "rescale", "zscore"):
+        found = plan(make_fingerprint(**ATLAS), ENOUGH, options(intensities=name, rejection=0.7, width=8))
+        check_recipe(found, plugins.load(plugins.TRAINERS, "resunet"))
+    everywhere = apply_overrides(found, {"preprocessing.normalisation.0.inside_nonzero": False})
+    with pytest.raises(AutosegError, match=r"(?s)'zoom_in' counts voxels.*no 0.*T1: zscore of all.*none"):
+        check_recipe(everywhere, plugins.load(plugins.TRAINERS, "resunet"))
+
+
 def test_the_crop_in_the_middle_lies_where_the_paper_has_it(make_fingerprint):
     """Of 189 x 233 x 197 voxels (z, y, x): 168 x 172 x 144 from (10, 30, 26), 128 from (30, 52, 34)."""
     found = plan(make_fingerprint(**ATLAS), ENOUGH, options(inference="centre"))
@@ -197,6 +232,18 @@ def test_intensities_that_are_not_published_are_noticed(make_fingerprint, low, h
     assert found.preprocessing.normalisation[0].scheme == scheme
     if scheme != "none":
         assert "published for scans of 0 to 255" in why(found, "preprocessing.normalisation")
+
+
+def test_one_scan_in_another_unit_does_not_change_the_others(make_fingerprint):
+    """One of eight is of 0 to 4095: the dataset is divided by 255, and the plan names the scan."""
+    most, other = (with_range(make_fingerprint(**ATLAS), 0, high) for high in (255, 4095))
+    mixed = most.model_copy(update={"cases": [*most.cases[:7], other.cases[7]]})
+    found = plan(mixed, ENOUGH, options())
+    entry = found.preprocessing.normalisation[0]
+    assert (entry.scheme, entry.factor, entry.expected_maximum) == ("none", 1 / 255, (1.5, 255.5))
+    assert f"but for {other.cases[7].name}: brought to 0 to 1" in why(found, "preprocessing.normalisation")
+    halves = most.model_copy(update={"cases": [*most.cases[:4], *other.cases[4:]]})
+    assert plan(halves, ENOUGH, options()).preprocessing.normalisation[0].scheme == "rescale_0_1"
 
 
 def test_regions_have_no_background(make_fingerprint):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 from autoseg.sampling.case_cache import CaseCache, available_gb
 from autoseg.sampling.loader import BatchSource, choose_backend
@@ -357,3 +358,19 @@ def test_a_worker_that_dies_while_it_sends_is_noticed(monkeypatch):
 
 def _nothing():
     """What a worker prepares."""
+
+
+def test_an_epoch_that_shows_no_lesion_is_said_once(make_source, make_stage):
+    """A case without any; a resumed epoch says nothing, since its beginning is not known."""
+    messages.forget_warnings()
+    source = make_source(["empty"])
+    list(source.batches(0, start_iteration=2))
+    assert not messages.warning_counts()
+    list(source.batches(1))
+    list(source.batches(2))
+    ((text, n),) = messages.warning_counts().items()
+    assert n == 1 and "stage full: none of 8 patches of epoch 2 shows a lesion" in text
+    messages.forget_warnings()
+    stage = make_stage(sampling={"foreground_share": 1.0})
+    list(make_source(stage=stage).batches(0))
+    assert not messages.warning_counts()

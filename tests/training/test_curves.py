@@ -3,6 +3,8 @@ import time
 
 import pytest
 
+from autoseg.report import charts
+from autoseg.report.collect import Training
 from autoseg.training import curves
 
 
@@ -58,6 +60,18 @@ def test_a_line_that_was_cut_off_and_an_empty_log(tmp_path):
     log.write_text("")
     curves.plot(log, tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({}, "whole volumes"), ({"validation_view": "lesion_crop"}, "crops centred on lesions")],
+)
+def test_what_the_dice_is_measured_on_is_said(tmp_path, changes, words):
+    """On the curves and in the report."""
+    entries = curves.read_log(write_log(tmp_path / "log.jsonl", **changes))
+    assert curves.what_is_watched(entries) == words
+    chart = charts.training_curves([Training("fold 0", tuple(entries))])
+    assert f"Dice on {words} of a few validation cases" in chart.caption
 
 
 def test_a_thousand_epochs_cost_little(tmp_path):

@@ -20,14 +20,18 @@ from autoseg.plan import Inference
 from autoseg.plugins.parts import NetworkInput
 from autoseg.training import validation
 from autoseg.training.interrupt import Interrupted, StopRequest
+from autoseg.training.lesion_crop import crop_start
 
 
-def validator(label, stop=None):
+def validator(label, stop=None, *, view="whole", patch_size=(), context=(), image=None):
     """A validator whose only case has this label; the network says lesion everywhere."""
-    case = SimpleNamespace(image=np.zeros((1, *label.shape), np.float32), label=label)
+    image = np.zeros((1, *label.shape), np.float32) if image is None else image
+    case = SimpleNamespace(image=image, label=label)
     lesions = SimpleNamespace(volume_voxels=1)
-    inference = Inference(patch_size=[], mirror_axes=())
-    recipe = SimpleNamespace(validation=SimpleNamespace(cases=1), inference=inference, precision="auto")
+    inference = Inference(patch_size=[], mirror_axes=(), context=list(context))
+    recipe = SimpleNamespace(
+        validation=SimpleNamespace(cases=1, view=view), inference=inference, precision="auto"
+    )
     labels = LabelSet.from_labels({"background": 0, "lesion": 1, "ignore": 2})
     job = SimpleNamespace(
         plan=SimpleNamespace(
@@ -40,7 +44,7 @@ def validator(label, stop=None):
         device=torch.device("cpu"),
         folder=Path("nowhere"),
     )
-    stage = SimpleNamespace(leave_out=None)
+    stage = SimpleNamespace(leave_out=None, patch_size=list(patch_size), context=list(context))
     return validation.Validator(job, Fold(("b",), ("a",)), stage, stop or StopRequest())
 
 
@@ -59,6 +63,89 @@ def test_ignored_voxels_are_not_scored():
     assert validator(label)(ready()) == {"lesion": 1.0}
     label[1] = 0
     assert validator(label)(ready())["lesion"] == pytest.approx(2 / 3)
+
+
+class Seen(torch.nn.Module):
+    """Says lesion where the image is above 0.5; keeps what it was shown. Takes ``context`` voxels off each side."""
+
+    def __init__(self, context=0):
+        super().__init__()
+        self.context, self.images = context, []
+
+    def forward(self, image):
+        self.images.append(image)
+        middle = tuple(slice(self.context, n - self.context) for n in image.shape[2:])
+        inner = image[(slice(None), slice(None), *middle)]
+        return torch.cat([torch.zeros_like(inner), inner - 0.5], 1)
+
+
+def numbered(shape):
+    """An image whose voxels all differ, from 1 on."""
+    return np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(1, *shape)
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_crop_around_the_lesion_is_seen_with_its_true_surroundings(context):
+    """A lesion around (9, 4, 12): the 6 x 6 x 6 voxels from (6, 1, 9) on, and those around them."""
+    image, label = numbered((16, 14, 18)), np.zeros((16, 14, 18), np.int16)
+    label[8:11, 3:6, 11:14] = 1
+    network = Seen(context)
+    measure = validator(label, view="lesion_crop", patch_size=(6, 6, 6), context=(context,) * 3, image=image)
+    scores = measure(ReadyNetwork(network, NetworkInput(), {}))
+    padded = np.pad(image[0], context)
+    (seen,) = network.images
+    assert np.array_equal(seen[0, 0], padded[6 : 12 + 2 * context, 1 : 7 + 2 * context, 9 : 15 + 2 * context])
+    assert scores["lesion"] == pytest.approx(2 * 27 / (27 + 216))  # all of the crop is called lesion
+
+
+def test_of_a_case_that_is_smaller_than_the_crop_only_the_case_counts():
+    image, label = numbered((4, 14, 18)), np.ones((4, 14, 18), np.int16)
+    network = Seen()
+    measure = validator(label, view="lesion_crop", patch_size=(8, 6, 6), image=image)
+    assert measure(ReadyNetwork(network, NetworkInput(), {}))["lesion"] == 1
+    (seen,) = network.images
+    assert seen.shape[2:] == (8, 6, 6)
+    assert np.array_equal(seen[0, 0, 2:6], image[0, :, 3:9, 5:11])  # medians 6.5 and 8.5, cut to 6 and 8
+    assert not seen[0, 0, :2].any() and not seen[0, 0, 6:].any()
+
+
+def test_a_2d_network_sees_a_part_of_the_plane_in_the_middle_of_the_lesion():
+    image, label = numbered((5, 14, 18)), np.zeros((5, 14, 18), np.int16)
+    label[3, 4:7, 8:11] = 1
+    network = Seen()
+    measure = validator(label, view="lesion_crop", patch_size=(4, 6), image=image)
+    assert measure(ReadyNetwork(network, NetworkInput((1, 1)), {}))["lesion"] == pytest.approx(18 / (9 + 24))
+    (seen,) = network.images
+    assert np.array_equal(seen[0, 0], image[0, 3, 3:7, 6:12])
+
+
+def test_without_a_lesion_the_middle_is_seen_and_that_is_said(caplog):
+    image, label = numbered((16, 14, 18)), np.zeros((16, 14, 18), np.int16)
+    label[0, 0, 0] = 2  # the ignore label is no lesion
+    network = Seen()
+    measure = validator(label, view="lesion_crop", patch_size=(6, 6, 7), image=image)
+    with caplog.at_level("INFO", "autoseg"):
+        for _ in range(2):
+            measure(ReadyNetwork(network, NetworkInput(), {}))
+    assert np.array_equal(network.images[0][0, 0], image[0, 5:11, 4:10, 5:12])
+    said = [record.message for record in caplog.records]
+    assert said == ["a has no lesion: the crop in its middle is watched"]
+
+
+@pytest.mark.parametrize(
+    ("voxel", "start"),
+    [
+        ((94, 116, 98), (10, 30, 26)),  # the middle of an ATLAS scan: the crop of the prediction
+        ((90, 100, 80), (6, 14, 8)),
+        ((0, 232, 100), (0, 61, 28)),  # the last place, which the authors' code never takes
+        ((188, 85, 196), (21, 0, 53)),
+    ],
+)
+def test_the_published_crop_by_hand(voxel, start):
+    """Half a crop of 168 x 172 x 144 before the lesion, within 189 x 233 x 197 voxels."""
+    label = np.zeros((189, 233, 197), np.uint8)
+    label[voxel] = 1
+    assert crop_start(label, (168, 172, 144), None) == (start, True)
 
 
 def test_it_stops_when_asked():
