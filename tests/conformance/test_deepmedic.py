@@ -17,7 +17,9 @@ from vectors import hashed, structure
 
 from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.labels import LabelSet
 from autoseg.networks.deepmedic import FirstLayer, Layer, RingNorm, added, context_of, low_resolution_size
+from autoseg.training import losses, optimisers, schedules
 
 PLAIN = {"common_kernel": 1, "shortcuts": (), "common_shortcuts": ()}
 SMALL = {"feature_maps": (4, 5, 6), "shortcuts": ((2, 3),), "common_maps": (8, 8)}
@@ -260,6 +262,75 @@ def test_patches_agree_where_they_start_at_the_same_phase(kernel, rim):
     assert (first == second).sum() < first.numel()
     inner, outer = slice(4 + rim, 12 - rim), slice(rim, 8 - rim)
     assert (first[..., inner, inner, inner] - third[..., outer, outer, outer]).abs().max() > 1e-2
+
+
+# Loss, optimiser, schedule --------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_plain_cross_entropy_over_all_voxels():
+    logits = torch.randn(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 2, (2, 3, 4, 5), generator=torch.Generator().manual_seed(1))
+    labels = LabelSet.from_labels({"background": 0, "lesion": 1})
+    arguments = {"dice_weight": 0.0, "deep_supervision": False}
+    found = losses.build("dice_ce", labels=labels, **arguments)(logits, target)
+    assert found.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, target).item(), rel=1e-6)
+
+
+def stepped(shape: tuple[int, ...], start: float, gradients: list[float], **arguments) -> list[float]:
+    """The weight after each step, in float64."""
+    weight = nn.Parameter(torch.full(shape, start, dtype=torch.float64))
+    optimiser = optimisers.REGISTRY.build("rmsprop_nesterov", [weight], lr=1e-3, **arguments)
+    found = []
+    for gradient in gradients:
+        weight.grad = torch.full_like(weight, gradient)
+        optimiser.step()
+        found.append(weight.mean().item())
+    return found
+
+
+def test_two_steps_of_the_optimiser():
+    assert stepped((1,), 1.0, [0.5, -0.25]) == pytest.approx([0.9979801779, 0.9984677096], abs=1e-10)
+
+
+def test_penalties_are_of_convolutions_alone():
+    """At w = 0.5: 1e-6 + 2 * 1e-4 * 0.5 = 1.01e-4, as if it were the gradient."""
+    penalties = {"l1": 1e-6, "l2": 1e-4}
+    assert stepped((1, 1, 1, 1, 1), 0.5, [0.0], **penalties) == pytest.approx(stepped((1,), 0.5, [1.01e-4]))
+    assert stepped((1, 1, 1, 1, 1), -0.5, [0.0], **penalties) == pytest.approx(
+        stepped((1,), -0.5, [-1.01e-4])
+    )
+    assert stepped((3,), 0.5, [0.0], **penalties) == [0.5]
+
+
+def test_momentum_0_and_no_eps_is_torchs_rmsprop():
+    weights = [nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64)) for _ in range(2)]
+    ours = optimisers.REGISTRY.build("rmsprop_nesterov", [weights[0]], lr=1e-2, momentum=0.0, eps=0.0)
+    theirs = torch.optim.RMSprop([weights[1]], lr=1e-2, alpha=0.9, eps=0.0)
+    for gradient in ([1.0, 3.0], [-2.0, 0.5], [0.1, 4.0]):
+        for weight, optimiser in zip(weights, (ours, theirs), strict=True):
+            weight.grad = torch.tensor(gradient, dtype=torch.float64)
+            optimiser.step()
+    assert torch.allclose(*weights, atol=1e-12)
+
+
+TEXT = {0: 1e-3, 1: 1e-3, 2: 9.345192e-4, 10: 5.436184e-4, 18: 3.162278e-4, 34: 1.070069e-4}
+SOFTWARE = {0: 1e-3, 1: 1e-3, 2: 7.626986e-4, 10: 8.733262e-5, 18: 1e-5, 34: 1.311134e-7}
+MOMENTUM = {0: 0.6, 1: 0.6, 2: 0.608824, 10: 0.679412, 18: 0.75, 34: 0.891176}
+
+
+@pytest.mark.parametrize(("end_factor", "rates"), [(0.1, TEXT), (1e-4, SOFTWARE)])
+def test_rates_and_momentum_of_35_epochs(end_factor, rates):
+    schedule = schedules.REGISTRY.build("exponential", epochs=35, end_factor=end_factor)
+    for epoch in rates:
+        found = schedule(epoch + 0.3)
+        assert 1e-3 * found["lr_factor"] == pytest.approx(rates[epoch], rel=1e-6)
+        assert found["momentum"] == pytest.approx(MOMENTUM[epoch], abs=1e-6)
+    assert schedule(35) == pytest.approx({"lr_factor": end_factor, "momentum": 0.9})
+
+
+def test_a_rate_that_falls_to_nothing_is_refused():
+    with pytest.raises(AutosegError, match="(?s)end_factor 0.*above 0"):
+        schedules.REGISTRY.build("exponential", epochs=35, end_factor=0.0)
 
 
 # Vectors -------------------------------------------------------------------------------------------------------------
