@@ -16,7 +16,9 @@ SMALL_3D = {"features_per_stage": [8, 16, 24]}
 SMALL_3D |= {"kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]]}
 SMALL_2D = {"features_per_stage": [8, 16, 24]}
 SMALL_2D |= {"kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]]}
+DEEPMEDIC = {"feature_maps": [4, 5, 6], "shortcuts": [[2, 3]], "common_maps": [8, 8]}
 VARIANTS: dict[str, list[dict]] = {
+    "deepmedic": [DEEPMEDIC, {**DEEPMEDIC, "factors": [[3, 3, 3], [1, 2, 5]], "shift": 1}],
     "unet": [SMALL_3D, SMALL_2D],
     "unet_resenc": [{**v, "n_blocks_per_stage": [1, 2, 2]} for v in (SMALL_3D, SMALL_2D)],
 }

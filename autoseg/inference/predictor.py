@@ -109,8 +109,9 @@ class Predictor:
         self._refuse_other_channels()
         postprocessing.check(recipe, self.trainer)
         rows = postprocessing.rows(recipe.postprocessing, self.trainer)
-        self._on_logits = [(step, row) for step, row in rows if row.on == "logits"]
-        self._on_mask = [(step, row) for step, row in rows if row.on == "mask"]
+        self._on_logits = [(step, row) for step, row in rows if row.on == "logits" and step.apply]
+        self._on_mask = [(step, row) for step, row in rows if row.on == "mask" and step.apply]
+        self._learning = [row for step, row in rows if step.fit != "none"]
         self.steps = with_learned(self._on_mask, model.fitted)
         self._seen = self._read_seen()
         self._constants = self._read_constants()
@@ -134,8 +135,8 @@ class Predictor:
         return {"model": self.model.hash, **options, **changed}
 
     def needs(self, what: str) -> bool:
-        """Whether a step on the mask asks for ``image`` or ``probabilities``."""
-        return any(what in row.needs for _, row in self._on_mask)
+        """Whether a step on the mask that is applied, or one that learns, asks for ``image`` or ``probabilities``."""
+        return any(what in row.needs for row in (*self._learning, *(row for _, row in self._on_mask)))
 
     # ------------------------------------------------------------------------------------- the parts, in order
 

@@ -32,7 +32,7 @@ SINCE_VERSION_2: dict[str, Any] = {
         },
         "inference": {"context", "tiles", "members"},
         "validation": {"view"},
-        "postprocessing": {"__all__": {"fit"}},
+        "postprocessing": {"__all__": {"fit", "apply"}},
     },
 }
 """Words that version 1 did not have, as pydantic's ``exclude`` takes them."""

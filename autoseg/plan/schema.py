@@ -479,9 +479,12 @@ class PostStep(Named):
         fit: on which cases it learns numbers after the last stage, for a step that can: the fold's ``validation``
             cases, or those that were ``held_back`` by the stages' ``leave_out``. ``none``: its arguments stand in the
             plan.
+        apply: whether a prediction runs it. One that is not applied learns all the same, and sees what the applied ones
+            before it make; ``--set postprocessing.STEP.apply=true`` then predicts with it.
     """
 
     fit: Literal["none", "validation", "held_back"] = "none"
+    apply: bool = True
 
 
 class Recipe(Strict):

@@ -344,7 +344,8 @@ def _prediction(plan: Plan) -> list[PlanRow]:
 def _step(step: PostStep) -> str:
     """A step of the post-processing, and what it learns from."""
     learns = {"validation": "validation cases", "held_back": "cases that are held back"}
-    return _named(step) + (f", learnt from {learns[step.fit]}" if step.fit != "none" else "")
+    learned = f", learnt from {learns[step.fit]}" if step.fit != "none" else ""
+    return _named(step) + learned + ("" if step.apply else ", not applied")
 
 
 def _axis_names(axes: Iterable[int], patch: Sequence[object], plan: Plan) -> str:

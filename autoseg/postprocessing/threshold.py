@@ -27,7 +27,7 @@ def threshold(case: Segmentation, *, above: float = 0.5, value: int = 1) -> Segm
     Raises:
         AutosegError: another number of classes.
     """
-    lesion = _lesion(case)
+    lesion = lesion_probability(case)
     return replace(case, mask=np.where(lesion > np.float32(above), value, 0).astype(np.uint8))
 
 
@@ -43,8 +43,8 @@ def fit_threshold(cases: Iterable[FitCase], labels: LabelSet, *, value: int = 1)
 
 def _dice(entry: FitCase, labels: LabelSet, value: int) -> list[float]:
     """Of one case at every threshold."""
-    counts = np.ones(entry.truth.shape, bool) if labels.ignore is None else entry.truth != labels.ignore
-    lesion, truth = _lesion(entry.case)[counts], entry.truth[counts] == value
+    counts = counted_voxels(entry, labels)
+    lesion, truth = lesion_probability(entry.case)[counts], entry.truth[counts] == value
     scores = []
     for above in GRID:
         found = lesion > np.float32(above)
@@ -53,14 +53,24 @@ def _dice(entry: FitCase, labels: LabelSet, value: int) -> list[float]:
     return scores
 
 
-def _lesion(case: Segmentation) -> np.ndarray:
+def counted_voxels(entry: FitCase, labels: LabelSet) -> np.ndarray:
+    """bool ``[z, y, x]``: all voxels but those with the ignore label."""
+    return np.ones(entry.truth.shape, bool) if labels.ignore is None else entry.truth != labels.ignore
+
+
+def lesion_probability(case: Segmentation, step: str = "threshold") -> np.ndarray:
+    """Of the one class beside the background, ``[z, y, x]``; ``step`` asks for it.
+
+    Raises:
+        AutosegError: another number of classes.
+    """
     probabilities = case.probabilities
     if probabilities is None or len(probabilities) != 2:
         raise AutosegError(
-            "the post-processing step 'threshold' is for one class beside the background",
+            f"the post-processing step '{step}' is for one class beside the background",
             found="no probabilities" if probabilities is None else count_of(len(probabilities), "output"),
             expected="2: background and lesion",
-            fix="take the step out: postprocessing.threshold=off",
+            fix=f"take the step out: postprocessing.{step}=off",
         )
     return probabilities[1]
 

@@ -94,7 +94,8 @@ def _fit_all(
             found[step.name] = FittedStep(learned=learned, fit=step.fit, cases=names)
             messages.info(f"{step.name}: " + ", ".join(f"{key} {value:g}" for key, value in learned.items()))
             step = step.model_copy(update={"arguments": {**step.arguments, **learned}})
-        before.append(step)
+        if step.apply:
+            before.append(step)
     return found
 
 

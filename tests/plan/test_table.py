@@ -179,4 +179,7 @@ def test_the_words_of_version_2_are_shown(model_folder):
         "one of 8 x 8 x 8 voxels in the centre, background around it, 2 x 2 x 2 voxels of context on each side"
     )
     assert rows["post-processing"] == "threshold, learnt from validation cases"
+    unapplied = apply_overrides(plan, {"postprocessing": [{"name": "threshold", "apply": False}]})
+    rows = {row.label: row.value for _, part in decisions(unapplied) for row, _ in part}
+    assert rows["post-processing"] == "threshold, not applied"
     assert "unet__e1" in format_plan(plan)

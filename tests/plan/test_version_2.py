@@ -54,6 +54,7 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("preprocessing.normalisation.0", {"scheme": "fixed", "spread": "mean_absolute_deviation"}),
         ("preprocessing.normalisation.0.divide_by_mode", 16),
         ("postprocessing", [{"name": "threshold", "fit": "validation"}]),
+        ("postprocessing", [{"name": "keep_largest_component", "apply": False}]),
     ],
 )
 def test_each_new_word_is_taken_and_survives_a_file(plan, path, value):

@@ -8,6 +8,7 @@ from autoseg import postprocessing
 from autoseg.plan import Named
 from autoseg.plugins.parts import Segmentation
 
+FULL, NONE = "111/111/111", "000/000/000"
 # For each step: arguments, mask before, mask after. Rows of x are parted by "/", slices by "|".
 CASES = {
     "remove_small_components": [
@@ -36,6 +37,14 @@ CASES = {
         ({"connectivity": 6}, "1000/0100/0011", "0000/0000/0011"),
         ({}, "000", "000"),
     ],
+    "closing": [
+        ({"radius": 1}, f"{FULL}|121/101/111|{FULL}", f"{FULL}|121/111/111|{FULL}"),
+        ({"radius": 1, "value": 2}, f"{FULL}|111/101/111|{FULL}", f"{FULL}|111/121/111|{FULL}"),
+        # the image ends: what is dilated beyond it is lost
+        ({"radius": 1, "border": "scipy"}, f"{FULL}|111/101/111|{FULL}", f"{NONE}|000/010/000|{NONE}"),
+        ({"radius": 1}, "101", "101"),  # a ball does not fit between them, but beside them
+        ({"iterations": 3.0}, "000", "000"),
+    ],
 }
 # Steps that look at the probability of the lesion: arguments, the probability in tenths, mask after.
 LESION = {
@@ -44,6 +53,8 @@ LESION = {
         ({"above": 0.4}, "0456", "0011"),
         ({"above": 0.3, "value": 2}, "0456", "0222"),
     ],
+    "threshold_precision_recall": [({"above": 0.4}, "0456", "0011")],
+    "threshold_youden": [({"above": 0.5, "value": 2}, "0456", "0002")],
 }
 WHERE = "CASES of tests/postprocessing/test_steps.py"
 

@@ -72,6 +72,31 @@ def test_what_is_learned_lies_beside_the_weights_and_is_used(root):
 
 
 @pytest.mark.slow
+def test_a_step_that_is_not_applied_learns_and_waits_to_be_asked_for(prepared, tmp_path, monkeypatch):
+    """The second step learns from what the plain prediction makes, not from what the first one would."""
+    root = runs.copied(monkeypatch, prepared, tmp_path / "work")
+    steps = [{"name": name, "fit": "validation", "apply": False} for name in ("threshold_youden", "closing")]
+    options = [
+        "1",
+        "0",
+        "-device",
+        "cpu",
+        "--set",
+        f"postprocessing={json.dumps(steps)}",
+        "stages.0.epochs=1",
+    ]
+    assert train.main(options) == 0
+    found, model = learned(root)["steps"], fold(root).parent
+    assert {name: list(step["learned"]) for name, step in found.items()} == {
+        "threshold_youden": ["above"],
+        "closing": ["iterations"],
+    }
+    assert Predictor(model, device="cpu").steps == []
+    (step,) = Predictor(model, device="cpu", overrides={"postprocessing.threshold_youden.apply": True}).steps
+    assert step.name == "threshold_youden" and step.arguments == found["threshold_youden"]["learned"]
+
+
+@pytest.mark.slow
 def test_it_is_part_of_the_identity_and_of_the_bundle(root, tmp_path):
     model = fold(root).parent
     before = open_model(model).hash

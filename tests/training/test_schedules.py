@@ -57,6 +57,10 @@ SCHEDULES = {
         ({"exponent": 1}, {0: 1, 1: 3 / 4, 3: 1 / 4, 4: 0}),
         ({}, {2: 0.5**0.9}),
     ],
+    "exponential": [  # the first two epochs are alike, the end comes after the last one
+        ({"end_factor": 1 / 8}, {0: 1, 1.9: 1, 2: 1 / 2, 3: 1 / 4, 4: 1 / 8}),
+        ({"end_factor": 1 / 16, "constant_epochs": 0}, {0: 1, 1: 1 / 2, 3.5: 1 / 8}),
+    ],
     "cosine": [
         ({}, {0: 1, 1: QUARTER, 2: 0.5, 3: 1 - QUARTER}),
         ({"cycle_epochs": 2}, {0: 1, 0.5: QUARTER, 1: 0.5, 1.5: 1 - QUARTER, 2: 1, 2.5: QUARTER, 3: 0.5}),
@@ -76,6 +80,13 @@ OPTIMISERS = {
         ({"betas": [0.5, 0.75]}, (1, 3), (1.9, 1.9 - 0.1 * (7 / 3) / math.sqrt(39 / 7))),
         ({"eps": 1.0}, (1, 1), (1.95, 1.9)),  # 1 / (1 + eps)
         ({"weight_decay": 1.0}, (-1,), (1.9,)),  # the gradient becomes -1 + 2
+    ],
+    "rmsprop_nesterov": [
+        # without memory and momentum the step is that of the sign; by (1 - m) (1 + m) in the first step
+        ({"rho": 0.0, "eps": 0.0, "momentum": 0.0}, (5, -3), (1.9, 2.0)),
+        ({"rho": 0.0, "eps": 0.0, "momentum": 0.5}, (5, 5), (1.925, 1.8375)),  # v -0.05, then -0.075
+        ({"rho": 0.0, "eps": 12.0, "momentum": 0.0}, (2,), (1.95,)),  # 2 / sqrt(4 + 12)
+        ({"rho": 0.75, "eps": 0.0, "momentum": 0.0}, (4,), (1.8,)),  # 4 / sqrt(16 / 4)
     ],
     "adamw": [
         ({}, (5, 5), (1.898, 1.898 * 0.999 - 0.1)),  # first x shrinks by lr * 0.01

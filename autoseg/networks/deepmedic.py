@@ -1,0 +1,327 @@
+"""DeepMedic in the version of Perez Malla et al. 2019 (Front. Neuroinform. 13:33), software v0.6.1.
+
+Pathways of valid 3x3x3 convolutions that share no weights: one sees the image, each of the others every F-th voxel of
+a wider part of it. Their outputs, the coarser ones repeated to the voxels of the image, go through a few more
+convolutions (the "fully connected" layers, here common ones), which classify each voxel. All are slices of one input:
+``[b, c, *(patch + 2 context)]`` becomes ``[b, k, *patch]``.
+
+A layer is BatchNorm, PReLU, dropout, convolution without bias. The first one of a pathway has a bias for each input
+channel instead of normalisation and activation. Some layers have a shortcut around them and their predecessor: the
+middle of what went in is added to the first feature maps of what comes out, and nothing follows the addition.
+
+Three points that the number of parameters cannot show, all as in the software:
+
+- Of coarse voxels repeated to F x F x F the *first* ones are kept, and coarse output j is centred on fine output F j:
+  it stands for the voxel where it lies and for those after it (``shift`` moves it).
+- Before a 3x3x3 first common layer the maps are padded by their own border, and its normalisation sees the padding. A
+  patch is thus exact but for its outermost voxels, which depend on where it was cut. With kernel 1 all are exact.
+- In evaluation each channel is normalised by the mean of the last 60 training batches, not by an exponential one.
+
+The paper prints seven numbers of feature maps for eight layers and shortcuts that the software cannot express; this is
+the network that it ran. Notation as in :mod:`autoseg.networks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autoseg.errors import AutosegError
+from autoseg.plugins.parts import Divisor, NetworkPart
+
+FEATURE_MAPS = (30, 30, 40, 40, 40, 40, 50, 50)
+FACTORS = ((3, 3, 3),)
+SHORTCUTS = ((3, 4), (5, 6), (7, 8))
+COMMON_MAPS = (150, 150)
+COMMON_SHORTCUTS = ((1, 2),)
+DROPOUT = (0.0, 0.5, 0.5)
+BATCHES = 60
+
+Factor = tuple[int, int, int]
+Pairs = Sequence[tuple[int, int]]
+
+
+class DeepMedic(nn.Module):
+    """Image ``[b, c, *(patch + 2 context)]`` to logits ``[b, k, *patch]``, in both modes; see the module.
+
+    Args:
+        in_channels, out_channels: of image and logits.
+        feature_maps: of the layers of each pathway.
+        factors: every how many voxels the coarser pathways see, z, y, x, one entry for each pathway.
+        shortcuts: ``(from, to)``: the input of layer ``from`` is added to the output of layer ``to``, counted from 1.
+        common_maps: feature maps of the common layers but the last one, which has one for each output.
+        common_kernel: of the first common layer, 1 or 3; the others have 1.
+        common_shortcuts: as ``shortcuts``.
+        dropout: of each common layer.
+        shift: voxels by which all coarser pathways see the image farther on.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        feature_maps: Sequence[int],
+        factors: Sequence[Factor],
+        shortcuts: Pairs,
+        common_maps: Sequence[int],
+        common_kernel: int,
+        common_shortcuts: Pairs,
+        dropout: Sequence[float],
+        shift: int,
+    ) -> None:
+        super().__init__()
+        self.factors, self.shift, self.lost = tuple(factors), shift, len(feature_maps)
+        self.context = context_of(feature_maps, factors, shift)
+        widths = [in_channels, *feature_maps]
+
+        def pathway() -> Pathway:
+            layers: list[nn.Module] = [FirstLayer(*widths[:2])]
+            layers += [Layer(*pair, kernel=3) for pair in zip(widths[1:], widths[2:], strict=False)]
+            return Pathway(layers, shortcuts)
+
+        self.normal = pathway()
+        self.low = nn.ModuleList(pathway() for _ in factors)
+        widths = [feature_maps[-1] * (1 + len(factors)), *common_maps, out_channels]
+        self.common = Pathway(
+            [
+                Layer(*pair, kernel=common_kernel if i == 0 else 1, padding=i == 0, dropout=share)
+                for i, (pair, share) in enumerate(
+                    zip(zip(widths, widths[1:], strict=False), dropout, strict=True)
+                )
+            ],
+            common_shortcuts,
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits, see the class."""
+        size = [n - 2 * context for n, context in zip(image.shape[2:], self.context, strict=True)]
+        maps = [self.normal(_cut(image, [self._normal(n, axis) for axis, n in enumerate(size)]))]
+        for factor, pathway in zip(self.factors, self.low, strict=True):
+            seen = [self._low(n, axis, step) for (axis, n), step in zip(enumerate(size), factor, strict=True)]
+            maps.append(_repeated(pathway(_cut(image, seen)), factor, size))
+        return self.common(torch.cat(maps, 1)) + self.bias.view(1, -1, 1, 1, 1)
+
+    def _normal(self, n: int, axis: int) -> slice:
+        """What the normal pathway sees of the input to predict n voxels."""
+        return slice(self.context[axis] - self.lost, self.context[axis] + n + self.lost)
+
+    def _low(self, n: int, axis: int, factor: int) -> slice:
+        """The same of a coarser one: every ``factor``-th voxel, as many as n voxels and what is lost need."""
+        first = self.context[axis] - factor * self.lost + self.shift
+        count = -(-n // factor) + 2 * self.lost
+        return slice(first, first + factor * (count - 1) + 1, factor)
+
+
+class Pathway(nn.Module):
+    """Layers with shortcuts around pairs of them; the layers are called ``layer1``, ``layer2``, ..."""
+
+    def __init__(self, layers: Sequence[nn.Module], shortcuts: Pairs) -> None:
+        super().__init__()
+        self.depth, self.start_of = len(layers), {to: start for start, to in shortcuts}
+        for number, layer in enumerate(layers, start=1):
+            self.add_module(f"layer{number}", layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]`` to the last layer's feature maps, smaller by what each 3x3x3 convolution loses."""
+        inputs: dict[int, torch.Tensor] = {}
+        for number in range(1, self.depth + 1):
+            if number in self.start_of.values():
+                inputs[number] = x
+            x = self.get_submodule(f"layer{number}")(x)
+            if number in self.start_of:
+                x = added(x, inputs[self.start_of[number]])
+        return x
+
+
+class FirstLayer(nn.Module):
+    """A bias for each input channel, then a valid 3x3x3 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(in_channels))
+        self.conv = _convolution(in_channels, out_channels, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]`` to the layer's feature maps."""
+        return self.conv(x + self.bias.view(1, -1, 1, 1, 1))
+
+
+class Layer(nn.Module):
+    """BatchNorm, PReLU, dropout, valid convolution; with ``padding`` the border is repeated first."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, padding: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.padding = kernel // 2 if padding else 0
+        self.norm = RingNorm(in_channels)
+        self.activation = nn.PReLU(in_channels, init=0.01)
+        self.dropout = nn.Dropout(dropout)
+        self.conv = _convolution(in_channels, out_channels, kernel)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, z, y, x]`` to the layer's feature maps."""
+        if self.padding:
+            x = F.pad(x, (self.padding,) * 6, mode="replicate")
+        return self.conv(self.dropout(self.activation(self.norm(x))))
+
+
+class RingNorm(nn.Module):
+    """BatchNorm whose statistics in evaluation are the plain mean over those of the last training batches.
+
+    Before the first batch these are 0 and 1. Variances are kept as ``n / (n - 1)`` times those of the batch.
+
+    Args:
+        channels: of the input.
+        batches: how many are remembered.
+        eps: added to the variance. The software adds the least float32, which changes nothing but constant maps.
+    """
+
+    means: torch.Tensor
+    variances: torch.Tensor
+
+    def __init__(self, channels: int, batches: int = BATCHES, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("means", torch.zeros(batches, channels))
+        self.register_buffer("variances", torch.ones(batches, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[b, c, *space]``, normalised by its own statistics in training, else by those of the ring."""
+        if not self.training:
+            mean, variance = self.means.mean(0), self.variances.mean(0)
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        mean, variance = torch.zeros_like(self.means[0]), torch.ones_like(self.variances[0])
+        # a momentum of 1 leaves the statistics of this batch in both
+        normalised = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        with torch.no_grad():
+            self.means.copy_(torch.cat([self.means[1:], mean[None]]))
+            self.variances.copy_(torch.cat([self.variances[1:], variance[None]]))
+        return normalised
+
+
+def added(deep: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
+    """``deep`` plus the middle of ``early`` in as many of the first feature maps as both have; ``[b, c, z, y, x]``."""
+    starts = [(a - 1) // 2 - (b - 1) // 2 for a, b in zip(early.shape[2:], deep.shape[2:], strict=True)]
+    middle = _cut(early, [slice(s, s + n) for s, n in zip(starts, deep.shape[2:], strict=True)])
+    missing = deep.shape[1] - middle.shape[1]
+    if missing <= 0:
+        return deep + middle[:, : deep.shape[1]]
+    return torch.cat([deep[:, :-missing] + middle, deep[:, -missing:]], 1)
+
+
+def _cut(x: torch.Tensor, space: Sequence[slice]) -> torch.Tensor:
+    z, y, last = space
+    return x[:, :, z, y, last]
+
+
+def _repeated(x: torch.Tensor, factor: Factor, size: Sequence[int]) -> torch.Tensor:
+    """Every voxel as often as the factor says, and of all the first ones."""
+    for axis, (times, n) in enumerate(zip(factor, size, strict=True), start=2):
+        x = x.repeat_interleave(times, axis).narrow(axis, 0, n)
+    return x
+
+
+def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Conv3d:
+    """Without bias; normal weights with variance 2 / (in_channels kernel^3)."""
+    conv = nn.Conv3d(in_channels, out_channels, kernel, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
+    return conv
+
+
+def context_of(
+    feature_maps: Sequence[int] = FEATURE_MAPS,
+    factors: Sequence[Factor] = FACTORS,
+    shift: int = 0,
+    **others: Any,
+) -> Divisor:
+    """Voxels that the network sees around a patch, z, y, x: 24 with the defaults. Other arguments play no part."""
+    lost = len(feature_maps)
+    z, y, x = (_margin(lost, [factor[axis] for factor in factors], shift) for axis in range(3))
+    return z, y, x
+
+
+def _margin(lost: int, steps: Sequence[int], shift: int) -> int:
+    return max([lost] + [lost * step + abs(shift) for step in steps])
+
+
+def low_resolution_size(size: int, factor: int = 3, layers: int = 8) -> int:
+    """Voxels that a coarser pathway sees along an axis of a segment of ``size`` voxels, as the paper counts segments
+    (patch and what the normal pathway loses)."""
+    return -(-(size - 2 * layers) // factor) + 2 * layers
+
+
+def build_deepmedic(
+    in_channels: int,
+    out_channels: int,
+    feature_maps: tuple[int, ...] = FEATURE_MAPS,
+    factors: tuple[Factor, ...] = FACTORS,
+    shortcuts: tuple[tuple[int, int], ...] = SHORTCUTS,
+    common_maps: tuple[int, ...] = COMMON_MAPS,
+    common_kernel: int = 3,
+    common_shortcuts: tuple[tuple[int, int], ...] = COMMON_SHORTCUTS,
+    dropout: tuple[float, ...] = DROPOUT,
+    shift: int = 0,
+) -> DeepMedic:
+    """DeepMedic; the arguments of :class:`DeepMedic`, with those of the study as defaults.
+
+    Raises:
+        AutosegError: arguments that do not go together.
+    """
+    for name, maps in {"feature_maps": feature_maps, "common_maps": common_maps}.items():
+        empty = name == "feature_maps" and not maps
+        _refuse(empty or any(n < 1 for n in maps), name, maps, "at least one map in each layer")
+    steps = [step for factor in factors for step in factor]
+    _refuse(any(step < 1 for step in steps), "factors", factors, "at least 1 along each axis")
+    _refuse(common_kernel not in (1, 3), "common_kernel", common_kernel, "1 or 3")
+    fits = len(dropout) == len(common_maps) + 1 and all(0 <= share < 1 for share in dropout)
+    _refuse(not fits, "dropout", dropout, f"{len(common_maps) + 1} shares, each from 0 to below 1")
+    _refuse_shortcuts("shortcuts", shortcuts, len(feature_maps))
+    _refuse_shortcuts("common_shortcuts", common_shortcuts, len(common_maps) + 1)
+    return DeepMedic(
+        in_channels,
+        out_channels,
+        feature_maps,
+        factors,
+        shortcuts,
+        common_maps,
+        common_kernel,
+        common_shortcuts,
+        dropout,
+        shift,
+    )
+
+
+def _refuse_shortcuts(name: str, pairs: Pairs, layers: int) -> None:
+    fits = all(1 <= start <= to <= layers for start, to in pairs)
+    twice = len({to for _, to in pairs}) != len(pairs)
+    _refuse(
+        not fits or twice, name, pairs, f"pairs of layers from 1 to {layers}, the first not after the second"
+    )
+
+
+def _refuse(wrong: bool, name: str, value: object, expected: str) -> None:
+    if wrong:
+        raise AutosegError(
+            "the arguments of DeepMedic do not fit",
+            found=f"{name} {value}",
+            expected=expected,
+            fix="correct the arguments in the plan",
+        )
+
+
+NETWORKS = (
+    NetworkPart(
+        "deepmedic",
+        build_deepmedic,
+        "DeepMedic, two resolutions (Kamnitsas et al. 2017; Perez Malla et al. 2019)",
+        context=context_of,
+    ),
+)
