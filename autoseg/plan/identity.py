@@ -26,7 +26,7 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "augmentation": {"share", "transforms"},
             }
         },
-        "inference": {"context", "tiles"},
+        "inference": {"context", "tiles", "halo"},
         "postprocessing": {"__all__": {"fit"}},
     },
 }

@@ -18,6 +18,7 @@ def plan(model_folder):
 def test_a_plan_of_version_1_is_read_and_keeps_its_hash(plan):
     old = as_version_1(plan)
     assert old["version"] == 1 and "context" not in old["recipe"]["stages"][0]
+    assert "halo" not in old["recipe"]["inference"]
     assert "mask" not in old["preprocessing"] and "fit" not in json.dumps(old)
     read = validate(old, Plan, where="plan.json")
     assert read == plan and read.version == 2
@@ -45,6 +46,7 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("stages.0.augmentation.share", 0.5),
         ("stages.0.augmentation.transforms", [{"name": "quarter_turns"}]),
         ("inference.tiles", "centre"),
+        ("inference", {"patch_size": [8, 8, 8], "tiles": "chunks", "halo": [2, 0, 0]}),
         ("inference.patch_size", [8, "whole", "whole"]),
         ("preprocessing.orientation", "RAS"),
         ("preprocessing.mask", {"channel": "TTP", "dilation": 1}),
