@@ -131,6 +131,11 @@ CASES = {
         ({}, None, 0.1 * ENTROPY + 0.9 / 4),  # of the lesion 2 * 3/4 / (3/4 + 1/4 + 1) = 3 / 4
         ({"bce_weight": 1.0, "dice_weight": 0.0, "lesion_weight": 3.0}, None, 2 * ENTROPY),
     ],
+    "brainsegnet": [
+        ({}, None, ENTROPY / 16),  # (1 - 3/4) ** 2 of the entropy
+        ({"gamma": 0.0}, None, ENTROPY),
+        ({"focal_weight": 4.0, "dice_weight": 2.0, "batch_dice": True}, None, ENTROPY / 4 + 1 / 2),
+    ],
     "edd_muscle": [
         ({}, None, ENTROPY),
         ({}, 4, 4 * ENTROPY),
