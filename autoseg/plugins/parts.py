@@ -417,10 +417,13 @@ class PatchShape:
         channels: of the image.
         size: of what the network sees, patch and context, in two or three numbers. Transforms that move voxels are
             drawn before the case is: for them an axis that takes the whole image has the size of the first case.
+        raw_zero: for each channel what the 0 of its files has become by the normalisation, where that is one number for
+            all cases (:func:`autoseg.preprocessing.fixed.raw_zeros`), else 0. Empty: 0 for all.
     """
 
     channels: int
     size: tuple[int, ...]
+    raw_zero: tuple[float, ...] = ()
 
 
 Numbers = Mapping[str, Any]

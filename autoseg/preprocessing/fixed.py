@@ -21,7 +21,7 @@ from autoseg.errors import AutosegError
 from autoseg.files import hash_json
 from autoseg.messages import count_of
 from autoseg.plan import Normalisation, Preprocessing
-from autoseg.preprocessing.normalise import BLOCK, Where, fixed_channels, shift_and_scale, where_of
+from autoseg.preprocessing.normalise import BLOCK, SMALLEST, Where, fixed_channels, shift_and_scale, where_of
 from autoseg.preprocessing.store import Store
 
 
@@ -144,6 +144,23 @@ def apply(image: np.ndarray, constants: FixedConstants | None) -> None:
             channel *= np.float32(known.factor)
         if known.inside != "everywhere":
             channel[np.isnan(channel)] = 0
+
+
+def raw_zeros(plan: Preprocessing, constants: FixedConstants | None) -> tuple[float, ...]:
+    """For each channel what the 0 of its files becomes where its voxels are normalised.
+
+    Where that differs from case to case (``zscore``, say) it is taken for 0, and in a channel that is the same
+    everywhere, which says nothing of its scale.
+
+    Args:
+        plan: how cases are preprocessed.
+        constants: of the fold; None when no channel has the scheme ``fixed``.
+    """
+    known = constants.channels if constants is not None else (None,) * len(plan.normalisation)
+    return tuple(
+        -entry.mean / entry.spread * entry.factor if entry is not None and entry.spread > SMALLEST else 0.0
+        for entry in known
+    )
 
 
 def hash_contents(store: Store, names: Sequence[str]) -> str:

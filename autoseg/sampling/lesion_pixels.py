@@ -14,7 +14,7 @@ from autoseg.plan import Stage
 from autoseg.plugins.parts import Place, TrainingCases
 from autoseg.sampling import geometry
 from autoseg.sampling.keys import Purpose, generator, order
-from autoseg.sampling.stage_cases import whole_axes
+from autoseg.sampling.stage_cases import turn_in_passes, whole_axes
 
 
 class LesionPixels:
@@ -62,11 +62,8 @@ class LesionPixels:
 
     def _pixel(self, epoch: int, index: int) -> tuple[int, int]:
         """Number of the case, and row of the pixel among those of the case."""
-        stage, n = self._cases.stage, self.pass_length
-        if stage.iterations_per_epoch is None:
-            number, turn = epoch, index % n
-        else:
-            number, turn = divmod(epoch * stage.iterations_per_epoch * stage.batch_size + index, n)
+        n = self.pass_length
+        number, turn = turn_in_passes(self._cases.stage, epoch, index, n)
         pixel = int(order((*self._cases.seed_key, number), n)[turn])
         which = int(np.searchsorted(self._ends, pixel, side="right"))
         return which, pixel - int(self._ends[which]) + len(self._pixels[which])

@@ -65,6 +65,7 @@ class BatchSource:
         label_values: the foreground classes: a label value, or the values of a region, each.
         channels: indices of the image channels that the network sees; None for all.
         divisor: what the size of a patch must be a multiple of; axes that take the whole image are padded to it.
+        raw_zero: of each image channel, see :class:`autoseg.plugins.parts.PatchShape`; empty for 0.
         trainer: brings samplers and transforms of its own.
 
     Raises:
@@ -91,6 +92,7 @@ class BatchSource:
         cache_gb: float | None = None,
         channels: Sequence[int] | None = None,
         divisor: Sequence[int] = (1, 1, 1),
+        raw_zero: Sequence[float] = (),
         trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
@@ -106,6 +108,7 @@ class BatchSource:
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
         self.cases = CaseCache(store, classes, len(inside_nonzero), cache_gb, world_size, channels=channels)
         self.inside_nonzero = tuple(inside_nonzero[channel] for channel in self.cases.channels)
+        self._raw_zero = tuple(raw_zero[channel] for channel in self.cases.channels) if raw_zero else ()
         stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor))
         size = stage_cases.patch_size(self.names[0])[-self.dims :]
         self.augmentation = parameters.build(stage.augmentation, size)
@@ -163,7 +166,7 @@ class BatchSource:
     def _shape_of(self, patch_size: Sequence[int]) -> PatchShape:
         """What the network sees of a patch."""
         size = tuple(n + 2 * around for n, around in zip(patch_size, self._around[-self.dims :], strict=True))
-        return PatchShape(len(self.inside_nonzero), size)
+        return PatchShape(len(self.inside_nonzero), size, self._raw_zero)
 
     def replay(self, sample: Sample) -> Finished:
         """Make one entry of a batch again: image ``[c, *patch]`` and target ``[*patch]`` on the device."""

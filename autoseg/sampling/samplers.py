@@ -11,6 +11,7 @@ from autoseg.plugins.registry import Registry, refuse_misfits
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling.foreground_share import ForegroundShare
 from autoseg.sampling.lesion_pixels import LesionPixels
+from autoseg.sampling.sub_volumes import SubVolumes, check_sub_volumes
 
 REGISTRY = Registry(
     "sampler",
@@ -27,6 +28,13 @@ REGISTRY = Registry(
             needs_lesions=True,
             outside="minimum",
             summary="every pixel of every lesion once in a pass, anywhere in its patch (EDD Net)",
+        ),
+        SamplerPart(
+            "sub_volumes",
+            SubVolumes,
+            outside="minimum",
+            check=check_sub_volumes,
+            summary="equal parts of the depth, in the planes around the lesion (Brain SegNet)",
         ),
     ),
 )

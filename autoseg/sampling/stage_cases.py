@@ -71,6 +71,17 @@ def full_size(patch_size: PatchSize, image_size: Voxel, divisor: Sequence[int] =
     return z, y, x
 
 
+def turn_in_passes(stage: Stage, epoch: int, index: int, length: int) -> tuple[int, int]:
+    """The number of the pass, and the turn in it, of sample ``index`` of an epoch where passes have so many turns.
+
+    With a number of iterations per epoch, an epoch goes on where the last one ended. Without it an epoch is one pass;
+    the first turns fill its last batch.
+    """
+    if stage.iterations_per_epoch is None:
+        return epoch, index % length
+    return divmod(epoch * stage.iterations_per_epoch * stage.batch_size + index, length)
+
+
 def whole_axes(patch_size: PatchSize) -> list[bool]:
     """Of the axes z, y, x those on which a patch takes the whole image."""
     return [False] * (3 - len(patch_size)) + [n == "whole" for n in patch_size] if patch_size else [True] * 3

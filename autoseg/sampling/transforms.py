@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,21 +64,54 @@ def check_flip(axis: int, p: float = 0.5) -> None:
         raise ValueError(f"axis is 0, 1 or 2 and p from 0 to 1, found axis {axis} and p {p}")
 
 
+def draw_rescale(rng: np.random.Generator, shape: PatchShape, low: float = 0.5, high: float = 1.2) -> Numbers:
+    """How many times as large things become in the planes, in both directions alike (Brain SegNet)."""
+    return {"factor": rng.uniform(low, high)}
+
+
+def rescaled(numbers: Numbers, axes: int) -> np.ndarray:
+    """The matrix of :func:`draw_rescale`."""
+    matrix = np.eye(axes)
+    matrix[-2:, -2:] /= numbers["factor"]
+    return matrix
+
+
+def check_rescale(low: float = 0.5, high: float = 1.2) -> None:
+    """Refuse an empty range, and factors that leave nothing."""
+    if not 0 < low <= high:
+        raise ValueError(f"low is above 0 and not above high, found {low} and {high}")
+
+
 def draw_slice_factors(
-    rng: np.random.Generator, shape: PatchShape, low: float = 0.8, high: float = 1.2
+    rng: np.random.Generator,
+    shape: PatchShape,
+    low: float = 0.8,
+    high: float = 1.2,
+    about: Literal["zero", "raw_zero"] = "zero",
 ) -> Numbers:
-    """One factor for each plane of the first axis, the same for all channels."""
+    """One factor for each plane of the first axis, the same for all channels (Brain SegNet).
+
+    About ``zero`` it multiplies what the network sees; about ``raw_zero`` the intensities before the normalisation,
+    as far as that is the same for all cases.
+    """
     planes = shape.size[0] if len(shape.size) == 3 else 1
-    return {"factors": rng.uniform(low, high, planes)}
+    factors = {"factors": rng.uniform(low, high, planes)}
+    return factors if about == "zero" else {**factors, "about": raw_zero_of(shape)}
 
 
 def scale_slices(image: Tensor, label: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
-    """Multiply by the numbers of :func:`draw_slice_factors`."""
+    """Multiply by the numbers of :func:`draw_slice_factors`, each channel about what was 0 in its files."""
     factors = image.new_tensor(numbers["factors"])
-    return image.mul_(factors.view(1, -1, 1, 1) if image.ndim == 4 else factors), label
+    factors = factors.view(1, -1, 1, 1) if image.ndim == 4 else factors
+    if "about" not in numbers:
+        return image.mul_(factors), label
+    about = _by_channel(numbers["about"], image)
+    return image.sub_(about).mul_(factors).add_(about), label
 
 
-def check_slice_factors(low: float = 0.8, high: float = 1.2) -> None:
+def check_slice_factors(
+    low: float = 0.8, high: float = 1.2, about: Literal["zero", "raw_zero"] = "zero"
+) -> None:
     """Refuse an empty range."""
     if low > high:
         raise ValueError(f"low must not be above high, found {low} and {high}")
@@ -96,9 +129,7 @@ def draw_shift_and_scale(
 
 def shift_and_scale(image: Tensor, label: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
     """``(image + shift) * scale`` with the numbers of :func:`draw_shift_and_scale`."""
-    shift, scale = (
-        image.new_tensor(numbers[name]).view(-1, *[1] * (image.ndim - 1)) for name in ("shift", "scale")
-    )
+    shift, scale = (_by_channel(numbers[name], image) for name in ("shift", "scale"))
     return image.add_(shift).mul_(scale), label
 
 
@@ -106,6 +137,41 @@ def check_shift_and_scale(shift_deviation: float = 0.05, scale_deviation: float 
     """Refuse negative deviations."""
     if shift_deviation < 0 or scale_deviation < 0:
         raise ValueError(f"deviations must not be negative, found {shift_deviation} and {scale_deviation}")
+
+
+def draw_missing(rng: np.random.Generator, shape: PatchShape, p: float = 0.1) -> Numbers | None:
+    """Each channel is missing with probability ``p``, but never all of them: one of those, drawn as well, stays."""
+    missing = rng.random(shape.channels) < p
+    stays = rng.integers(shape.channels)
+    if missing.all():
+        missing[stays] = False
+    channels = np.flatnonzero(missing)
+    if not len(channels):
+        return None
+    return {"channels": channels, "values": np.array(raw_zero_of(shape))[channels]}
+
+
+def make_missing(image: Tensor, label: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
+    """Fill the channels of :func:`draw_missing` with what a file of zeros would have there."""
+    channels = list(numbers["channels"])
+    image[channels] = _by_channel(numbers["values"], image).expand_as(image[channels])
+    return image, label
+
+
+def check_missing(p: float = 0.1) -> None:
+    """Refuse what is no probability."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"p from 0 to 1, found {p}")
+
+
+def raw_zero_of(shape: PatchShape) -> tuple[float, ...]:
+    """For each channel what the 0 of its files has become."""
+    return shape.raw_zero or (0.0,) * shape.channels
+
+
+def _by_channel(values: Sequence[float], image: Tensor) -> Tensor:
+    """One number for each channel, as it broadcasts over ``[c, *size]``."""
+    return image.new_tensor(values).view(-1, *[1] * (image.ndim - 1))
 
 
 REGISTRY = Registry(
@@ -120,6 +186,20 @@ REGISTRY = Registry(
         ),
         TransformPart(
             "flip", draw_flip, affine=flipped, check=check_flip, summary="one working axis backwards"
+        ),
+        TransformPart(
+            "rescale",
+            draw_rescale,
+            affine=rescaled,
+            check=check_rescale,
+            summary="larger or smaller in the planes",
+        ),
+        TransformPart(
+            "missing_channels",
+            draw_missing,
+            apply=make_missing,
+            check=check_missing,
+            summary="some channels as if their files held zeros",
         ),
         TransformPart(
             "slice_factor",

@@ -47,6 +47,7 @@ def open_source(run: StageRun) -> Source:
         ],
         label_values=plan.label_set.values,
         channels=plan.channels_of(run.stage.network),
+        raw_zero=run.raw_zero,
         divisor=network_row(plan, run.stage.network, run.trainer).divisor_of(spec.arguments),
         trainer=run.trainer,
     )

@@ -17,7 +17,7 @@ from autoseg.files import hash_json, read_model
 from autoseg.plan import Plan, Stage, hash_plan
 from autoseg.plugins.parts import CaseStore
 from autoseg.plugins.trainer import Trainer
-from autoseg.preprocessing.fixed import FixedConstants
+from autoseg.preprocessing.fixed import FixedConstants, raw_zeros
 from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.preprocessing.normalised_store import NormalisedStore
 from autoseg.training.distributed import World
@@ -86,6 +86,11 @@ class StageRun:
         """The preprocessed cases, normalised as the fold's own cases say."""
         return fold_store(self.job)
 
+    @cached_property
+    def raw_zero(self) -> tuple[float, ...]:
+        """Of each image channel of the store, see :class:`autoseg.plugins.parts.PatchShape`."""
+        return raw_zeros(self.plan.preprocessing, fold_constants(self.job))
+
     @property
     def folder(self) -> Path:
         """Of the fold."""
@@ -148,10 +153,15 @@ class StageRun:
 
 def fold_store(job: FoldJob) -> CaseStore:
     """The preprocessed cases as a fold sees them."""
-    path = job.folder / NORMALISATION
+    constants = fold_constants(job)
+    return job.prepared.store if constants is None else NormalisedStore(job.prepared.store, constants)
+
+
+def fold_constants(job: FoldJob) -> FixedConstants | None:
+    """What the training cases of a fold say about its normalisation; None where nothing was asked of them."""
     if not fixed_channels(job.plan.preprocessing):
-        return job.prepared.store
-    return NormalisedStore(job.prepared.store, read_model(path, FixedConstants))
+        return None
+    return read_model(job.folder / NORMALISATION, FixedConstants)
 
 
 def hash_cases(fold: Fold) -> str:

@@ -155,6 +155,22 @@ def test_a_constant_channel_becomes_zero(tmp_path: Path) -> None:
     assert np.array_equal(image, row(0, 0))
 
 
+def test_what_the_zero_of_the_files_becomes(tmp_path: Path) -> None:
+    """Mean 4, deviation 3 and a factor of 2; a constant channel; one that each case normalises by itself."""
+    images = {
+        "a": np.concatenate([row(0, 2), row(5, 5), row(0, 2)]),
+        "b": np.concatenate([row(4, 10), row(5, 5), row(4, 10)]),
+    }
+    plan = a_plan({**MAD, "factor": 2}, MAD, {"scheme": "zscore"})
+    constants = fixed.measure(a_store(tmp_path, images, plan), ["a", "b"], plan)
+    found = fixed.raw_zeros(plan, constants)
+    assert found == (pytest.approx(-8 / 3), 0, 0)
+    zeros = np.zeros((3, 1, 1, 2), np.float32)
+    fixed.apply(zeros, constants)
+    assert zeros[0] == pytest.approx(found[0])
+    assert fixed.raw_zeros(a_plan({"scheme": "none"}, {"scheme": "zscore"}), None) == (0, 0)
+
+
 def test_what_does_not_fit_is_explained(tmp_path: Path) -> None:
     plan = a_plan({"scheme": "fixed", "inside_nonzero": True})
     store = a_store(tmp_path, {"a": row(0, 0), "b": row(1, 2)}, plan)

@@ -126,7 +126,28 @@ def each_pixel_of_a_lesion(make_store, make_stage):
     assert pass_length == 3 and part.outside == "minimum" and part.needs_lesions
 
 
-CASES = {"foreground_share": share_of_the_foreground, "lesion_pixels": each_pixel_of_a_lesion}
+def parts_of_the_depth(make_store, make_stage):
+    """All parts of two stacks; the only crop of 2 x 2 in 3 x 3 that shows both lesion voxels."""
+    cases = {
+        "a": case_with((0, 1, 1), (1, 2, 2), size=(2, 3, 3)),
+        "b": case_with((0, 0, 1), (0, 1, 2), size=(3, 3, 3)),
+    }
+    sampling = {"name": "sub_volumes", "arguments": {"epoch": "all_subvolumes"}}
+    found, pass_length, part = first_places(
+        make_store, make_stage, sampling, 3, cases, patch_size=[2, 2, 2], batch_size=3
+    )
+    starts = {(place.case, place.start[0]): place for place in found}
+    assert set(starts) == {("a", 0), ("b", 0), ("b", 1)} and pass_length == 3
+    assert starts["a", 0].start == (0, 1, 1) and starts["b", 0].start == (0, 0, 1)
+    assert starts["a", 0].forced and starts["b", 0].forced and not starts["b", 1].forced
+    assert part.outside == "minimum" and not part.needs_lesions
+
+
+CASES = {
+    "foreground_share": share_of_the_foreground,
+    "lesion_pixels": each_pixel_of_a_lesion,
+    "sub_volumes": parts_of_the_depth,
+}
 WHERE = "CASES of tests/sampling/test_samplers.py"
 
 

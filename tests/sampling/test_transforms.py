@@ -39,6 +39,25 @@ CASES = {
     ],
     "slice_factor": [
         ({}, {"factors": (0.5, 2.0)}, [[[1, 2]], [[3, 4]]], [[[0.5, 1]], [[6, 8]]]),
+        (  # two channels of two planes; where the first is 3 and the second -2, the files are 0
+            {"about": "raw_zero"},
+            {"factors": (0.5, 2.0), "about": (3.0, -2.0)},
+            [[[[3, 5]], [[3, 4]]], [[[-2, 2]], [[4, -2]]]],
+            [[[[3, 4]], [[3, 5]]], [[[-2, 0]], [[10, -2]]]],
+        ),
+    ],
+    "rescale": [
+        ({}, {"factor": 0.5}, SQUARE, [[0, 0, 0], [0, 5, 0], [0, 0, 0]]),  # beyond the image it is 0
+        ({}, {"factor": 0.5}, [[[1, 2, 3, 4, 5]], [[6, 7, 8, 9, 1]]], [[[0, 1, 3, 5, 0]], [[0, 6, 8, 1, 0]]]),
+        ({}, {"factor": 1.0}, SQUARE, SQUARE),
+    ],
+    "missing_channels": [
+        (
+            {},
+            {"channels": (1,), "values": (-3.0,)},
+            [[[[1, 2]]], [[[3, 4]]]],
+            [[[[1, 2]]], [[[-3, -3]]]],
+        ),
     ],
     "channel_shift_scale": [
         (
@@ -119,6 +138,61 @@ def test_what_the_shipped_ones_draw():
     assert shift.shape == scale.shape == (2000, 3)
     assert stats.kstest(shift.ravel() / 0.5, "norm").pvalue > 0.01
     assert stats.kstest((scale.ravel() - 1) / 0.1, "norm").pvalue > 0.01
+
+    factors = [drawn["factor"] for drawn in draws("rescale", (1, (4, 8, 8)))]
+    assert stats.kstest(factors, "uniform", (0.5, 0.7)).pvalue > 0.01
+
+
+def test_missing_channels_are_independent_and_one_always_stays():
+    shape = (3, (4, 8, 8), (-1.0, 0.0, 2.5))
+    drawn = draws("missing_channels", shape, p=0.3)
+    missing = [numbers["channels"] if numbers else () for numbers in drawn]
+    assert all(
+        numbers is None or np.array_equal(numbers["values"], np.array(shape[2])[numbers["channels"]])
+        for numbers in drawn
+    )
+    expected = 0.3 - 0.3**3 / 3  # where all three would be missing each stays in a third of the cases
+    for channel in range(3):
+        found = np.mean([channel in channels for channels in missing])
+        assert abs(found - expected) < 4 * np.sqrt(expected * (1 - expected) / 2000)
+    always = draws("missing_channels", shape, 300, p=1.0)
+    stays = Counter(next(iter({0, 1, 2} - {*numbers["channels"]})) for numbers in always)
+    assert set(stays) == {0, 1, 2} and min(stays.values()) > 60
+    assert set(draws("missing_channels", (3, (8, 8)), 50, p=0.0)) == {None}
+    assert set(draws("missing_channels", (1, (8, 8)), 50, p=1.0)) == {None}
+
+
+def test_a_factor_about_the_raw_zero_is_one_on_raw_intensities():
+    """Of a fold's mean 40 and spread 25: normalising what was multiplied is multiplying what was normalised."""
+    raw = np.random.default_rng(0).uniform(0, 90, (1, 3, 4, 5)).astype(np.float32)
+    row = transforms.REGISTRY.get("slice_factor")
+    shape = PatchShape(1, (3, 4, 5), raw_zero=(-40 / 25,))
+    numbers = row.draw(np.random.default_rng(1), shape, about="raw_zero")
+    found, _ = row.apply(torch.tensor((raw - 40) / 25), torch.zeros(3, 4, 5), numbers)
+    expected = (raw * numbers["factors"][:, None, None] - 40) / 25
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    plain = row.draw(np.random.default_rng(1), shape)
+    assert np.array_equal(plain["factors"], numbers["factors"]) and "about" not in plain
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rescaling_shows_a_ramp_steeper_or_flatter(backend):
+    z, y, x = np.indices((3, 30, 30)).astype(np.float32)
+    ramp, rows = (100 * z + 3 * y + x)[None], named({"name": "rescale"})
+    for factor in (0.5, 1.2):
+        found, _ = changed(
+            rows,
+            [{"factor": factor}],
+            ramp,
+            np.zeros((3, 30, 30), np.int8),
+            backend,
+            None,
+            (2, 6, 7),
+            (1, 12, 11),
+        )
+        steps = [(np.arange(n) - (n - 1) / 2) / factor for n in (6, 7)]
+        plane = 3 * (14.5 + steps[0][:, None]) + 14 + steps[1]
+        np.testing.assert_allclose(found[0], [plane + 100, plane + 200], atol=1e-3)
 
 
 def noise(size=(6, 12, 12), seed=0):
@@ -221,7 +295,8 @@ def make_source(store, make_stage):
     sources = []
 
     def make(augmentation, options=(), **stage):
-        settings = {"inside_nonzero": [False, True], "label_values": [1, 2], "cache_gb": 1.0, **dict(options)}
+        settings = {"inside_nonzero": [False, True], "label_values": [1, 2], "cache_gb": 1.0}
+        settings |= {"raw_zero": [-1.5, 0.5], **dict(options)}
         stage = make_stage(augmentation=augmentation, **stage)
         source = BatchSource(store, NAMES, stage, (7, 0), "cpu", trainer=THEIRS, **settings)
         sources.append(source)
@@ -236,7 +311,8 @@ ALL = [
     {"name": "quarter_turns"},
     {"name": "rescale", "arguments": {"low": 0.8}},
     {"name": "invert"},
-    {"name": "slice_factor"},
+    {"name": "slice_factor", "arguments": {"about": "raw_zero"}},
+    {"name": "missing_channels"},
     {"name": "channel_shift_scale"},
 ]
 
@@ -274,7 +350,19 @@ def test_workers_ranks_resuming_and_replay_change_nothing(make_source, backend):
         assert torch.equal(image, whole[0].images[i]) and torch.equal(target, whole[0].target[i])
     drawn = [sample.transforms for batch in whole for sample in batch.samples]
     assert {numbers is None for numbers, *_ in drawn} == {True, False}
-    assert {len(numbers["factors"]) for *_, numbers, _ in drawn if numbers} == {8}
+    assert {len(numbers["factors"]) for *_, numbers, _, _ in drawn if numbers} == {8}
+
+
+def test_transforms_know_the_raw_zero_of_the_channels_that_the_network_sees(make_source):
+    augmentation = {
+        "name": "none",
+        "transforms": [{"name": "slice_factor", "arguments": {"about": "raw_zero"}}],
+    }
+    about = [
+        make_source(augmentation, options).sample(0, 0).transforms[0]["about"]
+        for options in ({}, {"channels": [1]}, {"channels": [1, 0]}, {"raw_zero": ()})
+    ]
+    assert about == [(-1.5, 0.5), (0.5,), (0.5, -1.5), (0.0, 0.0)]
 
 
 def test_every_position_of_the_list_has_a_stream_of_its_own(make_source):
@@ -340,6 +428,7 @@ def test_batches_on_cuda(make_source, store, make_stage, cuda):
     stage = {"context": [1, 2, 3], "patch_size": [6, 10, 12]}
     on_cpu = make_source(augmentation, **stage)
     settings = {"inside_nonzero": [False, True], "label_values": [1, 2], "cache_gb": 1.0, "trainer": THEIRS}
+    settings["raw_zero"] = [-1.5, 0.5]
     source = BatchSource(
         store, NAMES, make_stage(augmentation=augmentation, **stage), (7, 0), cuda, **settings
     )
@@ -362,6 +451,7 @@ def test_what_cannot_work_is_refused_before_the_training(make_stage):
     assert "arguments do not fit the transform 'slice_factor'" in unknown and "'lo'" in unknown
     for name, arguments, words in [
         ("slice_factor", {"low": 2, "high": 1}, "low must not be above high, found 2 and 1"),
+        ("missing_channels", {"p": 1.5}, "p from 0 to 1, found 1.5"),
         ("channel_shift_scale", {"scale_deviation": -1}, "must not be negative, found 0.05 and -1"),
         ("rescale", {"low": "small"}, "small"),
     ]:
@@ -369,6 +459,10 @@ def test_what_cannot_work_is_refused_before_the_training(make_stage):
         assert f"the transform '{name}' cannot work with its arguments" in text and words in text
     assert "the transform 'crop' changes the size of a patch" in refusal(make_stage, {"name": "crop"})
     assert "drew what cannot be written down" in refusal(make_stage, {"name": "object"})
+    with pytest.raises(AutosegError, match="low is above 0 and not above high, found 0 and 1.2"):
+        transforms.check(plan.Named(name="rescale", arguments={"low": 0}))
+    with pytest.raises(AutosegError, match=r"do not fit the transform 'slice_factor'[\s\S]*raw_zero"):
+        transforms.check(plan.Named(name="slice_factor", arguments={"about": "mean"}))
     with pytest.raises(AutosegError, match="axis is 0, 1 or 2 and p from 0 to 1, found axis 3"):
         transforms.check(plan.Named(name="flip", arguments={"axis": 3}))
     check_augmentation(make_stage(augmentation={"transforms": ALL}), 2, THEIRS)
