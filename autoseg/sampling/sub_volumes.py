@@ -169,10 +169,10 @@ def background_voxel(rng: np.random.Generator, lesion: np.ndarray, image_size: V
     taken = np.ravel_multi_index(tuple(lesion.astype(np.int64).T), image_size)
     free = math.prod(image_size) - len(taken)
     if not free:
-        return geometry.as_voxel(np.unravel_index(rng.integers(len(taken)), image_size))
+        return geometry.as_voxel(np.array(np.unravel_index(rng.integers(len(taken)), image_size)))
     number = int(rng.integers(free))
     before = int(np.searchsorted(taken - np.arange(len(taken)), number, side="right"))
-    return geometry.as_voxel(np.unravel_index(number + before, image_size))
+    return geometry.as_voxel(np.array(np.unravel_index(number + before, image_size)))
 
 
 def check_sub_volumes(
