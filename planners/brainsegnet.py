@@ -16,6 +16,7 @@ from typing import Any
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import Fingerprint
 from autoseg.labels import LabelSet
+from autoseg.messages import count_of
 from autoseg.plan import (
     QUICK,
     Augmentation,
@@ -86,9 +87,10 @@ def match(fingerprint: Fingerprint) -> Match:
     contrasts = sorted({kind for name in names if (kind := contrast_of(name))})
     regions = [name for name in fingerprint.labels if name not in ("background", "ignore")]
     if perfusion and len(maps) > 1:
+        others = len(names) - len(maps)
         found = [
             f"{len(maps)} maps instead of six" if len(maps) < 3 else "",
-            f"{len(names) - len(maps)} channels that are no maps" if len(maps) < len(names) else "",
+            count_of(others, "channel that is no map", "channels that are no maps") if others else "",
         ]
         reason = f"{len(maps)} perfusion and diffusion maps"
     elif len(contrasts) > 1 and len(regions) > 1:
@@ -419,7 +421,8 @@ def _intensities(
     fingerprint: Fingerprint, options: BrainSegNetOptions
 ) -> tuple[tuple[Intensities, ...], bool]:
     """For each channel how it is normalised; and whether intensities that are normalised already are among them."""
-    kinds, scored = [], False
+    kinds: list[Intensities] = []
+    scored = False
     for channel, name in enumerate(fingerprint.channel_names):
         seen = [(case.everywhere or case.brain)[channel] for case in fingerprint.cases]
         below = min(entry.min for entry in seen) < 0

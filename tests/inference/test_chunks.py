@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from autoseg import networks
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import extent, make_tiling, predict_logits
 from autoseg.plan import Inference
@@ -130,3 +131,41 @@ def test_what_cannot_be_is_refused():
         Inference(patch_size=[4, 4, 4], tiles="chunks", halo=[1])
     with pytest.raises(ValidationError, match="tiles 'chunks' needs a patch_size"):
         Inference(patch_size=[], tiles="chunks")
+
+
+@pytest.fixture(scope="module")
+def brainsegnet():
+    """Brain SegNet, narrow: what it sees does not depend on the width. Its statistics are those of some data."""
+    torch.manual_seed(0)
+    network = networks.build("brainsegnet", in_channels=2, out_channels=3, width=6, refine_width=12)
+    with torch.no_grad():
+        network.train()(2 * torch.randn(4, 2, 6, 32, 32) + 1)
+    return network.eval()
+
+
+def test_brain_segnet_in_chunks_equals_one_pass(brainsegnet):
+    """The verified seam of 62 planes of 16 x 16 in two parts: none with a halo of 20, hardly any with 10; without one
+    the planes up to 20 from it differ, and those that differ most lie at it."""
+    x = image((62, 16, 16))
+    cut = {"patch_size": [31, "whole", "whole"], "tiles": "chunks"}
+    expected = predicted(brainsegnet, x, patch_size=[])
+
+    def differences(**words):
+        return (predicted(brainsegnet, x, **cut, **words) - expected).abs().amax((0, 2, 3))
+
+    exact, near, plain = (differences(halo=[n, 0, 0]) for n in (20, 10, 0))
+    assert exact.max() < 1e-5 * expected.abs().max() and near.max() < 1e-3 * plain.max()
+    seam = plain > 1e-5 * expected.abs().max()
+    assert seam[[30, 31]].all() and not seam[:11].any() and not seam[51:].any()
+    assert plain.argmax() in (30, 31)
+    assert torch.equal(differences(), plain)
+
+
+@pytest.mark.parametrize(("planes", "size"), [(5, (41, 13, 18)), (16, (16, 8, 24)), (1, (3, 9, 9))])
+def test_brain_segnet_in_chunks_at_the_ends_and_on_odd_sizes(brainsegnet, planes, size):
+    x = image(size)
+    found = predicted(
+        brainsegnet, x, patch_size=[planes, "whole", "whole"], tiles="chunks", halo=[20, 0, 0], batch_size=2
+    )
+    expected = predicted(brainsegnet, x, patch_size=[])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
