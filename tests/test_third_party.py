@@ -60,7 +60,7 @@ def test_the_whole_job_with_a_family_of_somebody_else(environment):
     root = Path(environment["ROOT"])
     images = root / "raw" / small.NAME / "imagesTs"
     text = run(environment, "plan_and_preprocess", "-d", "1", "-np", "1")
-    assert "Plan 'tiny'" in text and "it fits best of 5, made for it" in " ".join(text.split())
+    assert "Plan 'tiny'" in text and "it fits best of 6, made for it" in " ".join(text.split())
     run(environment, "train", "1", "0", "-device", "cpu")
     weights = {
         p.name for p in (root / "results" / small.NAME / "tiny__tiny" / "fold_0" / "weights").iterdir()

@@ -70,8 +70,10 @@ class Tiling:
         before: voxels of padding before the image, z, y, x.
         patch: z, y, x.
         starts: first indices of the tiles, for each axis.
-        context: voxels that the network sees around a tile, z, y, x.
+        context: voxels that the network sees around a tile and has no logits for, z, y, x.
         planes: whether the network is 2D.
+        chunks: whether the tiles lie side by side and end with the image.
+        halo: of chunks, voxels of the image around one that the network sees and has logits for, z, y, x.
     """
 
     shape: tuple[int, ...]
@@ -80,17 +82,48 @@ class Tiling:
     starts: tuple[list[int], ...]
     context: tuple[int, ...]
     planes: bool
+    chunks: bool = False
+    halo: tuple[int, ...] = (0, 0, 0)
 
     def __len__(self) -> int:
         return math.prod(len(starts) for starts in self.starts)
 
     def __iter__(self) -> Iterator[tuple[slice, ...]]:
         for corner in itertools.product(*self.starts):
-            yield tuple(slice(i, i + n) for i, n in zip(corner, self.patch, strict=True))
+            ends = zip(corner, self.patch, self.shape, strict=True)
+            yield tuple(slice(i, min(i + n, size)) for i, n, size in ends)
+
+    def around(self, tile: tuple[slice, ...]) -> tuple[slice, ...]:
+        """A tile with its halo, as far as the image goes: what the network has logits for."""
+        parts = zip(tile, self.halo, self.shape, strict=True)
+        return tuple(slice(max(0, p.start - n), min(size, p.stop + n)) for p, n, size in parts)
 
     def seen(self, tile: tuple[slice, ...]) -> tuple[slice, ...]:
         """What the network sees of a tile, in an image that is padded by the context on every side."""
-        return tuple(slice(part.start, part.stop + 2 * n) for part, n in zip(tile, self.context, strict=True))
+        around = zip(self.around(tile), self.context, strict=True)
+        return tuple(slice(part.start, part.stop + 2 * n) for part, n in around)
+
+    def batches(self, size: int) -> Iterator[list[tuple[slice, ...]]]:
+        """Up to so many tiles at once, in order; the network sees equally much of each."""
+        for _, group in itertools.groupby(self, lambda tile: extent(self.seen(tile))):
+            alike = list(group)
+            yield from (alike[first : first + size] for first in range(0, len(alike), size))
+
+    @property
+    def seen_voxels(self) -> int:
+        """Of all tiles together."""
+        return sum(math.prod(extent(self.seen(tile))) for tile in self)
+
+
+def extent(box: tuple[slice, ...]) -> tuple[int, ...]:
+    """Voxels of each axis."""
+    return tuple(part.stop - part.start for part in box)
+
+
+def within(tile: tuple[slice, ...], around: tuple[slice, ...]) -> tuple[slice, ...]:
+    """Where a tile lies in what is around it."""
+    pairs = zip(tile, around, strict=True)
+    return tuple(slice(part.start - outer.start, part.stop - outer.start) for part, outer in pairs)
 
 
 def make_tiling(shape: Sequence[int], inference: Inference, divisor: Divisor = (1, 1, 1)) -> Tiling:
@@ -105,14 +138,45 @@ def make_tiling(shape: Sequence[int], inference: Inference, divisor: Divisor = (
     patch = _patch(shape, inference, divisor)
     planes = len(patch) == 2
     patch = [1, *patch] if planes else patch
-    context = [0] * (3 - len(inference.context)) + list(inference.context)
+    context = _of_axes(inference.context)
+    if inference.tiles == "chunks":
+        refuse_cut_steps(inference, divisor)
+        padded = tuple(-(-n // d) * d for n, d in zip(shape, _of_axes(divisor, 1), strict=True))
+        starts = [list(range(0, n, p)) for n, p in zip(padded, patch, strict=True)]
+        before = tuple((m - n) // 2 for m, n in zip(padded, shape, strict=True))
+        return Tiling(
+            padded, before, tuple(patch), tuple(starts), context, planes, True, _of_axes(inference.halo)
+        )
     padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
     steps = [1.0 if planes else inference.step, inference.step, inference.step]
     starts = [tile_starts(n, p, step) for n, p, step in zip(padded, patch, steps, strict=True)]
     if inference.tiles == "centre":  # a 2D network still sees all planes
         starts[planes:] = [[(n - p) // 2] for n, p in zip(padded, patch, strict=True)][planes:]
     before = tuple((m - n) // 2 for m, n in zip(padded, shape, strict=True))
-    return Tiling(padded, before, tuple(patch), tuple(starts), tuple(context), planes)
+    return Tiling(padded, before, tuple(patch), tuple(starts), context, planes)
+
+
+def _of_axes(numbers: Sequence[int], other: int = 0) -> tuple[int, ...]:
+    """z, y, x of numbers that may be those of the last axes alone."""
+    return (*[other] * (3 - len(numbers)), *numbers)
+
+
+def refuse_cut_steps(inference: Inference, divisor: Divisor) -> None:
+    """Chunks begin and end where the steps of the network do, or it would see them otherwise than the whole image.
+
+    Raises:
+        AutosegError: they do not.
+    """
+    halo = inference.halo or [0] * len(inference.patch_size)
+    axes = zip(inference.patch_size, halo, divisor[-len(halo) :], strict=False)
+    if inference.tiles == "chunks" and any(p != "whole" and (p % d or n % d) for p, n, d in axes):
+        raise AutosegError(
+            "the chunks do not fit the steps of the network",
+            where="inference.patch_size and inference.halo",
+            found=f"{inference.patch_size} and {inference.halo}",
+            expected=f"multiples of {list(divisor)}",
+            fix="choose others with --set, or leave them as the plan has them",
+        )
 
 
 def _patch(shape: Sequence[int], inference: Inference, divisor: Divisor) -> list[int]:
@@ -246,23 +310,28 @@ class _TileRun:
         # allocated outside inference mode, so that the caller may change the result in place
         sums = torch.zeros((self.n_outputs, *self.tiling.shape), device=store)
         windows = [send(torch.from_numpy(values), self.device) for values in self._windows()]
-        weight = windows[0][:, None, None] * windows[1][:, None] * windows[2]
+        weight = windows[0][:, None, None] * windows[1][:, None] * windows[2] if windows else None
+        done, n_tiles = 0, len(self.tiling)
         with torch.inference_mode(), autocast(self.device, lower_precision(self.device, self.precision)):
             padded = self._pad(send(image.float(), store))
-            tiles = list(self.tiling)
-            for first in range(0, len(tiles), self.inference.batch_size):
-                batch = tiles[first : first + self.inference.batch_size]
+            for batch in self.tiling.batches(self.inference.batch_size):
                 seen = [padded[all_of(self.tiling.seen(tile))] for tile in batch]
                 logits = self._forward(torch.stack(seen).to(self.device))
-                for place, tile in zip(batch, logits, strict=True):
-                    sums[all_of(place)] += (tile * weight).to(store)
+                for tile, found in zip(batch, logits, strict=True):
+                    inner = found[all_of(within(tile, self.tiling.around(tile)))]
+                    sums[all_of(tile)] += (inner if weight is None else inner * weight).to(store)
+                done += len(batch)
                 if self.progress is not None:
-                    self.progress(first + len(batch), len(tiles))
-        self._divide(sums, windows)
+                    self.progress(done, n_tiles)
+        if windows:
+            self._divide(sums, windows)
         return sums.cpu()
 
     def _windows(self) -> list[np.ndarray]:
-        """One window per axis; where one tile covers the axis the weight would cancel out and is left out."""
+        """One window per axis; where one tile covers the axis the weight would cancel out and is left out. Chunks, of
+        which each voxel has one, have none."""
+        if self.tiling.chunks:
+            return []
         axes = zip(self.tiling.patch, self.tiling.starts, strict=True)
         return [window(n, self.inference.gaussian and len(starts) > 1) for n, starts in axes]
 
@@ -290,7 +359,8 @@ class _TileRun:
         return mean[:, :, None] if planes else mean
 
     def _check(self, output: torch.Tensor, tiles: torch.Tensor) -> None:
-        expected = (tiles.shape[0], self.n_outputs, *self.tiling.patch[self.tiling.planes :])
+        axes = zip(tiles.shape[2:], self.tiling.context[self.tiling.planes :], strict=True)
+        expected = (tiles.shape[0], self.n_outputs, *(n - 2 * context for n, context in axes))
         if tuple(output.shape) != expected:
             raise AutosegError(
                 f"the network {type(self.network).__name__} does not return logits on the grid of its input",

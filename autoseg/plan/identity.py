@@ -30,7 +30,7 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "augmentation": {"share", "transforms"},
             }
         },
-        "inference": {"context", "tiles", "members"},
+        "inference": {"context", "tiles", "halo", "members"},
         "validation": {"view"},
         "postprocessing": {"__all__": {"fit", "apply"}},
     },

@@ -417,8 +417,13 @@ class Inference(Strict):
         patch_size: as of a stage; an empty list predicts the whole image at once, or whole planes of the first axis
             with a 2D network.
         context: as of a stage.
-        tiles: ``cover`` lays tiles over the whole image; ``centre`` predicts one patch in its middle, and what lies
-            outside is background.
+        tiles: ``cover`` lays tiles over the whole image, which overlap; ``centre`` predicts one patch in its middle,
+            and what lies outside is background; ``chunks`` cuts the image into parts that lie side by side, the last
+            one shorter. A chunk is never larger than the image, so that nothing is padded but what the network asks
+            for, and ``step`` and ``gaussian`` have no part in it.
+        halo: of chunks: how far the network sees beyond one, on each side of each axis, as far as the image goes; what
+            it says there is dropped. Where it is as wide as what the network sees, all chunks together are equal to one
+            pass over the whole image, also at its borders, where the network pads itself. Empty for none.
         step: distance of neighbouring tiles as a share of the patch.
         gaussian: weigh the middle of a tile more than its border.
         mirror_axes: working axes (0, 1, 2 for z, y, x, also for a 2D network) for test-time mirroring, in all
@@ -430,7 +435,8 @@ class Inference(Strict):
 
     patch_size: PatchSize = Field(max_length=3)
     context: list[Margin] = Field(default_factory=list, max_length=3)
-    tiles: Literal["cover", "centre"] = "cover"
+    tiles: Literal["cover", "centre", "chunks"] = "cover"
+    halo: list[Margin] = Field(default_factory=list, max_length=3)
     step: float = Field(0.5, ge=LEAST_STEP, le=1)
     gaussian: bool = True
     mirror_axes: tuple[Axis, ...] = Field((0, 1, 2), max_length=3)
@@ -449,9 +455,19 @@ class Inference(Strict):
         return self
 
     @model_validator(mode="after")
-    def _centre_has_a_patch(self) -> Inference:
-        if self.tiles == "centre" and not self.patch_size:
-            raise ValueError("tiles 'centre' needs a patch_size")
+    def _tiles_have_a_patch(self) -> Inference:
+        if self.tiles != "cover" and not self.patch_size:
+            raise ValueError(f"tiles '{self.tiles}' needs a patch_size")
+        return self
+
+    @model_validator(mode="after")
+    def _halo_is_of_chunks(self) -> Inference:
+        if self.halo and self.tiles != "chunks":
+            raise ValueError(f"a halo is that of tiles 'chunks', found tiles '{self.tiles}'")
+        if self.halo and len(self.halo) != len(self.patch_size):
+            raise ValueError(
+                f"halo has one number for each axis of the patch, found {self.halo} for {self.patch_size}"
+            )
         return self
 
 

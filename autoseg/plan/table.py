@@ -324,6 +324,9 @@ def _prediction(plan: Plan) -> list[PlanRow]:
         tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
         if inference.tiles == "centre":
             tiles = f"one of {_times(inference.patch_size)} voxels in the centre, background around it"
+        if inference.tiles == "chunks":
+            seen = f", {_times(inference.halo)} voxels seen around each" if any(inference.halo) else ""
+            tiles = f"chunks of {_times(inference.patch_size)} voxels side by side{seen}"
     if any(inference.context):
         tiles += f", {_times(inference.context)} voxels of context on each side"
     mirrored = _axis_names(inference.mirror_axes, inference.patch_size or [0] * 3, plan)

@@ -62,8 +62,7 @@ def _size(patch: PatchSize, shape: tuple[int, ...]) -> list[int]:
 
 def _predicted(inference: Inference, shape: tuple[int, ...]) -> float:
     """Voxels that a network sees of a case, tile after tile."""
-    tiling = make_tiling(shape, inference)
-    return len(tiling) * _volume(tiling.patch, tiling.context)
+    return float(make_tiling(shape, inference).seen_voxels)
 
 
 def _volume(size: Iterable[int], context: Iterable[int]) -> float:

@@ -13,6 +13,7 @@ from autoseg.bundle.layout import PREDICTING_NETWORK
 from autoseg.bundle.networks import ReadyNetwork, network_row, refuse_classifier
 from autoseg.errors import AutosegError
 from autoseg.inference import fusion
+from autoseg.inference.tiling import refuse_cut_steps
 from autoseg.plan import Augmentation, Named, Plan, PostStep, Stage
 from autoseg.plugins.parts import Restore, Segmentation
 from autoseg.plugins.trainer import Trainer
@@ -44,12 +45,14 @@ def check_recipe(plan: Plan, trainer: Trainer) -> None:
 
 
 def _check_context(plan: Plan, trainer: Trainer, stage: Stage) -> None:
-    """The plan gives a network as much context as it takes, in training and in prediction."""
+    """The plan gives a network as much context as it takes, in training and prediction, and chunks of its steps."""
     spec = plan.networks[stage.network]
-    takes = network_row(plan, stage.network, trainer).context_of(spec.arguments)
+    row = network_row(plan, stage.network, trainer)
+    takes = row.context_of(spec.arguments)
     given = {f"stages.{stage.name}.context": stage.context}
     if stage.network == PREDICTING_NETWORK:
         given["inference.context"] = plan.recipe.inference.context
+        refuse_cut_steps(plan.recipe.inference, row.divisor_of(spec.arguments))
     for path, context in given.items():
         if tuple(context or [0] * len(takes)) != takes:
             raise AutosegError(

@@ -183,3 +183,14 @@ def test_the_words_of_version_2_are_shown(model_folder):
     rows = {row.label: row.value for _, part in decisions(unapplied) for row, _ in part}
     assert rows["post-processing"] == "threshold, not applied"
     assert "unet__e1" in format_plan(plan)
+
+
+def test_chunks_are_shown_with_their_halo(model_folder):
+    cut = {"patch_size": [31, "whole", "whole"], "tiles": "chunks"}
+    for halo, words in (
+        ([20, 0, 0], " side by side, 20 x 0 x 0 voxels seen around each;"),
+        ([], " side by side;"),
+    ):
+        plan = apply_overrides(model_folder.make_plan(), {"inference": {**cut, "halo": halo}})
+        rows = {row.label: row.value for _, part in decisions(plan) for row, _ in part}
+        assert rows["tiles"].startswith(f"chunks of 31 x whole x whole voxels{words}")

@@ -18,6 +18,7 @@ def plan(model_folder):
 def test_a_plan_of_version_1_is_read_and_keeps_its_hash(plan):
     old = as_version_1(plan)
     assert old["version"] == 1 and "context" not in old["recipe"]["stages"][0]
+    assert "halo" not in old["recipe"]["inference"]
     assert "mask" not in old["preprocessing"] and "fit" not in json.dumps(old)
     read = validate(old, Plan, where="plan.json")
     assert read == plan and read.version == 2
@@ -48,6 +49,7 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("inference.members", [0]),
         ("stages.0.save_every", 2),
         ("stages.0.keep", [3]),
+        ("inference", {"patch_size": [8, 8, 8], "tiles": "chunks", "halo": [2, 0, 0]}),
         ("inference.patch_size", [8, "whole", "whole"]),
         ("preprocessing.orientation", "RAS"),
         ("preprocessing.mask", {"channel": "TTP", "dilation": 1}),

@@ -13,9 +13,12 @@ from autoseg import plugins
 from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
-from autoseg.plan import Augmentation, Named, Sampling, Stage
+from autoseg.plan import Augmentation, Named, Sampling, Stage, apply_overrides
 from autoseg.plugins.parts import FusionPart, SourcePart, StepPart
+from autoseg.plugins.planner import Budget
 from autoseg.plugins.trainer import Trainer
+from autoseg.preparation.choice import make_plan
+from autoseg.trainers.unet import TRAINER as UNET
 from autoseg.training import check_recipe, freezing
 from autoseg.training.sources import source_part
 
@@ -226,3 +229,12 @@ def test_a_source_is_found_as_every_other_part_is():
     assert source_part(candidates.name, Trainer("mine", "", sources=(other,))) is other
     assert source_part("lesion_pixels", trainers["edd_muscle"]) is None
     assert source_part("no_such_source", trainers["unet"]) is None
+
+
+def test_chunks_that_cut_the_steps_of_a_network_are_refused_before_the_training(make_fingerprint):
+    plan = make_plan(make_fingerprint([(1, 1, 1)], [(64, 64, 64)] * 5), "unet", Budget(memory_gb=1))
+    cut = {"patch_size": [31, "whole", "whole"], "tiles": "chunks", "mirror_axes": []}
+    with pytest.raises(AutosegError, match="the chunks do not fit the steps of the network"):
+        check_recipe.check_recipe(apply_overrides(plan, {"inference": cut}), UNET)
+    fitting = {**cut, "patch_size": [32, "whole", "whole"], "halo": [64, 0, 0]}
+    check_recipe.check_recipe(apply_overrides(plan, {"inference": fitting}), UNET)

@@ -1,0 +1,443 @@
+"""The planner ``brainsegnet``: stroke on perfusion maps and tumours with sub-regions, trained by a curriculum.
+
+Hu, Luo, Hu, Guo, Huang, Scott, Wiest, Dahlweid, Reyes, "Brain SegNet: 3D local refinement network for brain lesion
+segmentation", BMC Medical Imaging 20:17 (2020), doi 10.1186/s12880-020-0409-2. Three stages of 500 epochs: plain, half
+of the samples augmented, three quarters augmented with the focal loss. What the paper leaves open is that of its
+authors' code or chosen here; the plan's reasons say which, and docs/families/brainsegnet.md has the list.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from autoseg.errors import AutosegError
+from autoseg.fingerprint import Fingerprint
+from autoseg.labels import LabelSet
+from autoseg.messages import count_of
+from autoseg.plan import (
+    QUICK,
+    Augmentation,
+    Inference,
+    Named,
+    Normalisation,
+    Plan,
+    Preprocessing,
+    Recipe,
+    Sampling,
+    Stage,
+    Validation,
+    replan,
+)
+from autoseg.planners._brainsegnet_reasons import reasons
+from autoseg.planners._brainsegnet_settings import (
+    BATCH,
+    BATCH_FROM_SCRATCH,
+    BATCH_OF_STATISTICS,
+    EPOCHS,
+    EPOCHS_AT_ONCE,
+    EPOCHS_BASELINE,
+    FALLING_FROM,
+    FEWEST_PLANES,
+    GAMMA,
+    HALF,
+    HALO,
+    HEAD_MM,
+    LEARNING_RATE,
+    MODE_BIN,
+    MOST,
+    PAPERS_PLANES,
+    PATCH_STEP,
+    PATCHES,
+    QUICK_BATCH,
+    QUICK_BATCHES,
+    QUICK_GB,
+    QUICK_REFINE_WIDTH,
+    QUICK_WIDTH,
+    SMALLEST_BATCH,
+    SMALLEST_EDGE,
+    THIN,
+    BrainSegNetChoice,
+    BrainSegNetOptions,
+    Intensities,
+    PredictionChoice,
+    Shape,
+    Way,
+    prediction_gb,
+    training_gb,
+)
+from autoseg.planners._memory import DEFAULT_MEMORY_GB
+from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+
+# ------------------------------------------------------------------------------------------------ whether it fits
+
+PERFUSION = r"cbf|cbv|mtt|ttp|tmax|pwi|perfusion"
+DIFFUSION = r"adc|dwi|trace|diffusion"
+CONTRASTS = {"FLAIR": r"flair", "T1c": r"t1.?(c|gd|post|\+)", "T1": r"t1|mprage|spgr", "T2": r"t2"}
+"""The four of BRATS; the first that is found in a name counts."""
+
+
+def match(fingerprint: Fingerprint) -> Match:
+    """Made for perfusion and diffusion maps of strokes, and for MR contrasts of tumours with sub-regions."""
+    names = fingerprint.channel_names
+    perfusion = [name for name in names if re.search(PERFUSION, name.casefold())]
+    maps = [name for name in names if name in perfusion or re.search(DIFFUSION, name.casefold())]
+    contrasts = sorted({kind for name in names if (kind := contrast_of(name))})
+    regions = [name for name in fingerprint.labels if name not in ("background", "ignore")]
+    if perfusion and len(maps) > 1:
+        others = len(names) - len(maps)
+        found = [
+            f"{len(maps)} maps instead of six" if len(maps) < 3 else "",
+            count_of(others, "channel that is no map", "channels that are no maps") if others else "",
+        ]
+        reason = f"{len(maps)} perfusion and diffusion maps"
+    elif len(contrasts) > 1 and len(regions) > 1:
+        found = [
+            f"{len(contrasts)} MR contrasts ({', '.join(contrasts)}) instead of four"
+            if len(contrasts) < 4
+            else "",
+            "thick slices" if is_thin(fingerprint) else "",
+        ]
+        reason = f"{len(contrasts)} MR contrasts with {len(regions)} sub-regions"
+    else:
+        made_for = "made for perfusion and diffusion maps, or for MR contrasts with sub-regions"
+        return Match(Verdict.POSSIBLE, (made_for,), (_other_data(names, regions),))
+    misfits = tuple(text for text in [*found, _other_size(fingerprint)] if text)
+    return Match(Verdict.FITS if misfits else Verdict.MADE_FOR_IT, (reason,), misfits)
+
+
+def contrast_of(channel: str) -> str:
+    """FLAIR, T1c, T1 or T2 by the name of a channel; empty for others."""
+    name = re.sub(r"[\s_-]", "", channel.casefold())
+    return next((kind for kind, pattern in CONTRASTS.items() if re.search(pattern, name)), "")
+
+
+def is_thin(fingerprint: Fingerprint) -> bool:
+    """Whether the median scan is a stack of slices that are far apart."""
+    across, *plane = fingerprint.summary.slices_first
+    spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
+    return spacing[across] >= THIN * max(spacing[axis] for axis in plane)
+
+
+def _other_data(names: Sequence[str], regions: Sequence[str]) -> str:
+    channels = f"one channel ({names[0]})" if len(names) == 1 else f"channels {', '.join(names)}"
+    return channels if len(regions) > 1 else f"{channels} with one kind of lesion"
+
+
+def _other_size(fingerprint: Fingerprint) -> str:
+    extent, (low, high) = max(entry.median or 0.0 for entry in fingerprint.summary.extent_mm), HEAD_MM
+    return "" if low <= extent <= high else f"scans of {extent:.0f} mm (a human head: {low} to {high} mm)"
+
+
+# ------------------------------------------------------------------------------------------------ the plan
+
+
+def plan(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) -> Plan:
+    """Configure the method for a dataset.
+
+    Raises:
+        AutosegError: channels that are asked for and not there; memory that is too small.
+    """
+    if budget.quick:
+        widths = {"width": QUICK_WIDTH, "refine_width": QUICK_REFINE_WIDTH}
+        changes = {name: n for name, n in widths.items() if name not in options.model_fields_set}
+        options = options.model_copy(update=changes)
+    choice = decide(fingerprint, budget, options)
+    full = Plan(
+        planner="brainsegnet",
+        planner_options=options.model_dump(mode="json"),
+        trainer="brainsegnet",
+        dataset=fingerprint.dataset,
+        fingerprint_hash=fingerprint.content_hash,
+        channel_names=fingerprint.channel_names,
+        labels=fingerprint.labels,
+        regions_class_order=fingerprint.regions_class_order,
+        preprocessing=Preprocessing(
+            transpose=fingerprint.summary.slices_first,
+            crop_to_nonzero=False,
+            spacing_mm=(None, None, None),
+            normalisation=[NORMALISATIONS[name].model_copy() for name in choice.intensities],
+        ),
+        networks={"main": _network(options)},
+        recipe=Recipe(
+            stages=_stages(options, choice),
+            inference=_inference(choice.prediction),
+            validation=Validation(cases=4, every=25),
+        ),
+        reasons=reasons(fingerprint, options, choice, match(fingerprint)),
+    )
+    return replan(full, _quick_changes(full), QUICK) if budget.quick else full
+
+
+NORMALISATIONS: dict[Intensities, Normalisation] = {
+    "constants": Normalisation(scheme="fixed", spread="mean_absolute_deviation"),
+    "mode": Normalisation(scheme="fixed", spread="mean_absolute_deviation", divide_by_mode=MODE_BIN),
+    "zscore": Normalisation(scheme="zscore", inside_nonzero=True),
+}
+
+
+def _network(options: BrainSegNetOptions) -> Named:
+    arguments: dict[str, Any] = {"width": options.width, "refine_width": options.refine_width}
+    if options.training == "augmented":
+        arguments["normalisation"] = "instance"
+    return Named(name="brainsegnet", arguments=arguments)
+
+
+def _quick_changes(full: Plan) -> dict[str, Any]:
+    stages = full.recipe.stages
+    return {
+        "networks.main.arguments": dict(full.networks["main"].arguments),
+        **{f"stages.{stage.name}.batch_size": stage.batch_size for stage in stages},
+        **{f"stages.{stage.name}.patch_size": list(stage.patch_size) for stage in stages},
+        "iterations_per_epoch": QUICK_BATCHES,
+    }
+
+
+CROSS_ENTROPY = Named(name="brainsegnet", arguments={"gamma": 0.0})
+FOCAL = Named(name="brainsegnet", arguments={"gamma": GAMMA})
+FOCAL_AND_DICE = Named(name="brainsegnet", arguments={"gamma": GAMMA, "dice_weight": 1.0})
+
+
+def _stages(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> list[Stage]:
+    """The curriculum, or what stands in its place."""
+
+    def stage(name: str, share: float, loss: Named, epochs: int = EPOCHS, **more: Any) -> Stage:
+        return Stage(
+            name=name,
+            channels=list(choice.channels),
+            patch_size=list(choice.patch),
+            batch_size=choice.batch,
+            epochs=epochs,
+            loss=loss,
+            optimiser=Named(name="adam", arguments={"lr": LEARNING_RATE}),
+            schedule=Named(name="constant"),
+            sampling=Sampling(name="sub_volumes", arguments={"rule": options.crops, "epoch": options.epoch}),
+            augmentation=_augmentation(share, options, choice),
+            **more,
+        )
+
+    if options.training == "augmented":
+        return [_augmented(stage("train", 1.0, FOCAL_AND_DICE, EPOCHS_AT_ONCE), options)]
+    if options.kind == "baseline":
+        return [stage("baseline", 0.0, CROSS_ENTROPY, EPOCHS_BASELINE)]
+    if options.kind == "at_once":
+        return [stage("focal", 1.0, FOCAL, EPOCHS_AT_ONCE)]
+    onward: dict[str, Any] = {"start": "previous", "optimiser_state": "previous"}
+    focal = onward | {"optimiser_state": "previous" if options.carry_optimizer else "fresh"}
+    return [
+        stage("plain", 0.0, CROSS_ENTROPY, keep=False),
+        stage("half", HALF, CROSS_ENTROPY, keep=False, **onward),
+        stage("focal", MOST, FOCAL, **focal)
+        if options.focal
+        else stage("most", MOST, CROSS_ENTROPY, **onward),
+    ]
+
+
+def _augmentation(share: float, options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Augmentation:
+    """The paper's transforms in its order; of channels that may be missing after them."""
+    transforms = [
+        Named(name="slice_factor", arguments={"low": 0.8, "high": 1.2, "about": "raw_zero"}),
+        Named(name="quarter_turns"),
+        Named(name="rescale", arguments={"low": 0.5, "high": 1.2}),
+        Named(name="flip", arguments={"axis": 2}),
+        Named(name="flip", arguments={"axis": 1}),
+        *_missing(options),
+    ]
+    return Augmentation(name="none", mirror_axes=(), share=share, transforms=transforms if share else [])
+
+
+def _missing(options: BrainSegNetOptions) -> list[Named]:
+    return (
+        [Named(name="missing_channels", arguments={"p": options.map_dropout})] if options.map_dropout else []
+    )
+
+
+def _augmented(stage: Stage, options: BrainSegNetOptions) -> Stage:
+    """What is known since: nnU-Net's augmentation and a rate that falls."""
+    changes = {
+        "augmentation": Augmentation(name="nnunet", transforms=_missing(options)),
+        "optimiser": Named(name="adam", arguments={"lr": FALLING_FROM}),
+        "schedule": Named(name="poly", arguments={"exponent": 0.9}),
+    }
+    return stage.model_copy(update=changes)
+
+
+def _inference(chosen: PredictionChoice) -> Inference:
+    if chosen.way == "whole":
+        return Inference(patch_size=[], gaussian=False, mirror_axes=())
+    return Inference(
+        patch_size=[chosen.planes, "whole", "whole"],
+        tiles="chunks",
+        halo=[HALO, 0, 0] if chosen.way == "chunks" else [],
+        gaussian=False,
+        mirror_axes=(),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what is chosen
+
+
+def decide(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) -> BrainSegNetChoice:
+    """Sub-volume, batch, channels, normalisation and prediction.
+
+    Raises:
+        AutosegError: see :func:`plan`.
+    """
+    axes, thin = fingerprint.summary.slices_first, is_thin(fingerprint)
+    z, y, x = (max(1, round(fingerprint.summary.shape[axis].median or 1)) for axis in axes)
+    channels = _channels(fingerprint, options)
+    n_channels = len(channels) or len(fingerprint.channel_names)
+    outputs = LabelSet.from_labels(fingerprint.labels, fingerprint.regions_class_order).n_outputs
+    wanted = wanted_patch(thin, (z, y, x))
+    patch, batch = fitting(wanted, budget, options, n_channels, outputs)
+    intensities, scored = _intensities(fingerprint, options)
+    budget_gb = budget.memory_gb or DEFAULT_MEMORY_GB
+    return BrainSegNetChoice(
+        thin=thin,
+        shape=(z, y, x),
+        wanted=wanted,
+        patch=patch,
+        batch=batch,
+        memory_gb=training_gb(batch * math.prod(patch), options, n_channels, outputs),
+        budget_gb=budget_gb,
+        prediction=_prediction(largest_scan(fingerprint), options, n_channels, budget_gb),
+        channels=channels,
+        intensities=intensities,
+        scored=scored,
+    )
+
+
+def largest_scan(fingerprint: Fingerprint) -> Shape:
+    """Voxels of the largest scan, slices first."""
+    across, first, second = fingerprint.summary.slices_first
+    shapes = ((case.shape[across], case.shape[first], case.shape[second]) for case in fingerprint.cases)
+    return max(shapes, key=math.prod)
+
+
+def wanted_patch(thin: bool, shape: Shape) -> Shape:
+    """The published sub-volume; an axis of the scans that is shorter is taken whole, to the next multiple of 8."""
+    depth, *plane = PATCHES["stack" if thin else "head"]
+    y, x = (min(edge, _up(n)) for edge, n in zip(plane, shape[1:], strict=True))
+    return min(depth, shape[0]), y, x
+
+
+def _up(n: int) -> int:
+    return math.ceil(n / PATCH_STEP) * PATCH_STEP
+
+
+def fitting(
+    wanted: Shape, budget: Budget, options: BrainSegNetOptions, in_channels: int, outputs: int
+) -> tuple[Shape, int]:
+    """The sub-volume and the batch that fit: first fewer samples, then smaller planes, then fewer samples still.
+
+    Batch normalisation was published with statistics of 10 samples; fewer than those come last.
+
+    Raises:
+        AutosegError: not even the smallest fits.
+    """
+    memory = budget.memory_gb or DEFAULT_MEMORY_GB
+    most, few = BATCH, BATCH_OF_STATISTICS
+    if options.training == "augmented":
+        few = SMALLEST_BATCH
+    elif options.kind == "at_once":
+        most = BATCH_FROM_SCRATCH
+    if budget.quick:
+        most, few, memory = QUICK_BATCH, QUICK_BATCH, min(memory, QUICK_GB)
+
+    def largest_batch(patch: Shape) -> int:
+        """As many samples as fit, up to the published number."""
+        sizes = range(most, 0, -1)
+        return next(
+            (n for n in sizes if training_gb(n * math.prod(patch), options, in_channels, outputs) <= memory),
+            0,
+        )
+
+    patches = _smaller(wanted)
+    for least in (few, SMALLEST_BATCH):
+        for patch in patches:
+            if (batch := largest_batch(patch)) >= least:
+                return patch, batch
+    least_gb = training_gb(SMALLEST_BATCH * math.prod(patches[-1]), options, in_channels, outputs)
+    raise AutosegError(
+        "Brain SegNet does not fit the memory",
+        found=f"{memory:g} GB",
+        expected=f"at least {least_gb:.2g} GB",
+        fix="give -gpu_memory_target a larger number, or --set planner.width=16 planner.refine_width=64",
+    )
+
+
+def _smaller(patch: Shape) -> list[Shape]:
+    """The patch, and smaller ones of the same depth, down to 32 voxels in the planes."""
+    z, y, x = patch
+    found = [patch]
+    while max(y, x) > SMALLEST_EDGE:
+        y, x = (n - PATCH_STEP if n == max(y, x) and n > SMALLEST_EDGE else n for n in (y, x))
+        found.append((z, y, x))
+    return found
+
+
+def _prediction(
+    largest: Shape, options: BrainSegNetOptions, in_channels: int, budget_gb: float
+) -> PredictionChoice:
+    """How scans are predicted; chunks are as thick as the memory allows for the largest scan, and alike."""
+    depth, y, x = largest
+    of_plane = prediction_gb(y * x, options, in_channels)
+    way: Way = "whole" if of_plane * depth <= budget_gb else "chunks"
+    way = way if options.inference == "auto" else options.inference
+    planes = seen = depth
+    if way == "concatenate":
+        planes = seen = min(depth, PAPERS_PLANES)
+    elif way == "chunks":
+        most = max(FEWEST_PLANES, int(budget_gb / of_plane) - 2 * HALO)
+        planes = math.ceil(depth / math.ceil(depth / most))
+        seen = min(depth, planes + 2 * HALO)
+    return PredictionChoice(way, planes, whole_gb=of_plane * depth, chunk_gb=of_plane * seen)
+
+
+def is_series(channel: str) -> bool:
+    """Whether a channel comes from the 4D perfusion series itself (its mean, largest or least value over time)."""
+    return re.match(r"pwi", channel.casefold()) is not None
+
+
+def _channels(fingerprint: Fingerprint, options: BrainSegNetOptions) -> tuple[str, ...]:
+    """Those that the network sees; empty for all."""
+    names = fingerprint.channel_names
+    series = [name for name in names if is_series(name)]
+    chosen = {"maps": [n for n in names if n not in series], "pwi": series, "maps+pwi": names}[options.inputs]
+    if not chosen or (options.inputs != "maps" and not series):
+        raise AutosegError(
+            f"the dataset does not have the channels of planner.inputs={options.inputs}",
+            where=fingerprint.dataset,
+            found=", ".join(names),
+            expected="PWI_mean, PWI_max and PWI_min" if options.inputs != "maps" else "maps or MR contrasts",
+            fix="convert it with autoseg_convert isles2017 --pwi, or choose other inputs",
+        )
+    return () if chosen == names else tuple(chosen)
+
+
+def _intensities(
+    fingerprint: Fingerprint, options: BrainSegNetOptions
+) -> tuple[tuple[Intensities, ...], bool]:
+    """For each channel how it is normalised; and whether intensities that are normalised already are among them."""
+    kinds: list[Intensities] = []
+    scored = False
+    for channel, name in enumerate(fingerprint.channel_names):
+        seen = [(case.everywhere or case.brain)[channel] for case in fingerprint.cases]
+        below = min(entry.min for entry in seen) < 0
+        raw = bool(contrast_of(name)) and not below and all(entry.mode for entry in seen)
+        scored |= bool(contrast_of(name)) and below
+        kinds.append("mode" if raw else "constants")
+    if options.normalisation != "auto":
+        kinds = [options.normalisation] * len(kinds)
+    return tuple(kinds), scored
+
+
+PLANNER = Planner(
+    name="brainsegnet",
+    summary="Brain SegNet with curriculum and focal loss: stroke on perfusion maps, tumours with sub-regions",
+    match=match,
+    plan=plan,
+    options=BrainSegNetOptions,
+)
