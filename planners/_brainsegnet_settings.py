@@ -41,14 +41,14 @@ FEWEST_PLANES = 8
 """Of a chunk with halo: below, nearly all is halo."""
 MODE_BIN = 16.0
 
-QUICK_WIDTH, QUICK_REFINE_WIDTH, QUICK_GB = 8, 16, 0.12
-QUICK_BATCH, QUICK_BATCHES = 4, 8
+QUICK_WIDTH, QUICK_REFINE_WIDTH, QUICK_GB = 8, 16, 0.06
+QUICK_BATCH, QUICK_BATCHES = 4, 6
 """Of a quick plan: widths, the memory of a batch, its size, batches in an epoch."""
 
 HEAD_MM = (120, 300)
 """The longest edge of a scan of a human head."""
-THIN = 2
-"""Planes that are at least so many times as far apart as pixels make a stack."""
+THIN, FEW_SLICES = 2, 40
+"""Slices that are at least so many times as far apart as pixels, or at most so many, make a thin stack."""
 
 Inputs = Literal["maps", "maps+pwi", "pwi"]
 Intensities = Literal["constants", "mode", "zscore"]

@@ -40,6 +40,7 @@ from autoseg.planners._brainsegnet_settings import (
     EPOCHS_AT_ONCE,
     EPOCHS_BASELINE,
     FALLING_FROM,
+    FEW_SLICES,
     FEWEST_PLANES,
     GAMMA,
     HALF,
@@ -98,7 +99,7 @@ def match(fingerprint: Fingerprint) -> Match:
             f"{len(contrasts)} MR contrasts ({', '.join(contrasts)}) instead of four"
             if len(contrasts) < 4
             else "",
-            "thick slices" if is_thin(fingerprint) else "",
+            "slices far apart or few" if is_thin(fingerprint) else "",
         ]
         reason = f"{len(contrasts)} MR contrasts with {len(regions)} sub-regions"
     else:
@@ -115,10 +116,11 @@ def contrast_of(channel: str) -> str:
 
 
 def is_thin(fingerprint: Fingerprint) -> bool:
-    """Whether the median scan is a stack of slices that are far apart."""
+    """Whether the median scan is a stack of slices that are far apart, or few."""
     across, *plane = fingerprint.summary.slices_first
     spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
-    return spacing[across] >= THIN * max(spacing[axis] for axis in plane)
+    far = spacing[across] >= THIN * max(spacing[axis] for axis in plane)
+    return far or (fingerprint.summary.shape[across].median or 1.0) <= FEW_SLICES
 
 
 def _other_data(names: Sequence[str], regions: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from autoseg.dataset.folds import Fold
@@ -24,11 +24,14 @@ class Volume:
             are a fault; where such files are usual, the converter offers the option ``--channel``.
         resample: of images: put it onto the grid of the case's first channel that is not resampled, linearly and by
             the geometry in the headers. A file that lies on that grid is copied all the same.
+        over_time: of images: one volume is made of all volumes of a NIfTI file, voxel by voxel: their mean, or the
+            largest or least value; float32. Without ``index``.
     """
 
     path: Path
     index: int | None = None
     resample: bool = False
+    over_time: Literal["mean", "max", "min"] | None = None
 
 
 @dataclass(frozen=True)

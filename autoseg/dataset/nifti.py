@@ -10,11 +10,12 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from autoseg.dataset.nifti_header import HEADER_BYTES, nibabel_header, parse_header
-from autoseg.dataset.nifti_pixels import TYPES, first_voxel
+from autoseg.dataset.nifti_pixels import TYPES, first_voxel, rescaled
 from autoseg.dataset.unpacking import GZIP, first_bytes, read_bytes, unpack
 from autoseg.errors import AutosegError
 
@@ -50,6 +51,45 @@ def take_volume(path: Path, index: int | None = None) -> bytes:
     head = fields.binaryblock
     begin = offset + (index or 0) * n_bytes
     return _packed(head + data[len(head) : offset] + data[begin : begin + n_bytes])
+
+
+def over_volumes(path: Path, how: Literal["mean", "max", "min"]) -> np.ndarray:
+    """One volume of all volumes of a NIfTI file, voxel by voxel: their mean, or the largest or least value.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``; the volumes lie along all axes after the third.
+        how: see above. A voxel that is NaN in one of them becomes NaN.
+
+    Returns:
+        float32 ``[z, y, x]``, rescaled as the header says.
+
+    Raises:
+        AutosegError: it is no NIfTI file, cannot be read, is truncated or damaged.
+    """
+    content, start = read_bytes(path), first_bytes(path, max(HEADER_BYTES.values()))
+    header = parse_header(start)
+    if header is None or header.datatype not in TYPES:
+        raise AutosegError(
+            "is no NIfTI file whose volumes can be put together",
+            where=str(path),
+            found="another format" if header is None else f"NIfTI type code {header.datatype}",
+            expected="a NIfTI file of integers or floats",
+            fix="convert the file to one of these",
+        )
+    n_volumes, shape = math.prod(header.dim[3:]), tuple(header.dim[2::-1])
+    kind, n = np.dtype(header.order + TYPES[header.datatype]), math.prod(shape)
+    offset = first_voxel(path, header)
+    data = unpack(path, content, offset + n_volumes * n * kind.itemsize)
+
+    def volume(index: int) -> np.ndarray:
+        stored = np.frombuffer(data, kind, n, offset + index * n * kind.itemsize).reshape(shape)
+        return rescaled(stored, header.slope, header.intercept)
+
+    combine = {"mean": np.add, "max": np.maximum, "min": np.minimum}[how]
+    found = volume(0).astype(np.float64)
+    for index in range(1, n_volumes):
+        combine(found, volume(index), out=found)
+    return (found / n_volumes if how == "mean" else found).astype(np.float32)
 
 
 def _refuse_other_volume(path: Path, n_volumes: int, index: int | None) -> None:

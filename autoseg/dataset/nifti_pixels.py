@@ -46,7 +46,7 @@ def decode(path: Path, content: bytes, header: NiftiHeader) -> np.ndarray:
     offset = first_voxel(path, header)
     data = unpack(path, content, offset + n * kind.itemsize)
     stored = np.frombuffer(data, kind, n, offset).reshape(header.dim[::-1])
-    return _rescaled(stored, header.slope, header.intercept)
+    return rescaled(stored, header.slope, header.intercept)
 
 
 def first_voxel(path: Path, header: NiftiHeader) -> int:
@@ -75,7 +75,7 @@ def first_voxel(path: Path, header: NiftiHeader) -> int:
     return int(offset)
 
 
-def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """What the header says the pixels mean: ``slope * stored + intercept``, unless the slope is 0."""
     native = stored.dtype.newbyteorder("=")
     unscaled = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -33,7 +33,7 @@ from autoseg.dataset.imageio import (
     write_image,
     write_mask,
 )
-from autoseg.dataset.nifti import take_volume
+from autoseg.dataset.nifti import over_volumes, take_volume
 from autoseg.dataset.raw_layout import refuse_taken_number
 from autoseg.dataset.subjects import GROUPS
 from autoseg.errors import AutosegError, Fault, FaultsError
@@ -368,6 +368,8 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
     """One volume, written and read again; what is wrong with it is added to the faults."""
     is_nifti = volume.path.name.endswith((".nii", ENDING))
     try:
+        if volume.over_time is not None:
+            return _over_time(volume.path, volume.over_time, target)
         content = take_volume(volume.path, volume.index) if is_nifti else read_image(volume.path)
     except AutosegError as error:
         faults.append(_at_source(error.fault, volume, root))
@@ -381,6 +383,14 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
     except AutosegError as error:
         faults.append(_at_source(error.fault, volume, root))
         return None
+
+
+def _over_time(path: Path, how: Literal["mean", "max", "min"], target: Path) -> ImageFile:
+    """The volumes of a NIfTI file as one, written with the geometry of the first and read again."""
+    write_bytes(target, take_volume(path, 0))
+    first = read_image(target)
+    write_image(target, over_volumes(path, how), first.geometry, first.forms)
+    return read_image(target)
 
 
 def _put_onto(grid: _CaseGrid, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:

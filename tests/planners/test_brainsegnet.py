@@ -83,7 +83,11 @@ def with_values(fingerprint, **values):
             "2 MR contrasts (FLAIR, T1c) instead of four",
         ),
         ({**BRATS, "labels": None}, Verdict.POSSIBLE, "FLAIR, T1, T1c, T2 with one kind of lesion"),
-        ({**BRATS, "spacings": [(5, 1, 1)], "shapes": [(30, 240, 240)] * 8}, Verdict.FITS, "thick slices"),
+        (
+            {**BRATS, "spacings": [(5, 1, 1)], "shapes": [(30, 240, 240)] * 8},
+            Verdict.FITS,
+            "slices far apart",
+        ),
     ],
 )
 def test_it_is_made_for_maps_of_strokes_and_contrasts_of_tumours(make_fingerprint, changes, verdict, words):
@@ -291,6 +295,11 @@ def test_maps_are_not_divided_by_their_mode(make_fingerprint):
 )
 def test_the_sub_volume_is_the_published_one_within_the_scan(thin, shape, expected):
     assert wanted_patch(thin, shape) == expected
+
+
+def test_a_stack_of_few_slices_is_thin_whatever_their_distance(make_fingerprint):
+    coarse = make_fingerprint(**{**ISLES, "spacings": [(6, 4.8, 4.8)], "shapes": [(21, 48, 48)] * 5})
+    assert planned(coarse).recipe.stages[0].patch_size == [7, 48, 48]
 
 
 def test_the_depth_is_the_axis_of_the_slices(make_fingerprint):
