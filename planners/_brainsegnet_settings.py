@@ -43,7 +43,8 @@ MODE_BIN = 16.0
 
 QUICK_WIDTH, QUICK_REFINE_WIDTH, QUICK_GB = 8, 16, 0.06
 QUICK_BATCH, QUICK_BATCHES = 4, 6
-"""Of a quick plan: widths, the memory of a batch, its size, batches in an epoch."""
+QUICK_RATE = 1e-3
+"""Of a quick plan: widths, the memory of a batch, its size, batches in an epoch; the rate of a narrow network."""
 
 HEAD_MM = (120, 300)
 """The longest edge of a scan of a human head."""
@@ -168,10 +169,19 @@ def training_gb(voxels: int, options: BrainSegNetOptions, in_channels: int, outp
     return (elements * voxels + ADAM_COPIES * parameters(width, refined, in_channels, outputs)) * BYTES / 1e9
 
 
-def prediction_gb(voxels: int, options: BrainSegNetOptions, in_channels: int) -> float:
-    """Memory of predicting so many voxels at once, counted in the same way."""
-    elements = options.width + 2.25 * options.refine_width + in_channels
-    return elements * voxels * BYTES / 1e9
+def prediction_gb(
+    planes: int, plane_voxels: int, options: BrainSegNetOptions, in_channels: int, outputs: int
+) -> float:
+    """Memory of predicting a stack of planes at once, float32, in 1e9 bytes; counted, and up to a fifth more.
+
+    The network refines its finest maps some planes at a time: the most that is there is all of its coarser maps, or the
+    finest of its encoder and those of some planes. A few planes have all maps at once.
+    """
+    width, refined = options.width, options.refine_width
+    coarser = (2 * width + 0.5625 * refined + in_channels) * planes
+    finest = (width + 0.25 * refined + in_channels + outputs) * planes + 18 * (width + 3 * refined)
+    at_once = (2 * width + 2.25 * refined + in_channels) * planes
+    return min(at_once, max(coarser, finest)) * plane_voxels * BYTES / 1e9
 
 
 def parameters(width: int, refine_width: int, in_channels: int, outputs: int) -> int:

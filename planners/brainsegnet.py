@@ -55,6 +55,7 @@ from autoseg.planners._brainsegnet_settings import (
     QUICK_BATCH,
     QUICK_BATCHES,
     QUICK_GB,
+    QUICK_RATE,
     QUICK_REFINE_WIDTH,
     QUICK_WIDTH,
     SMALLEST_BATCH,
@@ -193,6 +194,7 @@ def _quick_changes(full: Plan) -> dict[str, Any]:
         "networks.main.arguments": dict(full.networks["main"].arguments),
         **{f"stages.{stage.name}.batch_size": stage.batch_size for stage in stages},
         **{f"stages.{stage.name}.patch_size": list(stage.patch_size) for stage in stages},
+        **{f"stages.{stage.name}.optimiser.arguments.lr": QUICK_RATE for stage in stages},
         "iterations_per_epoch": QUICK_BATCHES,
     }
 
@@ -215,7 +217,7 @@ def _stages(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> list[Stag
             loss=loss,
             optimiser=Named(name="adam", arguments={"lr": LEARNING_RATE}),
             schedule=Named(name="constant"),
-            sampling=Sampling(name="sub_volumes", arguments={"rule": options.crops, "epoch": options.epoch}),
+            sampling=_sampling(options, choice),
             augmentation=_augmentation(share, options, choice),
             **more,
         )
@@ -235,6 +237,13 @@ def _stages(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> list[Stag
         if options.focal
         else stage("most", MOST, CROSS_ENTROPY, **onward),
     ]
+
+
+def _sampling(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Sampling:
+    """What lies beyond a scan is background: its least value, and 0 where its mean is 0."""
+    arguments = {"rule": options.crops, "epoch": options.epoch}
+    scored = choice.scored or "zscore" in choice.intensities
+    return Sampling(name="sub_volumes", arguments=arguments | ({"outside": "zero"} if scored else {}))
 
 
 def _augmentation(share: float, options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Augmentation:
@@ -304,7 +313,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions
         batch=batch,
         memory_gb=training_gb(batch * math.prod(patch), options, n_channels, outputs),
         budget_gb=budget_gb,
-        prediction=_prediction(largest_scan(fingerprint), options, n_channels, budget_gb),
+        prediction=_prediction(largest_scan(fingerprint), options, n_channels, outputs, budget_gb),
         channels=channels,
         intensities=intensities,
         scored=scored,
@@ -381,21 +390,24 @@ def _smaller(patch: Shape) -> list[Shape]:
 
 
 def _prediction(
-    largest: Shape, options: BrainSegNetOptions, in_channels: int, budget_gb: float
+    largest: Shape, options: BrainSegNetOptions, in_channels: int, outputs: int, budget_gb: float
 ) -> PredictionChoice:
     """How scans are predicted; chunks are as thick as the memory allows for the largest scan, and alike."""
     depth, y, x = largest
-    of_plane = prediction_gb(y * x, options, in_channels)
-    way: Way = "whole" if of_plane * depth <= budget_gb else "chunks"
+
+    def gb(planes: int) -> float:
+        return prediction_gb(planes, y * x, options, in_channels, outputs)
+
+    way: Way = "whole" if gb(depth) <= budget_gb else "chunks"
     way = way if options.inference == "auto" else options.inference
     planes = seen = depth
     if way == "concatenate":
         planes = seen = min(depth, PAPERS_PLANES)
     elif way == "chunks":
-        most = max(FEWEST_PLANES, int(budget_gb / of_plane) - 2 * HALO)
-        planes = math.ceil(depth / math.ceil(depth / most))
+        fitting = (n for n in range(depth, FEWEST_PLANES, -1) if gb(min(depth, n + 2 * HALO)) <= budget_gb)
+        planes = math.ceil(depth / math.ceil(depth / next(fitting, FEWEST_PLANES)))
         seen = min(depth, planes + 2 * HALO)
-    return PredictionChoice(way, planes, whole_gb=of_plane * depth, chunk_gb=of_plane * seen)
+    return PredictionChoice(way, planes, whole_gb=gb(depth), chunk_gb=gb(seen))
 
 
 def is_series(channel: str) -> bool:
