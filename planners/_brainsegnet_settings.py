@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,8 @@ HALF, MOST = 0.5, 0.75
 WIDTH, REFINE_WIDTH = 32, 128
 HALO = 20
 """Planes on each side that an output sees."""
+PLANES_AT_ONCE = 16
+"""That the network refines at a time in a prediction, see :mod:`autoseg.networks.brainsegnet`."""
 PAPERS_PLANES = 31
 """Of the chunks into which the paper cuts a scan."""
 FEWEST_PLANES = 8
@@ -172,16 +175,18 @@ def training_gb(voxels: int, options: BrainSegNetOptions, in_channels: int, outp
 def prediction_gb(
     planes: int, plane_voxels: int, options: BrainSegNetOptions, in_channels: int, outputs: int
 ) -> float:
-    """Memory of predicting a stack of planes at once, float32, in 1e9 bytes; counted, and up to a fifth more.
+    """Memory of predicting a stack of planes at once, float32, in 1e9 bytes; counted, exact to 4 %.
 
-    The network refines its finest maps some planes at a time: the most that is there is all of its coarser maps, or the
-    finest of its encoder and those of some planes. A few planes have all maps at once.
+    The network refines its finest maps some planes at a time, which see one more on both sides: the most that is there
+    is all of its coarser maps, or the finest of its encoder and those of some planes beside the logits that are done.
     """
     width, refined = options.width, options.refine_width
-    coarser = (2 * width + 0.5625 * refined + in_channels) * planes
-    finest = (width + 0.25 * refined + in_channels + outputs) * planes + 18 * (width + 3 * refined)
-    at_once = (2 * width + 2.25 * refined + in_channels) * planes
-    return min(at_once, max(coarser, finest)) * plane_voxels * BYTES / 1e9
+    parts = math.ceil(planes / PLANES_AT_ONCE)
+    seen = planes if parts == 1 else PLANES_AT_ONCE + min(parts - 1, 2)
+    done = PLANES_AT_ONCE * max(parts - 2, 0)
+    coarser = max(3 * width, 2 * width + 0.4375 * refined) * planes
+    finest = (width + 0.25 * refined) * planes + (width + 2 * refined) * seen + outputs * done
+    return (in_channels * planes + max(coarser, finest)) * plane_voxels * BYTES / 1e9
 
 
 def parameters(width: int, refine_width: int, in_channels: int, outputs: int) -> int:

@@ -59,30 +59,31 @@ class BrainSegNet(nn.Module):
             maps.append(x)
         refined = self.adapt[-1](F.relu(maps.pop()))
         del x  # so that the coarsest is gone when the finest are made
-        while len(maps) > 1:
+        while maps:
             level = len(maps) - 1
-            refined = self.refine[level](self._joined(level, refined, maps.pop()))
-        finest = maps.pop()
-        if torch.is_grad_enabled() or finest.shape[2] <= PLANES:
-            return self.out(self.refine[0](self._joined(0, refined, finest)))
-        return self._by_planes(refined, finest)
-
-    def _joined(self, level: int, coarser: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-        """What the refining convolution of a level is given."""
-        return upsampled(coarser, fine).add_(self.adapt[level](F.relu(fine)))
+            if level == 0 and not torch.is_grad_enabled():
+                return self._by_planes(refined, maps.pop())
+            joined = upsampled(refined, maps[-1]).add_(self.adapt[level](F.relu(maps.pop())))
+            refined = self.refine[level](joined)
+            del joined  # not beside the next one
+        return self.out(refined)
 
     def _by_planes(self, coarser: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-        """The logits, some planes at a time; each part sees one more plane on both sides, at the ends zeros."""
-        depth, parts = fine.shape[2], []
+        """The last level and the logits, some planes at a time."""
+        starts = range(0, fine.shape[2], PLANES)
+        return torch.cat([self._some_planes(coarser, fine, first) for first in starts], 2)
+
+    def _some_planes(self, coarser: torch.Tensor, fine: torch.Tensor, first: int) -> torch.Tensor:
+        """The logits of some planes; they see one more plane on both sides, at the ends of the stack zeros."""
+        depth = fine.shape[2]
+        end = min(first + PLANES, depth)
+        seen = slice(max(first - 1, 0), min(end + 1, depth))
+        fine = fine[:, :, seen]
+        joined = upsampled(coarser[:, :, seen], fine).add_(self.adapt[0](F.relu(fine)))
+        ends = (int(first == 0), int(end == depth))
+        joined = F.pad(joined, (0, 0, 0, 0, *ends)) if any(ends) else joined
         weight, bias = self.refine[0].parameters()
-        for first in range(0, depth, PLANES):
-            end = min(first + PLANES, depth)
-            seen = slice(max(first - 1, 0), min(end + 1, depth))
-            joined = self._joined(0, coarser[:, :, seen], fine[:, :, seen])
-            ends = (int(first == 0), int(end == depth))
-            joined = F.pad(joined, (0, 0, 0, 0, *ends)) if any(ends) else joined
-            parts.append(self.out(F.conv3d(joined, weight, bias, padding=(0, 1, 1))))
-        return torch.cat(parts, 2)
+        return self.out(F.conv3d(joined, weight, bias, padding=(0, 1, 1)))
 
 
 class PreActivated(nn.Sequential):
