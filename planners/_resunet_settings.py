@@ -57,7 +57,8 @@ class ResUNetOptions(BaseModel, extra="forbid"):
     Attributes:
         variant: ``full`` trains on small crops, then goes on with large ones and predicts with the last weights; a
             prediction can choose those of the next two, which are written as well. ``ensemble`` (3D-ResU-Net-E)
-            averages the three snapshots of the second stage; ``zoom_in`` (3D-ResU-Net-F) has no second stage; ``large_only`` trains on large crops from scratch.
+            averages the three snapshots of the second stage; ``zoom_in`` (3D-ResU-Net-F) has no second stage;
+            ``large_only`` trains on large crops from scratch.
         zoom_in: edge of the small crops in voxels; 16 and 32 were tried and rejected in the paper. Chosen from data
             and memory when left out.
         inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
