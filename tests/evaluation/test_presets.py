@@ -36,6 +36,7 @@ def test_names():
         "isles22",
         "isles24",
         "atlas2",
+        "isles2017",
         "brats",
         "ratlesnetv2",
         "edd_muscle",
@@ -139,6 +140,7 @@ def test_brats_regions():
         "enhancing": (0.666667, 0.5, 1, 1),
     }
     regions = find_preset("brats").regions
+    assert set().union(*regions.values()) == set(find_preset("brats").label_words)
     assert regions == {"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)}
     for region, values in regions.items():
         found = score("brats", np.isin(prediction, values), np.isin(truth, values))
