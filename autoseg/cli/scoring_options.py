@@ -18,6 +18,7 @@ PRESETS = (
     "isles22",
     "isles24",
     "atlas2",
+    "isles2017",
     "brats",
     "ratlesnetv2",
     "edd_muscle",

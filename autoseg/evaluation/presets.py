@@ -29,6 +29,8 @@ class Preset:
         source: paper section or official script.
         notes: what deviates from the source and why, one sentence each; printed with the results.
         regions: region to the label values that it merges (BRATS); None takes the classes of dataset.json.
+        label_words: label value of the regions to words in the names of such classes, the first of which is its name. A
+            word of fewer than four letters is the whole name. Earlier ones win: ``non-enhancing`` is not ``enhancing``.
         strata: default strata, as of ``--strata`` (``voxels_truth=q4``, ``lesion_size_truth=37``).
         interval: kind of interval of the means, with its confidence of 95 %.
         resamples: of the bootstrap.
@@ -44,6 +46,7 @@ class Preset:
     source: str = ""
     notes: tuple[str, ...] = ()
     regions: Mapping[str, tuple[int, ...]] | None = None
+    label_words: Mapping[int, tuple[str, ...]] | None = None
     strata: tuple[str, ...] = ()
     interval: IntervalMethod = "percentile"
     resamples: int = 2000
@@ -132,15 +135,6 @@ _CHALLENGE_COUNTS = (
     "volume_prediction_ml"
 )
 
-ISLES2017 = Preset(
-    name="isles2017",
-    title="ISLES 2017, Dice, precision and recall of the final infarct",
-    metrics=metrics_named("dice ppv tpr volume_truth_ml volume_prediction_ml"),
-    table=_words("dice ppv tpr"),
-    source="Hu et al. 2020 (Brain SegNet), metrics of ISLES 2017",
-    notes=("Precision is ppv and recall is tpr; the challenge gives mean and SD over cases.",),
-)
-
 ISLES22 = Preset(
     name="isles22",
     title="ISLES'22, lesions 26-connected and matched by any shared voxel",
@@ -174,6 +168,22 @@ ATLAS2 = Preset(
     ),
 )
 
+ISLES2017 = Preset(
+    name="isles2017",
+    title="ISLES 2017, final infarct from perfusion",
+    metrics=metrics_named(
+        "dice ppv tpr hausdorff_mm assd_mm hausdorff_penalised_mm assd_penalised_mm volume_truth_ml "
+        "volume_prediction_ml"
+    ),
+    table=_words("dice ppv tpr hausdorff_mm assd_mm"),
+    source="Winzeck et al. 2018 (ISLES 2016 and 2017)",
+    notes=(
+        "The published tables give mean and SD; ppv is their precision, tpr their recall.",
+        "Empty predictions are left out of distances; those called penalised count the diagonal of the volume.",
+        "assd_mm is over surface elements by area, the challenge's is over border voxels.",
+    ),
+)
+
 BRATS = Preset(
     name="brats",
     title="BRATS 2013 to 2016, regions whole, core and enhancing",
@@ -186,6 +196,12 @@ BRATS = Preset(
         "Dice is 1 where neither mask has the region; tpr and ppv are left out there.",
     ),
     regions={"whole": (1, 2, 3, 4), "core": (1, 3, 4), "enhancing": (4,)},
+    label_words={
+        1: ("necrosis", "necro", "ncr"),
+        2: ("oedema", "edema", "ed"),
+        3: ("nonenhancing", "nonenhanc", "net"),
+        4: ("enhancing", "enhanc", "et"),
+    },
 )
 
 # ------------------------------------------------------------------------------------------------------- papers
@@ -283,10 +299,10 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         AUTOSEG,
         FULL,
-        ISLES2017,
         ISLES22,
         ISLES24,
         ATLAS2,
+        ISLES2017,
         BRATS,
         RATLESNETV2,
         EDD_MUSCLE,

@@ -22,6 +22,7 @@ from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import METRICS, score
 from autoseg.evaluation.metrics.pair import Pair, union_box
 from autoseg.evaluation.presets import Preset
+from autoseg.evaluation.regions import Regions, scored_regions
 from autoseg.evaluation.score_case import ScoreTask, find_values, score_cases, score_labels, unknown_labels
 from autoseg.evaluation.strata import StrataRule, parse_rule, read_groups
 from autoseg.evaluation.summary import CaseScores, Summary
@@ -32,7 +33,6 @@ from autoseg.messages import count_of, some_of
 __all__ = ["evaluate", "evaluate_arrays", "evaluate_folder", "find_dataset_json"]
 
 Labels = Mapping[str, "int | list[int]"]
-Regions = Mapping[str, Sequence[int]]
 
 # ------------------------------------------------------------------------------------------------------- arrays
 
@@ -183,7 +183,8 @@ def evaluate_folder(
         nsd_mm: further tolerances of the normalised surface Dice.
         strata: rules such as ``voxels_truth=q4``, see :mod:`autoseg.evaluation.strata`; after those of the preset.
         groups: a CSV with a column ``case``; each other column is a stratum.
-        regions: region to the label values that it merges; scored in place of the classes, and of the preset's regions.
+        regions: region to the label values that it merges; scored in place of the classes, and of the preset's regions;
+            see :func:`autoseg.evaluation.regions.scored_regions`.
         cases: their names; by default every truth is a case.
         processes: at most so many; they start only where they save time.
         chill: cases without prediction are said and left out.
@@ -192,7 +193,7 @@ def evaluate_folder(
 
     Raises:
         AutosegError: a folder is missing or holds no mask; an unknown preset, group or metric, or a bad rule; regions
-            of labels that there are not.
+            of labels that there are not, or that mean something else.
         FaultsError: with all faults of all cases: a missing file, another grid, unknown labels, probabilities, a
             damaged file.
     """
@@ -200,9 +201,7 @@ def evaluate_folder(
     choice, rules = _choice_and_rules(preset, without, nsd_mm, strata)
     files, ignored, unpredicted = find_cases(predictions, truths, cases, chill=chill)
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
-    regions = regions or choice.full_preset.regions
-    if regions and info is not None:
-        _refuse_unknown_values(regions, info.label_set)
+    regions = scored_regions(regions, choice.full_preset, info)
     if ready is not None:
         ready()
     processes = processes if choice.sendable else 1
@@ -294,25 +293,6 @@ def found_labels(
     names = [f"label {value}" for value in values]
     messages.info(f"no dataset.json: the classes are the values found in the masks: {some_of(names, 40)}")
     return {"background": 0, **{f"label {value}": value for value in sorted({*values, *named})}}
-
-
-def _refuse_unknown_values(regions: Regions, outputs: LabelSet) -> None:
-    """A region of values that the masks cannot hold would be scored too small, or as empty."""
-    known = set(outputs.known_values) - {0, outputs.ignore}
-    odd = {name: set(values) - known for name, values in regions.items() if set(values) - known}
-    if not odd:
-        return
-    own = list(zip(outputs.names, outputs.values, strict=True))
-    example = own if outputs.has_regions else [(next(iter(regions)), sorted(known))]
-    unknown = sorted(set().union(*odd.values()))
-    raise AutosegError(
-        "the regions do not fit the labels of dataset.json",
-        where=", ".join(odd),
-        found=f"label values that it does not have: {', '.join(map(str, unknown))}",
-        expected=", ".join(f"{'+'.join(map(str, values))} {name}" for name, values in own),
-        fix="say which labels belong to which region, such as --regions "
-        + " ".join(f"{name}={','.join(map(str, values))}" for name, values in example),
-    )
 
 
 def _score(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from autoseg.evaluation.text import repeated
 from autoseg.files import csv_text
-from autoseg.report.case_cards import ShownCase
+from autoseg.report.case_cards import Drawn, ShownCase
 from autoseg.report.drawing import Chart
 
 
@@ -88,7 +88,15 @@ class CaseCards:
     kind: str = "cases"
 
 
-Block = Table | Text | Points | Commands | Figure | CaseCards
+@dataclass(frozen=True)
+class Pictures:
+    """Titles and pictures of cases."""
+
+    drawn: tuple[tuple[str, Drawn], ...]
+    kind: str = "pictures"
+
+
+Block = Table | Text | Points | Commands | Figure | CaseCards | Pictures
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
 from autoseg.report.picture import Picture, read_picture
+from autoseg.report.side_by_side import choose_compared, draw_beside, read_beside
 from autoseg.report.surfaces import draw_surfaces
 from autoseg.report.viewer import Viewer, make_viewer
 
@@ -94,6 +95,38 @@ def show_cases(
     return shown, problems
 
 
+def show_compared(
+    material: Material, n: int, *, channel: int = 0
+) -> tuple[list[tuple[str, Drawn]], list[str]]:
+    """Cases of a comparison, with the masks of all methods and the truth beside each other.
+
+    Args:
+        material: with a comparison, or without.
+        n: how many.
+        channel: of the images.
+
+    Returns:
+        Titles and pictures, and why there are fewer.
+    """
+    found = material.comparison
+    if found is None or not n:
+        return [], []
+    if material.compared_images is None:
+        return [], ["the folder of images is not known: give it with -i"]
+    shown, problems = [], []
+    for rank, case in choose_compared(found, n):
+        messages.info(f"drawing {case}")
+        try:
+            beside = read_beside(found, case, material.compared_images, channel, material.compared_channels)
+        except AutosegError as error:
+            problems.append(f"{case}: {' '.join(str(error).split())}")
+            continue
+        title = f"{rank} case: {case}"
+        alt = f"Slices of {case}: {', '.join([*beside.images, *beside.masks])}; {'; '.join(beside.lines)}"
+        shown.append((title, as_drawn(draw_beside(beside, title), alt, lossless=True)))
+    return shown, problems
+
+
 def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Mapping[str, str]) -> Picture:
     """The files of a case, if they are those that were scored."""
     if place.images is None:
@@ -113,7 +146,7 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Ma
 
 
 def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, viewers: bool) -> ShownCase:
-    montage = _drawn(
+    montage = as_drawn(
         draw(picture, rank),
         f"{picture.channel} of {case.name}, {picture.view.words}, bare and with the outlines of truth and "
         f"prediction; {_scores(case)}",
@@ -126,12 +159,12 @@ def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, v
         case=case,
         place=place.name,
         montage=montage,
-        surfaces=_drawn(scene, alt, quality=90) if scene else None,
+        surfaces=as_drawn(scene, alt, quality=90) if scene else None,
         viewer=make_viewer(picture) if viewers else None,
     )
 
 
-def _drawn(figure: Figure, alt: str, **of_webp: Any) -> Drawn:
+def as_drawn(figure: Figure, alt: str, **of_webp: Any) -> Drawn:
     """A figure on black, drawn once."""
     from PIL import Image
 
@@ -150,11 +183,22 @@ def _number(value: float | int | None) -> str:
 
 
 def picture_files(shown: Sequence[ShownCase]) -> dict[str, bytes]:
-    """The pictures of each case as PNG, by names without characters that file systems refuse."""
+    """The pictures of each case as PNG, by names of files."""
     files = {}
     for i, one in enumerate(shown):
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in one.case.name)
-        files[f"case_{i + 1}_{safe}.png"] = one.montage.png
+        name = f"case_{i + 1}_{_safe(one.case.name)}"
+        files[f"{name}.png"] = one.montage.png
         if one.surfaces is not None:
-            files[f"case_{i + 1}_{safe}_surfaces.png"] = one.surfaces.png
+            files[f"{name}_surfaces.png"] = one.surfaces.png
     return files
+
+
+def compared_files(compared: Sequence[tuple[str, Drawn]]) -> dict[str, bytes]:
+    """The same for cases of a comparison."""
+    names = (_safe(title.partition(": ")[2]) for title, _ in compared)
+    return {f"compared_{i + 1}_{name}.png": compared[i][1].png for i, name in enumerate(names)}
+
+
+def _safe(name: str) -> str:
+    """A name without characters that file systems refuse."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

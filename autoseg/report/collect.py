@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,8 @@ class Material:
         scored: the scored folders by name.
         pool: their cases together; None without scores.
         comparison: of methods; None without comparison.json.
+        compared_images: folder of images of its cases; None when it is not known.
+        compared_channels: number of each of their channels to its name, as far as it is known.
     """
 
     folder: Path
@@ -96,6 +98,8 @@ class Material:
     scored: Mapping[str, ScoredFolder] = field(default_factory=dict)
     pool: Pool | None = None
     comparison: Comparison | None = None
+    compared_images: Path | None = None
+    compared_channels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary | None:
@@ -164,17 +168,24 @@ def collect(folder: Path | str, *, images: Path | None = None, truths: Path | No
         refuse_changed(
             model, [file for fold in folds for file in sorted((fold / "weights").glob("*.safetensors"))]
         )
+    comparison = compare_schema.read_comparison(folder) if compared else None
+    if comparison and truths:
+        comparison = comparison.model_copy(update={"truths": str(truths)})
     return Material(
         folder=folder,
         kind=_kind(folder, folds, bool(scored)),
         plan=read_plan(model) if model else None,
-        info=_info(model, scored),
+        info=_info(model, [one.summary for one in scored.values()]),
         fingerprint=_fingerprint(model),
         card=read_json(model / CARD) if model and (model / CARD).is_file() else None,
         trainings=trainings,
         scored=scored,
         pool=_pool(scored) if scored else None,
-        comparison=compare_schema.read_comparison(folder) if compared else None,
+        comparison=comparison,
+        compared_images=(images or find_images(Path(comparison.truths))) if comparison else None,
+        compared_channels=about.channel_names
+        if (about := _info(None, [comparison] if comparison else []))
+        else {},
     )
 
 
@@ -279,12 +290,12 @@ def _holds_masks(folder: Path, summary: Summary) -> bool:
     return any((folder / f"{summary.cases[0].name}{ending}").is_file() for ending in FILE_ENDINGS)
 
 
-def _info(model: Path | None, scored: Mapping[str, ScoredFolder]) -> DatasetJson | None:
+def _info(model: Path | None, about: Sequence[Summary | Comparison]) -> DatasetJson | None:
     """dataset.json of the model, or the one beside the truths or the predictions."""
     places = [model] if model else []
-    for one in scored.values():
-        truths = Path(one.summary.truths)
-        places += [truths.parent, truths, Path(one.summary.predictions)]
+    for one in about:
+        places += [Path(one.truths).parent, Path(one.truths)]
+        places += [Path(one.predictions)] if isinstance(one, Summary) else []
     found = next((p / "dataset.json" for p in places if (p / "dataset.json").is_file()), None)
     try:
         return read_dataset_json(found) if found else None

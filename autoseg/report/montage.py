@@ -280,12 +280,12 @@ def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: tuple[fl
     )
     if show == "both":
         for masks, colour, dashes in ((picture.truth, TRUTH, "-"), (picture.prediction, PREDICTION, DASHES)):
-            _contour(axis, next(iter(masks.values()))[sight.index][sight.window], colour, dashes)
+            contour(axis, next(iter(masks.values()))[sight.index][sight.window], colour, dashes)
     elif show != "bare":
         masks = picture.truth if show == "truth" else picture.prediction
         for i, mask in enumerate(masks.values()):
-            _fill(axis, mask[sight.index][sight.window], CLASSES[i % len(CLASSES)], aspect)
-            _contour(axis, mask[sight.index][sight.window], CLASSES[i % len(CLASSES)], "-")
+            fill(axis, mask[sight.index][sight.window], CLASSES[i % len(CLASSES)], aspect)
+            contour(axis, mask[sight.index][sight.window], CLASSES[i % len(CLASSES)], "-")
     for rows, columns in sight.boxes if show != "bare" else ():
         corner = (columns.start - sight.window[1].start - 0.5, rows.start - sight.window[0].start - 0.5)
         size = columns.stop - columns.start, rows.stop - rows.start
@@ -333,16 +333,16 @@ def scale_bar(width_mm: float) -> tuple[float, str]:
     return length, f"{length / 10:g} cm" if length >= 10 else f"{length:g} mm"
 
 
-def _fill(axis: Axes, mask: np.ndarray, colour: str, aspect: float) -> None:
+def fill(axis: Axes, mask: np.ndarray, colour: str, aspect: float, opacity: float = 0.25) -> None:
     """A tint of a class, by which it is known where neighbours share an outline."""
     from matplotlib.colors import to_rgba
 
     tint = np.zeros((*mask.shape, 4), np.float32)
-    tint[mask] = to_rgba(colour, 0.25)
+    tint[mask] = to_rgba(colour, opacity)
     axis.imshow(tint, aspect=aspect, interpolation="nearest")
 
 
-def _contour(axis: Axes, mask: np.ndarray, colour: str, dashes: Any) -> None:
+def contour(axis: Axes, mask: np.ndarray, colour: str, dashes: Any) -> None:
     """The outlines of a mask ``[rows, columns]`` along the edges of its voxels."""
     from matplotlib.collections import LineCollection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.messages import count_of
 from autoseg.report import score_tables, sections
 from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section
-from autoseg.report.case_cards import ShownCase, picture_files, show_cases
+from autoseg.report.case_cards import (
+    Drawn,
+    ShownCase,
+    compared_files,
+    picture_files,
+    show_cases,
+    show_compared,
+)
 from autoseg.report.collect import Material, collect
 from autoseg.report.drawing import Panel, page_svg, paper_files
 from autoseg.report.viewer import SLIDER_PX
@@ -72,8 +79,9 @@ def make_report(
     material = collect(folder, images=images, truths=truths)
     path = report_path(Path(folder), Path(out) if out else None)
     shown, problems = show_cases(material, options.cases, channel=options.channel, viewers=options.viewers)
-    page = make_page(material, shown, problems, options)
-    files, beside = _files(page, shown), path.with_name(f"{path.stem}{FILES}")
+    compared, not_compared = show_compared(material, options.cases, channel=options.channel)
+    page = make_page(material, shown, problems, options, compared=compared, not_compared=not_compared)
+    files, beside = _files(page, shown) | compared_files(compared), path.with_name(f"{path.stem}{FILES}")
     html = render(page, beside.name if files else "")
     _write_files(beside, files)
     write_text(path, html)
@@ -87,12 +95,21 @@ def report_path(folder: Path, out: Path | None) -> Path:
     return out if out.suffix.lower() in (".html", ".htm") else out / REPORT
 
 
-def make_page(material: Material, shown: list[ShownCase], problems: list[str], options: PageOptions) -> Page:
+def make_page(
+    material: Material,
+    shown: list[ShownCase],
+    problems: list[str],
+    options: PageOptions,
+    *,
+    compared: Sequence[tuple[str, Drawn]] = (),
+    not_compared: Sequence[str] = (),
+) -> Page:
     """All sections, in order: what was found, then what it was made from."""
     cautions = sections.warnings(material, problems if shown else [])
     made = [
         *([cautions] if isinstance(cautions, Section) else []),
         sections.comparison(material),
+        sections.compared_cases(material, compared, options.cases, not_compared),
         sections.scores(material),
         sections.distributions(material),
         sections.volumes(material),

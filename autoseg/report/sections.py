@@ -27,6 +27,7 @@ from autoseg.report.blocks import (
     Cell,
     Commands,
     Figure,
+    Pictures,
     Points,
     Section,
     Table,
@@ -36,7 +37,7 @@ from autoseg.report.blocks import (
     heads,
     numbers,
 )
-from autoseg.report.case_cards import ShownCase
+from autoseg.report.case_cards import Drawn, ShownCase
 from autoseg.report.collect import LOG, Material, Training
 from autoseg.version import __version__
 
@@ -372,6 +373,20 @@ def comparison(material: Material) -> Made:
         ),
     ]
     return Section("comparison", "Comparison of methods", tuple(blocks))
+
+
+def compared_cases(
+    material: Material, compared: Sequence[tuple[str, Drawn]], wanted: int, problems: Sequence[str]
+) -> Made:
+    """The masks of all methods beside each other."""
+    if material.comparison is None:
+        return None
+    if not compared:
+        why = "; ".join(problems) if wanted else "no cases were asked for (--cases 0)"
+        return Absent("Compared cases", why)
+    blocks: list[Block] = [Pictures(tuple(compared))]
+    blocks += [Points(tuple(problems), warning=True)] if problems else []
+    return Section("compared_cases", "Compared cases", tuple(blocks))
 
 
 def _ranking(found: Comparison) -> Table:

@@ -544,7 +544,7 @@ def test_metrics_that_do_not_fit(folders, capsys):
         folders,
         capsys,
         "assd_mm is not a metric of the preset autoseg",
-        "the preset full and of resunet",
+        "the preset full and of isles2017 and of resunet",
         "--preset full",
         more=["--metrics", "dice", "assd_mm"],
     )

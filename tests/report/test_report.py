@@ -124,6 +124,29 @@ def test_folds_are_tested_together(write_model, sketch, tmp_path):
     assert any(row[0] == "Dice" and row[-1] == "A: 6, B: 6" for row in page.rows if row)
 
 
+def test_the_cases_of_a_comparison_stand_beside_each_other(raw, scored, report, tmp_path):
+    """Images and methods are found where they are; dataset.json beside the truths names the channel."""
+    write_scores(tmp_path / "other", raw, range(12))
+    comparison = compare_folders([scored, tmp_path / "other"], raw / "labelsTr", names=["one", "two"])
+    (tmp_path / "cmp").mkdir()
+    (tmp_path / "cmp" / "comparison.json").write_text(comparison.model_dump_json())
+    page = report(tmp_path / "cmp", cases=2)
+    assert "compared_cases" in page.sections
+    (worst, best) = page.all("img")
+    assert all(
+        ": T2, one, two, truth; Dice of label 1: one 0." in image["alt"] for image in (worst, best)[:1]
+    )
+    made = sorted(path.name for path in (tmp_path / "cmp" / "report_files").glob("compared_*.png"))
+    assert [name[:11] for name in made] == ["compared_1_", "compared_2_"]
+    (tmp_path / "other" / "case_00.nii.gz").unlink()
+    some = report(tmp_path / "cmp", cases=12)
+    assert "case_00: case_00: the mask of two has vanished since it was scored" in some.text
+    assert len(some.all("img")) == 11
+    shutil.copytree(raw / "labelsTr", tmp_path / "truths")
+    alone = report(tmp_path / "cmp", truths=tmp_path / "truths")
+    assert "Compared cases: the folder of images is not known: give it with -i" in alone.text
+
+
 def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
     page = sketch(write_model(tmp_path, probabilities=True))
     assert page.sections == [*SCORES_WITHOUT_CASES[:-1], "training", "provenance", "absent"]
