@@ -39,7 +39,7 @@ def add_overwrite(command: argparse.ArgumentParser) -> None:
 
 
 def add_scoring(command: argparse.ArgumentParser) -> None:
-    """Add ``--preset``, ``--regions``, ``--without``, ``--nsd_mm``, ``--groups`` and ``--strata``."""
+    """Add ``--preset``, ``--regions``, ``--mask``, ``--without``, ``--nsd_mm``, ``--groups`` and ``--strata``."""
     command.add_argument(
         "--preset",
         default="autoseg",
@@ -53,6 +53,17 @@ def add_scoring(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUES",
         help="score regions in place of the classes, such as whole=1,2,3,4 core=1,3,4",
+    )
+    command.add_argument(
+        "--mask",
+        metavar="FOLDER",
+        help="count voxels (tp, fp, fn, tn) inside these masks alone, one of the brain for each case",
+    )
+    command.add_argument(
+        "--mask_channel",
+        type=int,
+        metavar="N",
+        help="--mask is a folder of images: inside is where this channel is not 0",
     )
     command.add_argument(
         "--without",
@@ -95,6 +106,8 @@ def scoring_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "preset": arguments.preset,
         "regions": parse_regions(arguments.regions) or None,
+        "mask": arguments.mask,
+        "mask_channel": arguments.mask_channel,
         "without": arguments.without,
         "nsd_mm": arguments.nsd_mm,
         "groups": arguments.groups,

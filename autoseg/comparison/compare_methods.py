@@ -108,6 +108,8 @@ def compare_folders(
     groups: Path | str | None = None,
     strata: Sequence[str] = (),
     regions: Regions | None = None,
+    mask: Path | str | None = None,
+    mask_channel: int | None = None,
     processes: int = 1,
     ready: Callable[[], None] | None = None,
 ) -> Comparison:
@@ -121,7 +123,8 @@ def compare_folders(
         metrics: to compare, see :func:`compared_metrics`.
         names: of the methods; by default from the folders.
         test: whose p-values are corrected and decide.
-        without, nsd_mm, groups, regions: as of :func:`autoseg.evaluation.score_masks.evaluate_folder`.
+        without, nsd_mm, groups, regions, mask, mask_channel: as of
+            :func:`autoseg.evaluation.score_masks.evaluate_folder`.
         strata: the same; by default those of the preset, or quartiles of the size of the truth from 12 cases on.
         processes: at most so many.
         ready: called once arguments and folders fit, before any mask is read: what else should be checked then, such as
@@ -151,6 +154,8 @@ def compare_folders(
             groups=groups,
             strata=strata,
             regions=regions,
+            mask=mask,
+            mask_channel=mask_channel,
             cases=cases.names,
             processes=processes,
             ready=ready,

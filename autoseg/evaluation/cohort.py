@@ -77,6 +77,7 @@ def summarise(
     labels_from: str,
     ignored: Sequence[str] = (),
     unpredicted: Sequence[str] = (),
+    inside: str = "",
 ) -> Summary:
     """Means, intervals, cohort values and strata out of the scores of the cases (at least one).
 
@@ -86,16 +87,18 @@ def summarise(
         rules: by which the cases are split.
         groups: columns by which the cases are split.
         predictions, truths, labels, labels_from, ignored, unpredicted: as of :class:`Summary`.
+        inside: where voxels were counted, in words; empty for everywhere.
     """
     cases = sorted(cases, key=lambda case: case.name)
     preset, metrics = choice.full_preset, choice.metrics
     mean = Averaging(preset.interval, preset.resamples)
     strata = stratify(cases, metrics, rules, groups, mean, tested=choice.table)
+    strata = [with_mean_of_means(one) if one.name == preset.mean_of else one for one in strata]
     return Summary(
         autoseg_version=__version__,
         predictions=str(predictions),
         truths=str(truths),
-        preset=preset_row(choice),
+        preset=preset_row(choice, inside),
         labels=labels,
         labels_from=labels_from,
         ignored=list(ignored),
@@ -109,14 +112,21 @@ def summarise(
     )
 
 
-def preset_row(choice: MetricChoice) -> PresetRow:
-    """The preset as it is written into files."""
+def preset_row(choice: MetricChoice, inside: str = "") -> PresetRow:
+    """The preset as it is written into files; ``inside`` says in words where voxels were counted."""
     preset = choice.full_preset
+    notes = [*preset.notes]
+    if inside:
+        notes.append(f"TP, FP, FN, TN and what follows from them are counted inside {inside}.")
+    elif preset.inside:
+        notes.append(
+            "TP, FP, FN and TN are of the whole volume; the source counts inside the brain: give --mask."
+        )
     return PresetRow(
         name=preset.name,
         title=preset.title,
         source=preset.source,
-        notes=list(preset.notes),
+        notes=notes,
         table=list(choice.table),
         in_words=list(preset.in_words),
     )
@@ -326,6 +336,17 @@ def stratify(
         words, levels = strata.column_levels(groups, column, names)
         columns.append(_stratum(column, words, dict.fromkeys(cases[0].classes, levels), cases, mean))
     return found + with_group_tests(columns, cases, tested)
+
+
+def with_mean_of_means(stratum: Stratum) -> Stratum:
+    """The stratum with the mean over its levels of their means, each level counting alike."""
+
+    def of_class(levels: Sequence[Level]) -> dict[str, float | None]:
+        by_metric = {name: [level.metrics[name].mean for level in levels] for name in levels[0].metrics}
+        return {name: plain_mean(values).mean for name, values in by_metric.items()}
+
+    found = {label: of_class(levels) for label, levels in stratum.classes.items()}
+    return stratum.model_copy(update={"mean_of_means": found})
 
 
 def _without_truth(cases: Sequence[CaseScores], label: str) -> np.ndarray:

@@ -74,7 +74,11 @@ def check_output(
 def recorded(**options: Any) -> dict[str, Any]:
     """Options of a command as they stand in the file of its results: plain data, without those at their defaults."""
     plain = json.loads(json.dumps(options, default=str))
-    return {key: value for key, value in plain.items() if value not in (None, False, [], {})}
+    return {
+        key: value
+        for key, value in plain.items()
+        if value is not None and value is not False and value not in ([], {})
+    }
 
 
 def _settings_of(content: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Preset:
         strata: default strata, as of ``--strata`` (``voxels_truth=q4``, ``lesion_size_truth=37``).
         interval: kind of interval of the means, with its confidence of 95 %.
         resamples: of the bootstrap.
+        inside: voxels are counted inside the brain in the source, for which the user gives masks.
+        mean_of: column of ``--groups`` over whose groups the source takes the mean of means, such as ``fold``.
 
     Raises:
         AutosegError: two metrics have the same name, or the table names one that is not computed.
@@ -51,6 +53,8 @@ class Preset:
     interval: IntervalMethod = "percentile"
     resamples: int = 2000
     in_words: tuple[str, ...] = ()
+    inside: bool = False
+    mean_of: str = ""
 
     def __post_init__(self) -> None:
         names = [metric.name for metric in self.metrics]
@@ -259,19 +263,22 @@ DEEPMEDIC = Preset(
     name="deepmedic",
     title="DeepMedic with enhanced learning techniques on ISLES 2017",
     metrics=metrics_named(
-        "dice hausdorff_voxels_mm hausdorff_voxels_penalised_mm mcc tpr tnr ppv accuracy volume_truth_ml "
-        "volume_prediction_ml"
+        "dice hausdorff_mm hausdorff_penalised_mm mcc tpr tnr ppv accuracy volume_truth_ml volume_prediction_ml"
     ),
-    table=_words("dice hausdorff_voxels_mm hausdorff_voxels_penalised_mm mcc tpr tnr ppv accuracy"),
+    table=_words("dice hausdorff_mm hausdorff_penalised_mm mcc tpr tnr ppv accuracy"),
     in_words=_words("dice mcc"),
-    source="Pérez Malla et al. 2019 (DeepMedic on ISLES 2017)",
+    source="Pérez Malla et al. 2019 (DeepMedic on ISLES 2017) and its public code",
     notes=(
-        "The paper takes the mean of each fold and then of the folds; here all cases count alike.",
-        "Distances are in mm; they are left out where the prediction is empty, "
-        "hausdorff_voxels_penalised_mm counts the diagonal of the volume there.",
+        "The paper's means are of each fold and then of the folds: give --groups with a column fold.",
+        "Distances are left out where the prediction is empty; hausdorff_penalised_mm counts the diagonal of the "
+        "volume there.",
+        "The paper's error bars are Student's intervals too, but with 5 degrees of freedom whatever the number of "
+        "cases, and so often wider.",
         "The words for the means of dice and mcc are those of Landis and Koch 1977.",
     ),
-    interval="normal",
+    interval="t",
+    inside=True,
+    mean_of="fold",
 )
 
 RESUNET = Preset(

@@ -18,6 +18,7 @@ from autoseg.dataset.turning import laid_onto
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.evaluation import probabilities
 from autoseg.evaluation.case_files import CaseFiles
+from autoseg.evaluation.count_masks import read_inside
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import score
 from autoseg.evaluation.metrics.metric import Metric
@@ -47,6 +48,8 @@ def score_labels(
     labels: LabelSet,
     metrics: Sequence[Metric],
     shape: Sequence[int] | None = None,
+    inside: np.ndarray | None = None,
+    n_inside: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Class or region to metric to value, for label masks ``[z, y, x]`` whose values are known.
 
@@ -58,19 +61,29 @@ def score_labels(
         labels: the classes.
         metrics: what is computed.
         shape: of the whole volume; None when the masks are not cut.
+        inside: bool, cut like the masks: voxels are counted there alone; None for everywhere. What is no count of
+            voxels, such as a distance or a volume, is of the whole masks.
+        n_inside: voxels inside in the whole volume; None when the masks are not cut.
     """
     shape = shape or truth.shape
     n_scored = math.prod(shape)
     if labels.ignore is not None:
         ignored = truth == labels.ignore
         n_scored -= int(np.count_nonzero(ignored))
+        if inside is not None and n_inside is not None:
+            n_inside -= int(np.count_nonzero(ignored & inside))
         prediction = np.where(ignored, 0, prediction)
         truth = np.where(ignored, 0, truth)
     predicted, true = labels.masks(prediction), labels.masks(truth)
-    return {
-        name: score(Pair(predicted[name], true[name], spacing_mm, n_scored, shape), metrics)
-        for name in labels.names
-    }
+    scored = {}
+    for name in labels.names:
+        masks = predicted[name], true[name]
+        values = score(Pair(*masks, spacing_mm, n_scored, shape), metrics)
+        if inside is not None:
+            counted = Pair(masks[0] & inside, masks[1] & inside, spacing_mm, n_inside, shape)
+            values |= score(counted, [metric for metric in metrics if metric.group == "overlap"])
+        scored[name] = values
+    return scored
 
 
 def unknown_labels(
@@ -140,6 +153,7 @@ class ScoreTask:
         probabilities: see :func:`autoseg.evaluation.probabilities.find`.
         orientation: in which the masks are looked at: slices are those along its z. None takes them as the truth is
             stored.
+        inside: the file that says where voxels are counted, see :mod:`autoseg.evaluation.count_masks`.
     """
 
     files: CaseFiles
@@ -148,6 +162,7 @@ class ScoreTask:
     choice: MetricChoice
     probabilities: Path | None = None
     orientation: str | None = None
+    inside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +307,7 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     files = task.files
     try:
         masks = _read(files, task.orientation)
+        inside = _inside(task, masks)
     except AutosegError as error:
         return faults_of(error)
     box = union_box(masks.prediction, masks.truth)
@@ -300,7 +316,8 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     if faults:
         return faults
     metrics, shape = task.choice.metrics, masks.truth.shape
-    scores = score_labels(prediction, truth, masks.spacing_mm, task.labels, metrics, shape)
+    counted = (None, None) if inside is None else (inside[box], int(np.count_nonzero(inside)))
+    scores = score_labels(prediction, truth, masks.spacing_mm, task.labels, metrics, shape, *counted)
     counts, problem = _counts(task, masks)
     case = CaseScores(
         name=files.name,
@@ -313,6 +330,14 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
         thresholds=counts,
     )
     return ScoredCase(case, problem)
+
+
+def _inside(task: ScoreTask, masks: _Masks) -> np.ndarray | None:
+    """Where voxels are counted, turned as the masks are; None for everywhere."""
+    if task.inside is None:
+        return None
+    found = read_inside(task.files.name, task.inside, masks.truth_file)
+    return turn_into(task.orientation, masks.truth_file.geometry).array(found)
 
 
 def _counts(task: ScoreTask, masks: _Masks) -> tuple[dict[str, probabilities.Rows], str]:

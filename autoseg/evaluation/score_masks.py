@@ -18,6 +18,7 @@ from autoseg.errors import AutosegError, FaultsError
 from autoseg.evaluation import probabilities
 from autoseg.evaluation.case_files import CaseFiles, find_cases, find_dataset_json, true_masks
 from autoseg.evaluation.cohort import summarise
+from autoseg.evaluation.count_masks import count_masks
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import METRICS, score
 from autoseg.evaluation.metrics.pair import Pair, union_box
@@ -164,6 +165,8 @@ def evaluate_folder(
     strata: Sequence[str] = (),
     groups: Path | str | None = None,
     regions: Regions | None = None,
+    mask: Path | str | None = None,
+    mask_channel: int | None = None,
     cases: Iterable[str] | None = None,
     processes: int = 1,
     chill: bool = False,
@@ -185,6 +188,9 @@ def evaluate_folder(
         groups: a CSV with a column ``case``; each other column is a stratum.
         regions: region to the label values that it merges; scored in place of the classes, and of the preset's regions;
             see :func:`autoseg.evaluation.regions.scored_regions`.
+        mask: a folder with a mask ``CASE.nii.gz`` of the brain, say, for each case: TP, FP, FN, TN and what follows
+            from them are counted inside; on the grid of the truths.
+        mask_channel: the folder holds images, and voxels of this channel that are not 0 are inside.
         cases: their names; by default every truth is a case.
         processes: at most so many; they start only where they save time.
         chill: cases without prediction are said and left out.
@@ -202,12 +208,15 @@ def evaluate_folder(
     files, ignored, unpredicted = find_cases(predictions, truths, cases, chill=chill)
     table = read_groups(groups, [file.name for file in files]) if groups is not None else None
     regions = scored_regions(regions, choice.full_preset, info)
+    inside = count_masks(mask, mask_channel)
+    counted = inside.find(file.name for file in files) if inside is not None else {}
     if ready is not None:
         ready()
     processes = processes if choice.sendable else 1
     classes = _classes(files, info, regions, processes)
     all_truths = (path for paths in true_masks(truths).values() for path in paths)
-    scored = _score(files, classes, choice, predictions, processes, orientation_of_most(all_truths))
+    orientation = orientation_of_most(all_truths)
+    scored = _score(files, classes, choice, predictions, processes, orientation, counted)
     if table is not None:
         scored = [case.model_copy(update={"groups": table.of.get(case.name, {})}) for case in scored]
     summary = summarise(
@@ -221,6 +230,7 @@ def evaluate_folder(
         labels_from=classes.labels_from,
         ignored=ignored,
         unpredicted=unpredicted,
+        inside="" if inside is None else inside.words,
     )
     return summary.model_copy(update={"warnings": messages.warnings_since(said)})
 
@@ -302,11 +312,12 @@ def _score(
     predictions: Path,
     processes: int,
     orientation: str | None,
+    counted: Mapping[str, Path],
 ) -> list[CaseScores]:
     """The scores of all cases, turned into one orientation; probabilities that do not fit are said and not used."""
     labels, found = classes.scored, _probabilities(predictions, files)
     tasks = [
-        ScoreTask(file, labels, classes.outputs, choice, path, orientation)
+        ScoreTask(file, labels, classes.outputs, choice, path, orientation, counted.get(file.name))
         for file, path in zip(files, found, strict=True)
     ]
     scored = score_cases(tasks, processes)

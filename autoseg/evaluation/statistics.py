@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-IntervalMethod = Literal["percentile", "bca", "normal"]
+IntervalMethod = Literal["percentile", "bca", "normal", "t"]
 
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
@@ -59,8 +59,8 @@ def mean_interval(
         method: ``percentile`` takes percentiles of the means of resamples, drawn by
             ``default_rng(seed).integers(0, n, (resamples, n))`` (as Tomita et al. 2020, 3D-ResU-Net); ``bca``
             corrects these for bias and skewness (Efron 1987, acceleration by jackknife); ``normal`` is
-            mean ± 1.96 SD / sqrt(n) and may leave the range of the scores (as Pérez Malla et al. 2019, DeepMedic on
-            ISLES 2017).
+            mean ± 1.96 SD / sqrt(n) and may leave the range of the scores; ``t`` takes Student's t with n - 1 degrees
+            of freedom in place of 1.96 (as Pérez Malla et al. 2019, DeepMedic on ISLES 2017, mean to).
         confidence: 0.95 gives the 2.5th and the 97.5th percentile.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same cases are drawn for every score of equally many cases.
@@ -71,8 +71,9 @@ def mean_interval(
     known = _defined(values)
     if len(known) < 2:
         return NAN_INTERVAL
-    if method == "normal":
-        half = _normal_quantile(confidence) * known.std(ddof=1) / np.sqrt(len(known))
+    if method in ("normal", "t"):
+        quantile = _normal_quantile(confidence) if method == "normal" else _t_quantile(len(known), confidence)
+        half = quantile * known.std(ddof=1) / np.sqrt(len(known))
         return float(known.mean() - half), float(known.mean() + half)
     means = _resampled_means(known, resamples, seed)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
@@ -96,6 +97,8 @@ def describe_interval(
         return (
             f"{share} normal approximation, mean ± {_normal_quantile(confidence):.3g} SD / sqrt(n) over cases"
         )
+    if method == "t":
+        return f"{share} Student's t, mean ± t SD / sqrt(n) over cases with n - 1 degrees of freedom"
     kind = "BCa" if method == "bca" else "percentile"
     return f"{share} {kind} bootstrap over cases, {resamples} resamples, seed {seed}"
 
@@ -496,10 +499,10 @@ def t_interval(mean: float, sd: float, n: int) -> tuple[float, float]:
     return float(mean - half), float(mean + half)
 
 
-def _t_quantile(n: int) -> float:
+def _t_quantile(n: int, confidence: float = CONFIDENCE) -> float:
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(n - 1, (1 + confidence) / 2))
 
 
 def bland_altman(prediction: ArrayLike, truth: ArrayLike) -> BlandAltman:

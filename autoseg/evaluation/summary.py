@@ -208,12 +208,14 @@ class Stratum(ExactModel):
         rule: in words, such as ``column of groups.csv`` or ``quartiles of voxels_truth``.
         classes: class to levels.
         tests: of a column, class to metric of the preset's table to the test across its groups.
+        mean_of_means: class to metric to the mean of the levels' means, for the column over which the preset takes it.
     """
 
     name: str
     rule: str
     classes: dict[str, list[Level]]
     tests: dict[str, dict[str, GroupTest]] = {}
+    mean_of_means: dict[str, dict[str, float | None]] = {}
 
 
 class Summary(ExactModel):

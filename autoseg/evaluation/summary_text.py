@@ -115,7 +115,11 @@ def _stratum(stratum: Stratum, summary: Summary) -> str:
     unit = summary.metrics[metric].unit
     rows = []
     for label, levels in stratum.classes.items():
-        rows += _named(label, [[level.name, *mean_texts(level.metrics[metric], unit)] for level in levels])
+        of_class = [[level.name, *mean_texts(level.metrics[metric], unit)] for level in levels]
+        if label in stratum.mean_of_means:
+            whole = stratum.mean_of_means[label][metric]
+            of_class.append(["mean of means", fixed(whole, decimals(unit, whole)), "", "", str(len(levels))])
+        rows += _named(label, of_class)
     header = ["class", "level", "mean [95 % interval]", "sd", "median", "n"]
     several = len(stratum.classes) > 1
     tests = [

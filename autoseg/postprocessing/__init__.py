@@ -15,12 +15,12 @@ from autoseg.plan import PostStep, Recipe
 from autoseg.plugins.parts import Segmentation, StepPart
 from autoseg.plugins.registry import Registry, refuse_misfits
 from autoseg.plugins.trainer import Trainer
-from autoseg.postprocessing import closing, operating_points, small_components, threshold
+from autoseg.postprocessing import closing, dense_crf, operating_points, small_components, threshold
 
 REGISTRY: Registry[StepPart] = Registry(
     "post-processing step",
     "steps",
-    [*small_components.STEPS, *closing.STEPS, *threshold.STEPS, *operating_points.STEPS],
+    [*small_components.STEPS, *closing.STEPS, *threshold.STEPS, *operating_points.STEPS, *dense_crf.STEPS],
 )
 
 

@@ -92,7 +92,7 @@ def test_intervals_are_of_the_presets_kind():
     half = 1.96 * values.std(ddof=1) / 2
     normal = Averaging("normal", 10)(values)
     assert (normal.low, normal.high) == pytest.approx((values.mean() - half, values.mean() + half))
-    assert "normal approximation" in summarise_with("deepmedic").interval
+    assert "Student's t" in summarise_with("deepmedic").interval
     assert "1000 resamples" in summarise_with("resunet").interval
 
 

@@ -177,15 +177,24 @@ def test_deepmedic_on_a_slice():
         "mcc": 0.544949,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=5e-7)
-    assert found["hausdorff_voxels_mm"] == pytest.approx(3.162278, abs=5e-7)
-    assert score("deepmedic", prediction, truth, (1, 2, 1))["hausdorff_voxels_mm"] == pytest.approx(5)
+    assert found["hausdorff_mm"] == pytest.approx(3.162278, abs=5e-7)
+    assert score("deepmedic", prediction, truth, (1, 2, 1))["hausdorff_mm"] == pytest.approx(5)
     missed = score("deepmedic", NOTHING, SOME)
     assert [missed[m] for m in ("dice", "ppv", "tpr", "mcc")] == [0, 0, 0, 0]
-    assert math.isnan(missed["hausdorff_voxels_mm"])
-    assert missed["hausdorff_voxels_penalised_mm"] == pytest.approx(np.linalg.norm(SOME.shape))
+    assert math.isnan(missed["hausdorff_mm"])
+    assert missed["hausdorff_penalised_mm"] == pytest.approx(np.linalg.norm(SOME.shape))
     both = score("deepmedic", NOTHING, NOTHING)
     assert both["dice"] == 1 and math.isnan(both["mcc"])
-    assert find_preset("deepmedic").interval == "normal"
+    assert find_preset("deepmedic").interval == "t"
+
+
+def test_deepmedic_measures_between_borders():
+    """A prediction with a hole: its border is 7 voxels from that of the truth, but no voxel is farther than 3."""
+    truth = np.ones((21, 21, 21), bool)
+    prediction = truth.copy()
+    prediction[8:13, 8:13, 8:13] = False
+    assert score("deepmedic", prediction, truth)["hausdorff_mm"] == 7
+    assert METRICS["hausdorff_voxels_mm"](Pair(prediction, truth, (1, 1, 1))) == 3
 
 
 def test_edd_muscle_on_empty_masks():
@@ -334,11 +343,8 @@ def test_docs_list_every_preset():
             name == "full" and row["also computed"] == "all others"
         )
         assert tuple(code(row["strata"])) == preset.strata
-        kind = (
-            preset.interval
-            if preset.interval == "normal"
-            else f"{preset.interval}, {preset.resamples} resamples"
-        )
+        resampled = preset.interval in ("percentile", "bca")
+        kind = f"{preset.interval}, {preset.resamples} resamples" if resampled else f"{preset.interval}, mean"
         assert row["interval of the mean"].startswith(kind)
         assert_rule(preset, row["lesions"])
     headings = re.findall(r"^### (\w+)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)

@@ -87,6 +87,15 @@ def test_normal_interval_by_hand():
     assert high - low == pytest.approx(2 * 2.5758293 / math.sqrt(3))
 
 
+def test_students_interval_by_hand():
+    """1, 2, 3: two degrees of freedom, t 4.3027 from the table; of 9 cases (8) it is 2.3060."""
+    half = 4.302653 / math.sqrt(3)
+    assert mean_interval([1, 2, 3], method="t") == pytest.approx((2 - half, 2 + half), abs=1e-6)
+    low, high = mean_interval(range(9), method="t")
+    assert high - low == pytest.approx(2 * 2.306004 * np.std(range(9), ddof=1) / 3, abs=1e-5)
+    assert "Student's t" in describe_interval("t")
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_bootstrap_is_near_the_normal_interval_for_many_values(method):
     values = np.random.default_rng(1).normal(5, 2, 1000)
@@ -102,7 +111,7 @@ def test_two_values_against_all_their_resamples():
     assert mean_interval([0.0, 1.0], method="bca") == (0, 1)
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca", "normal"])
+@pytest.mark.parametrize("method", ["percentile", "bca", "normal", "t"])
 def test_equal_values_have_no_width_and_few_values_no_interval(method):
     assert mean_interval(np.full(7, 0.3), method=method) == pytest.approx((0.3, 0.3), abs=1e-15)
     assert all(math.isnan(end) for end in mean_interval([0.5], method=method))

@@ -46,12 +46,26 @@ CASES = {
         ({"iterations": 3.0}, "000", "000"),
     ],
 }
+WIDE = {
+    "iterations": 1,
+    "smoothness_voxels": [1e6] * 3,
+    "appearance_weight": 0.0,
+    "appearance_voxels": [1e6] * 3,
+}
 # Steps that look at the probability of the lesion: arguments, the probability in tenths, mask after.
 LESION = {
     "threshold": [
         ({}, "0456", "0001"),  # strictly above one half
         ({"above": 0.4}, "0456", "0011"),
         ({"above": 0.3, "value": 2}, "0456", "0222"),
+    ],
+    "dense_crf": [
+        ({"iterations": 0}, "0456", "0001"),
+        # a kernel so wide that all see the same: log-odds of 0.6 are 0.405, the others' mean adds w (2 0.375 - 1)
+        ({**WIDE, "smoothness_weight": 1.0}, "3633", "0100"),
+        ({**WIDE, "smoothness_weight": 3.0}, "3633", "0000"),
+        # intensities are here the probabilities: each level sees itself alone, and w (2 p - 1) is added
+        ({**WIDE, "smoothness_weight": 0.0, "appearance_weight": 9.0}, "3633", "0100"),
     ],
     "threshold_precision_recall": [({"above": 0.4}, "0456", "0011")],
     "threshold_youden": [({"above": 0.5, "value": 2}, "0456", "0002")],
@@ -70,7 +84,8 @@ ON_THE_MASK = [name for name, row in postprocessing.REGISTRY.rows().items() if r
 def test_every_step_that_sees_probabilities_by_hand(name):
     for arguments, tenths, after in LESION[name]:
         lesion = mask_of(tenths).astype(np.float32) / 10
-        case = Segmentation(mask_of("0" * len(tenths)), (2.0, 1.0, 1.0), np.stack([1 - lesion, lesion]))
+        both = np.stack([1 - lesion, lesion])
+        case = Segmentation(mask_of("0" * len(tenths)), (2.0, 1.0, 1.0), both, image=lesion[None])
         found = postprocessing.apply(case, [Named(name=name, arguments=arguments)])
         assert found.mask.tolist() == mask_of(after).tolist() and found.mask.dtype == np.uint8
 
