@@ -276,8 +276,8 @@ def _cross_fitting(options: EDDMuscleOptions) -> Row:
 def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     rows, columns = _slice_px(fingerprint, options)
     judged = (
-        f"findings of up to {SMALL_PX} pixels stay when they are more likely real than not, by Bayes' rule (no formula "
-        "in the paper), larger ones always; postprocessing.muscle=off gives EDD Net alone"
+        f"findings of up to {SMALL_PX} pixels stay, with all their pixels, when they are more likely real than not, by "
+        "Bayes' rule (no formula in the paper), larger ones always; postprocessing.muscle=off gives EDD Net alone"
     )
     return [
         (

@@ -194,7 +194,7 @@ def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
         ]
         finders = [stage.name for stage in parts or [first]]
         stages += [*parts, _muscle_stage(choice, finders)]
-        steps = [Named(name="muscle", arguments={"rule": "peak", **CANDIDATES})]
+        steps = [Named(name="muscle", arguments={"rule": "component", **CANDIDATES})]
     return Recipe(
         stages=stages,
         members=1,

@@ -264,7 +264,7 @@ def test_prediction_is_whole_slices_then_muscle_net(dwi):
     assert recipe.inference.mirror_axes == () and recipe.inference.batch_size == 8
     assert (recipe.members, recipe.fusion.name) == (1, "mean_probabilities")
     assert [(s.name, s.arguments) for s in recipe.postprocessing] == [
-        ("muscle", {"rule": "peak", **CANDIDATES})
+        ("muscle", {"rule": "component", **CANDIDATES})
     ]
     assert recipe.validation.cases == 4 and recipe.validation.every == 1
 
