@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import math
+
 from autoseg import messages
+from autoseg.dataset.folds import N_FOLDS
 from autoseg.fingerprint import Fingerprint
 from autoseg.messages import count_of
 from autoseg.plan import Reason
@@ -14,6 +17,7 @@ from autoseg.planners._edd_muscle_settings import (
     COMPARATORS,
     EPOCHS,
     FEWEST_CASES,
+    HELD_BACK,
     ITERATIONS,
     MUSCLE_EPOCHS,
     MUSCLE_ITERATIONS,
@@ -131,7 +135,7 @@ def _first_stage(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: ED
             "not in the paper" if options.batch_size == 128 else "set; not in the paper",
         ),
         _length(choice),
-        *_stopping(fingerprint, choice),
+        *_stopping(fingerprint, options, choice),
         (
             f"{stage}.loss",
             "cross-entropy",
@@ -183,17 +187,36 @@ def _length(choice: EDDMuscleChoice) -> Row:
     return "recipe.stages.0.epochs", f"{choice.epochs} passes", why
 
 
-def _stopping(fingerprint: Fingerprint, choice: EDDMuscleChoice) -> list[Row]:
+def _stopping(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     """When the first stage ends before that, and which cases say so."""
+    if options.stopping == "none":
+        return [("recipe.stages.0.patience", "all epochs", "set: all training cases train, none ends it")]
     if not choice.stops_early:
         why = f"{len(fingerprint.cases)} cases are too few (under {FEWEST_CASES}) to hold some back"
         return [("recipe.stages.0.patience", "all epochs", why)]
-    why = "the best weights for them count (the paper does not say when it stopped)"
-    held = "held back to choose these weights; the fold's own validation cases have no part in it"
+    why = (
+        "of all cases that stop it; the best weights for them count (the paper does not say when it stopped)"
+    )
     return [
         ("recipe.stages.0.patience", f"{PATIENCE} epochs without a better Dice", why),
-        ("recipe.stages.0.leave_out", "one training case in five", held),
+        ("recipe.stages.0.leave_out", *_held_back(len(fingerprint.cases), options)),
     ]
+
+
+def _held_back(n_cases: int, options: EDDMuscleOptions) -> tuple[str, str]:
+    """Which cases stop the first stage, and how many train, stop and score."""
+    score = math.ceil(n_cases / N_FOLDS)
+    stop = math.ceil((n_cases - score) / HELD_BACK[1])
+    counts = (
+        f"{n_cases - score - stop} of {n_cases} cases train, {stop} stop, {score} score in one of five folds"
+    )
+    if options.stopping == "held_back":
+        return "one training case in five", f"set; {counts}, with a test part or without"
+    return (
+        "one training case in five, in folds without a test part",
+        f"{counts}, whose scores stay honest so; in a fold with a test part all its training cases train, as "
+        "published, its validation part stops, and the test part scores",
+    )
 
 
 def _memory(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Row:
@@ -276,8 +299,8 @@ def _cross_fitting(options: EDDMuscleOptions) -> Row:
 def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     rows, columns = _slice_px(fingerprint, options)
     judged = (
-        f"findings of up to {SMALL_PX} pixels stay when they are more likely real than not, by Bayes' rule (no formula "
-        "in the paper), larger ones always; postprocessing.muscle=off gives EDD Net alone"
+        f"findings of up to {SMALL_PX} pixels stay, with all their pixels, when they are more likely real than not, by "
+        "Bayes' rule (no formula in the paper), larger ones always; postprocessing.muscle=off gives EDD Net alone"
     )
     return [
         (

@@ -27,7 +27,8 @@ TRAINED_SHARE = 0.8
 """Of the cases, in one of five folds; only the length of the training is estimated from it."""
 ITERATIONS, EPOCHS = 20_000, (10, 1000)
 PATIENCE, HELD_BACK, FEWEST_CASES = 10, (0, 5), 12
-"""Epochs without a better Dice in the cases that are held back for it, one in five; not with fewer cases than these."""
+"""Epochs without a better Dice; cases that are held back for it where the fold has no test part, one in five; with
+fewer cases than these all epochs are trained."""
 MUSCLE_ITERATIONS, MUSCLE_EPOCHS = 1000, (50, 300)
 CANDIDATES_PER_CASE = 10
 """A guess: 3.78 false components in a training scan of the paper (Table 4), and some more small real ones."""
@@ -106,6 +107,9 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
         batch_size: patches in a batch.
         muscle: whether MUSCLE Net follows EDD Net; the other networks are always alone.
         cross_fitting: MUSCLE Net learns from what EDD Nets find in cases that they have not seen.
+        stopping: which cases say when EDD Net ends and which of its weights count: ``validation``, the fold's
+            validation part where it has a test part to be scored on, and else one training case in five, held back;
+            ``held_back``, these in every fold; ``none``, all epochs and the last weights.
         spacing_mm: pixels of the working grid; slices stay.
     """
 
@@ -116,6 +120,7 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
     batch_size: int = Field(128, ge=1)
     muscle: bool = True
     cross_fitting: bool = False
+    stopping: Literal["validation", "held_back", "none"] = "validation"
     spacing_mm: float = Field(1.6, ge=0.2, le=5)
 
 
@@ -131,7 +136,7 @@ class EDDMuscleChoice:
         lesions_px: see :func:`autoseg.planners.edd_muscle.lesion_sizes`.
         iterations, epochs: of the first stage; batches in an epoch are estimated.
         muscle_epochs: of MUSCLE Net.
-        stops_early: whether some training cases are held back to say when the first stage ends.
+        stops_early: whether some cases say when the first stage ends.
     """
 
     network: Named

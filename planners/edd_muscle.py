@@ -189,19 +189,26 @@ def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
     stages, steps = [first], []
     if choice.muscle:
         parts = [
-            first.model_copy(update={"name": f"edd_part{k}", "leave_out": (k, 2), "keep": False})
+            first.model_copy(
+                update={
+                    "name": f"edd_part{k}",
+                    "leave_out": (k, 2),
+                    "leave_out_in": "all_folds",
+                    "keep": False,
+                }
+            )
             for k in range(2 if options.cross_fitting else 0)
         ]
         finders = [stage.name for stage in parts or [first]]
         stages += [*parts, _muscle_stage(choice, finders)]
-        steps = [Named(name="muscle", arguments={"rule": "peak", **CANDIDATES})]
+        steps = [Named(name="muscle", arguments={"rule": "component", **CANDIDATES})]
     return Recipe(
         stages=stages,
         members=1,
         fusion=Named(name="mean_probabilities"),
         postprocessing=steps,
         inference=Inference(patch_size=[], mirror_axes=(), batch_size=8),
-        validation=Validation(cases=4, every=1),
+        validation=Validation(cases="all", every=1),
     )
 
 
@@ -219,6 +226,9 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
         sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum"}),
         augmentation=Augmentation(name="nnunet", mirror_axes=(2,), arguments=_rotation_only()),
         leave_out=HELD_BACK if choice.stops_early else None,
+        leave_out_in="two_part_folds"
+        if choice.stops_early and options.stopping == "validation"
+        else "all_folds",
         patience=PATIENCE if choice.stops_early else None,
     )
 
@@ -307,7 +317,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
         iterations=iterations,
         epochs=_epochs(ITERATIONS, iterations, EPOCHS),
         muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
-        stops_early=len(fingerprint.cases) >= FEWEST_CASES,
+        stops_early=options.stopping != "none" and len(fingerprint.cases) >= FEWEST_CASES,
     )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from autoseg.components import connected_components
 from autoseg.errors import AutosegError, nearest_names
 
+HALF = 0.5
+"""A pixel is lesion where its probability is above this."""
 LARGEST_PX = 60
 """Candidates are at most this large; 99 % of the false components of the paper's validation cases were."""
 
@@ -171,12 +173,21 @@ def correct_prior(q: np.ndarray, positives: int, negatives: int) -> np.ndarray:
     return q * positives / (q * positives + (1 - q) * negatives)
 
 
+def by_component(p: np.ndarray, q: np.ndarray, peak: np.ndarray, prior: float) -> np.ndarray:
+    """``q``: given that the candidate is real, all of its pixels are lesion, as EDD Net has found them.
+
+    MUSCLE Net judges whether, EDD Net says where: a candidate of q > 0.5 keeps its pixels and another vanishes. Pixels
+    with p <= 0.5, which a lower threshold for candidates lets in, never become more likely.
+    """
+    return np.where(p > HALF, q, np.minimum(p, q))
+
+
 def by_peak(p: np.ndarray, q: np.ndarray, peak: np.ndarray, prior: float) -> np.ndarray:
     """``q p / peak``: Bayes' rule where the candidate is real whenever one of its pixels is lesion.
 
     Given that it is real, MUSCLE Net adds nothing about which pixels are lesion. The probability, by EDD Net alone,
     that it is real lies between ``peak`` and 1; this takes the least. The largest fused value is q, so a candidate
-    vanishes exactly when q <= 0.5.
+    vanishes exactly when q <= 0.5; of one that stays only pixels with p > peak / (2 q) do.
     """
     return q * (p / peak)
 
@@ -196,11 +207,12 @@ def by_odds(p: np.ndarray, q: np.ndarray, peak: np.ndarray, prior: float) -> np.
 
 
 RULES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]] = {
+    "component": by_component,
     "peak": by_peak,
     "product": by_product,
     "odds": by_odds,
 }
-"""Fusions of p (pixel), q (candidate), the largest p of the candidate and the share of lesion; "peak" is ours."""
+"""Fusions of p (pixel), q (candidate), the largest p of the candidate and the share of lesion; none is printed."""
 
 
 def fuse(

@@ -8,10 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import messages
-from autoseg.comparison.comparison_schema import Comparison, LevelComparison, StratumComparison, Test
+from autoseg.comparison.comparison_schema import (
+    Comparison,
+    Difference,
+    LevelComparison,
+    StratumComparison,
+    Test,
+)
 from autoseg.comparison.methods import CommonCases, common_cases, find_methods
 from autoseg.comparison.notes import TESTS, family, notes
-from autoseg.comparison.ranking import ALPHA, INTERVAL, MetricScores, compare_metric, corrected_levels
+from autoseg.comparison.ranking import (
+    ALPHA,
+    INTERVAL,
+    MetricScores,
+    against_truth,
+    compare_metric,
+    corrected_levels,
+)
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.errors import AutosegError, nearest_names
 from autoseg.evaluation import statistics
@@ -63,6 +76,18 @@ def compared_metrics(choice: MetricChoice, names: Sequence[str] = ()) -> dict[st
             )
         chosen[name] = known[name]
     return chosen
+
+
+def not_compared(choice: MetricChoice, chosen: Mapping[str, Metric]) -> list[str]:
+    """What a preset computes and a comparison by default leaves out, in a sentence for each reason."""
+    others = [metric for metric in choice.full_preset.metrics if metric.name not in chosen]
+    computed = {metric.name for metric in choice.metrics}
+    reasons = {
+        "only described, because no value is better than another": [m for m in others if m.better is None],
+        "left out by --without": [m for m in others if m.better and m.name not in computed],
+        "not compared unless --metrics names them": [m for m in others if m.better and m.name in computed],
+    }
+    return [f"{why}: {', '.join(m.name for m in some)}" for why, some in reasons.items() if some]
 
 
 def _unknown_metric(name: str, preset: Preset) -> AutosegError:
@@ -162,7 +187,10 @@ def compare_folders(
         )
         ready = None  # once is enough
     found = compare(summaries, cases, chosen, main_metrics(chosen, given=bool(metrics)), test)
-    return found.model_copy(update={"warnings": messages.warnings_since(said)})
+    left_out = [] if metrics else not_compared(choice, chosen)
+    return found.model_copy(
+        update={"warnings": messages.warnings_since(said), "notes": [*found.notes, *left_out]}
+    )
 
 
 def compare(
@@ -190,6 +218,9 @@ def compare(
     scores = {name: _scores(summaries, name) for name in chosen}
     preset = find_preset(one.preset.name)
     results = {m: compare_metric(scores[m], better[m], test, preset) for m in chosen}
+    for name in chosen:
+        for label, pairs in _against_truth(one, name, scores[name], better[name], test).items():
+            results[name][label] = results[name][label].model_copy(update={"against_truth": pairs})
     return Comparison(
         autoseg_version=__version__,
         truths=one.truths,
@@ -239,6 +270,22 @@ def _scores(summaries: Mapping[str, Summary], metric: str) -> dict[str, dict[str
         }
         for label in next(iter(summaries.values())).classes
     }
+
+
+def _against_truth(
+    one: Summary, name: str, scores: MetricScores, better: Better, test: Test
+) -> dict[str, list[Difference]]:
+    """Class to each method minus the truth; empty where the truth has no such value by itself.
+
+    ``compactness_prediction`` is compared with ``compactness_truth``.
+    """
+    twin = f"{name.removesuffix('_prediction')}_truth"
+    if twin not in one.metrics or not name.endswith("_prediction"):
+        return {}
+    truths = {
+        label: np.array([case.classes[label][twin] for case in one.cases], float) for label in one.classes
+    }
+    return against_truth(scores, truths, better, test)
 
 
 def _listed(values: np.ndarray) -> list[float | None]:

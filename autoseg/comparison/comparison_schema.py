@@ -64,6 +64,7 @@ class Difference(ExactModel):
         undefined: cases that were dropped because one or both are not.
         mean_first, mean_second: over these cases.
         difference: mean of first minus second.
+        sd: of the paired differences, with n - 1.
         low, high: 95 % interval of the mean difference, not corrected for the number of comparisons.
         wins, losses, ties: cases where the first is better, worse, or the same.
         rank_biserial: effect size that belongs to Wilcoxon's test, -1 to 1: the share of the ranks in favour of
@@ -80,6 +81,7 @@ class Difference(ExactModel):
     mean_first: float | None
     mean_second: float | None
     difference: float | None
+    sd: float | None = None
     low: float | None
     high: float | None
     wins: int
@@ -98,11 +100,14 @@ class MetricComparison(ExactModel):
         n: cases where the metric is defined for every method, which the ranking is about.
         ranking: the methods, best first.
         pairs: every pair of methods.
+        against_truth: where the truth has such a value too, as for compactness, each method minus the truth; corrected
+            for each other, and none is called better.
     """
 
     n: int
     ranking: list[Ranked]
     pairs: list[Difference]
+    against_truth: list[Difference] = []
 
 
 class LevelComparison(ExactModel):

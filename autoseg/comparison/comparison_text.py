@@ -97,6 +97,7 @@ def format_comparison(comparison: Comparison) -> str:
         + " where the metric is defined for every method\n"
         + _means(comparison),
         "differences\n" + _differences(comparison),
+        _against_truth(comparison),
         *(_stratum(comparison, i) for i in range(len(comparison.strata))),
         _foot(comparison),
     ]
@@ -137,7 +138,7 @@ def _means(comparison: Comparison) -> str:
 
 def _differences(comparison: Comparison) -> str:
     others = [test for test in SPOKEN if test != comparison.test]
-    header = ["class", "metric", "first - second", "difference [95 % interval]", "p Holm"]
+    header = ["class", "metric", "first - second", "difference [95 % interval]", "sd", "p Holm"]
     header += [f"p {SPOKEN[test]}" for test in (comparison.test, *others)] + [
         "better/same/worse",
         "n",
@@ -148,9 +149,27 @@ def _differences(comparison: Comparison) -> str:
         for metric, result in results.items():
             for pair in result.pairs:
                 tests = [p_text(pair.p[test]) for test in (comparison.test, *others)]
-                cells = [difference_text(pair, comparison.metrics[metric].unit), p_text(pair.p_holm), *tests]
+                unit = comparison.metrics[metric].unit
+                cells = [difference_text(pair, unit), number(pair.sd, unit), p_text(pair.p_holm), *tests]
                 rows.append([label, metric, f"{pair.first} - {pair.second}", *cells, *_outcome(pair)])
     return grid(header, _sparse(rows, 2))
+
+
+def _against_truth(comparison: Comparison) -> str:
+    """Each method beside the truth, in what both have by themselves; empty where there is no such metric."""
+    rows = []
+    for label, results in comparison.classes.items():
+        for metric, result in results.items():
+            unit = comparison.metrics[metric].unit
+            for pair in result.against_truth:
+                means = [number(value, unit) for value in (pair.mean_first, pair.mean_second)]
+                tests = [p_text(pair.p_holm), p_text(pair.p[comparison.test])]
+                cells = [*means, difference_text(pair, unit), number(pair.sd, unit), *tests, str(pair.n)]
+                rows.append([label, metric, pair.first, *cells])
+    if not rows:
+        return ""
+    header = ["class", "metric", "method", "mean", "truth", "method - truth [95 % interval]", "sd", "p Holm"]
+    return "beside the truth\n" + grid([*header, f"p {SPOKEN[comparison.test]}", "n"], _sparse(rows, 2))
 
 
 def _outcome(pair: Difference) -> list[str]:
@@ -204,6 +223,7 @@ def format_differences_csv(comparison: Comparison) -> str:
         + [
             "mean_second",
             "difference",
+            "sd",
             "low",
             "high",
             "better_cases",
@@ -214,7 +234,7 @@ def format_differences_csv(comparison: Comparison) -> str:
         + [*(f"p_{test}" for test in tests), "p_holm", "shown_to_be_better"]
     ]
     for stratum, level, label, metric, pair in _all_pairs(comparison):
-        means = [pair.mean_first, pair.mean_second, pair.difference, pair.low, pair.high]
+        means = [pair.mean_first, pair.mean_second, pair.difference, pair.sd, pair.low, pair.high]
         counts = [pair.wins, pair.losses, pair.ties]
         p_values = [*(pair.p[test] for test in tests), pair.p_holm]
         unit = comparison.metrics[metric].unit
@@ -233,10 +253,10 @@ def format_differences_csv(comparison: Comparison) -> str:
 
 
 def _all_pairs(comparison: Comparison) -> Iterable[tuple[str, str, str, str, Difference]]:
-    """Stratum, level, class, metric and difference; stratum and level are empty for all cases."""
+    """Stratum, level, class, metric and difference, also to the truth; stratum and level are empty for all cases."""
     for label, results in comparison.classes.items():
         for metric, result in results.items():
-            yield from (("", "", label, metric, pair) for pair in result.pairs)
+            yield from (("", "", label, metric, pair) for pair in (*result.pairs, *result.against_truth))
     for stratum in comparison.strata:
         for label, levels in stratum.classes.items():
             for level in levels:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from autoseg.evaluation.summary import defined
 ALPHA = 0.05
 """A difference is shown when its corrected p-value is at most this."""
 INTERVAL: IntervalMethod = "bca"
+TRUTH = "truth"
+"""What the true masks are called beside methods."""
 
-Key = TypeVar("Key")
 MetricScores = Mapping[str, Mapping[str, np.ndarray]]
 """Class to method to scores, of one metric."""
 
@@ -54,7 +54,30 @@ def compare_metric(
 
 def corrected(scores: MetricScores, better: Better, test: Test) -> dict[str, list[Difference]]:
     """Class to the differences of all pairs of methods; all of them are one family of Holm's correction."""
-    return dict(_corrected(list(scores.items()), better, test))
+    raw = [(label, differences(methods, better)) for label, methods in scores.items()]
+    return dict(_corrected(raw, better, test))
+
+
+def against_truth(
+    scores: MetricScores, truths: Mapping[str, np.ndarray], better: Better, test: Test
+) -> dict[str, list[Difference]]:
+    """Class to each method minus the truth; all of them are one family of Holm's correction.
+
+    Args:
+        scores: of one metric, which looks at the prediction alone.
+        truths: class to the same quantity of the truth ``[n cases]``.
+    """
+    raw = [
+        (
+            label,
+            [_difference(method, TRUTH, values, truths[label], better) for method, values in methods.items()],
+        )
+        for label, methods in scores.items()
+    ]
+    return {
+        label: [pair.model_copy(update={"better": None}) for pair in pairs]
+        for label, pairs in _corrected(raw, better, test)
+    }
 
 
 def corrected_levels(
@@ -69,26 +92,25 @@ def corrected_levels(
     Returns:
         Class to level to the differences of all pairs of methods.
     """
-    parts = [
-        ((label, i), {method: values[index] for method, values in scores[label].items()})
+    raw = [
+        (label, differences({method: values[index] for method, values in scores[label].items()}, better))
         for label, indices in levels.items()
-        for i, index in enumerate(indices)
+        for index in indices
     ]
     found: dict[str, list[list[Difference]]] = {label: [] for label in levels}
-    for (label, _), pairs in _corrected(parts, better, test):
+    for label, pairs in _corrected(raw, better, test):
         found[label].append(pairs)
     return found
 
 
 def _corrected(
-    parts: Sequence[tuple[Key, Mapping[str, np.ndarray]]], better: Better, test: Test
-) -> Iterator[tuple[Key, list[Difference]]]:
-    """Key and differences of each part, with p-values corrected over all of them."""
-    raw = [(key, differences(methods, better)) for key, methods in parts]
+    raw: Sequence[tuple[str, list[Difference]]], better: Better, test: Test
+) -> Iterator[tuple[str, list[Difference]]]:
+    """Class and differences of each part, with p-values corrected over all of them."""
     p_values = [_nan(pair.p[test]) for _, pairs in raw for pair in pairs]
     p_holm = iter(holm(p_values))
-    for key, pairs in raw:
-        yield key, [_decided(pair, float(next(p_holm)), better, test) for pair in pairs]
+    for label, pairs in raw:
+        yield label, [_decided(pair, float(next(p_holm)), better, test) for pair in pairs]
 
 
 def differences(methods: Mapping[str, np.ndarray], better: Better) -> list[Difference]:
@@ -107,6 +129,7 @@ def _difference(first: str, second: str, a: np.ndarray, b: np.ndarray, better: B
         mean_first=defined(found.mean_a),
         mean_second=defined(found.mean_b),
         difference=defined(found.difference),
+        sd=_sd((a - b)[~np.isnan(a - b)]),
         low=defined(found.low),
         high=defined(found.high),
         wins=found.wins_a,
@@ -119,6 +142,10 @@ def _difference(first: str, second: str, a: np.ndarray, b: np.ndarray, better: B
             "t": defined(found.p_t),
         },
     )
+
+
+def _sd(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def comparable(values: np.ndarray, better: Better | None) -> np.ndarray:

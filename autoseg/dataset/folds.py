@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg.errors import AutosegError, Fault, FaultsError, StaleError, nearest_names
 from autoseg.files import read_json, write_json
 from autoseg.messages import count_of, some_of
 from autoseg.names import EXPECTED, is_name, shown
+
+if TYPE_CHECKING:
+    from autoseg.plan import Stage
 
 PARTS = {"train": "train", "val": "validate", "test": "test"}
 """The parts of an entry of splits.json, and what the cases of each do. A third part is optional."""
@@ -116,6 +119,18 @@ def _parts(groups: Sequence[Sequence[str]], n_parts: int, seed: int) -> list[lis
 def left_out(names: Iterable[str], part: tuple[int, int] | None) -> tuple[str, ...]:
     """Part k of n of the cases, ``part = (k, n)``: every n-th by name from the k-th on; none for None."""
     return () if part is None else tuple(sorted(names)[part[0] :: part[1]])
+
+
+def held_back(fold: Fold, stage: Stage) -> tuple[str, ...]:
+    """The training cases of a fold that a stage does not train on, by ``leave_out`` and ``leave_out_in``."""
+    if stage.leave_out is None or (stage.leave_out_in == "two_part_folds" and fold.test):
+        return ()
+    return left_out(fold.train, stage.leave_out)
+
+
+def watched_cases(fold: Fold, stage: Stage) -> tuple[str, ...]:
+    """The cases that a stage is validated on while it trains: those it leaves out, else the validation part."""
+    return held_back(fold, stage) or fold.validation or fold.train
 
 
 def load_or_make_folds(

@@ -26,6 +26,7 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "channels": True,
                 "context": True,
                 "save_every": True,
+                "leave_out_in": True,
                 "sampling": {"nonzero_share"},
                 "augmentation": {"share", "transforms"},
             }

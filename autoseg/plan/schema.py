@@ -300,6 +300,8 @@ class Stage(Strict):
         leave_out: ``(k, n)`` trains on all cases of the fold but part k of n, counted from 0: every n-th case by name.
             The stage is validated on that part, and a later stage can learn from what this one predicts for cases that
             it has not seen (cross-fitting).
+        leave_out_in: ``all_folds``; or ``two_part_folds``, so that a fold which has a test part trains on all of its
+            training cases and is validated on its validation part, which is not scored there.
         patience: ends the stage after so many epochs without a better validation Dice; its last weights are then
             those of the best one. With ``leave_out`` the fold's validation cases have no part in this choice; without
             it their scores are too good. None trains all epochs. Only stages of the network ``main`` are validated.
@@ -326,6 +328,7 @@ class Stage(Strict):
     save_every: int | None = Field(None, ge=1, le=1_000_000)
     keep: bool | list[int] = True
     leave_out: tuple[int, int] | None = None
+    leave_out_in: Literal["all_folds", "two_part_folds"] = "all_folds"
     patience: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -476,14 +479,15 @@ class Validation(Strict):
     and always of whole cases.
 
     Attributes:
-        cases: how many of them, spread over the sorted list.
+        cases: how many of them, spread over the sorted list, or ``all`` of them: what ends a stage or chooses weights
+            should not hang on a few.
         every: epochs between validations; the last epoch always has one.
         view: ``whole`` cases; or ``lesion_crop``, one patch of each, centred on its lesion
             (:mod:`autoseg.training.lesion_crop`). That takes less time, needs the truth to know where to look, and
             serves the choice of the best weights alone.
     """
 
-    cases: int = Field(4, ge=0)
+    cases: Annotated[int, Field(ge=0)] | Literal["all"] = 4
     every: int = Field(1, ge=1)
     view: Literal["whole", "lesion_crop"] = "whole"
 

@@ -294,7 +294,8 @@ def _saved(stage: Stage) -> str:
 
 def _left_out(stage: Stage) -> str:
     part, n = stage.leave_out or (0, 1)
-    return f"without part {part + 1} of {n}"
+    where = ", in folds without a test part" * (stage.leave_out_in == "two_part_folds")
+    return f"without part {part + 1} of {n}{where}"
 
 
 def _augmentation(stage: Stage, plan: Plan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.folds import Fold, watched_cases
 from autoseg.device import accelerates
 from autoseg.inference.tiling import make_tiling, mirrorings
 from autoseg.plan import Inference, PatchSize, Plan, Stage
@@ -39,8 +39,8 @@ def amounts_of(job: FoldJob, fold: Fold) -> Amounts:
 
 
 def _n_validated(plan: Plan, fold: Fold, stage: Stage) -> int:
-    names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
-    return min(plan.recipe.validation.cases, len(names))
+    wanted, there = plan.recipe.validation.cases, len(watched_cases(fold, stage))
+    return there if wanted == "all" else min(wanted, there)
 
 
 def _shape(job: FoldJob, name: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoseg import messages
-from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.folds import Fold, held_back
 from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.errors import AutosegError, StaleError
 from autoseg.messages import count_of, some_of
@@ -95,7 +95,8 @@ def refuse_changed_raw(job: FoldJob, names: Sequence[str]) -> None:
 def refuse_empty_parts(plan: Plan, fold: Fold) -> None:
     """A stage that leaves a part of the cases out needs some of both."""
     for stage in plan.recipe.stages:
-        if stage.leave_out is not None and stage.leave_out[1] > len(fold.train):
+        skipped = stage.leave_out_in == "two_part_folds" and fold.test
+        if stage.leave_out is not None and not skipped and stage.leave_out[1] > len(fold.train):
             raise AutosegError(
                 f"there are too few cases for stage '{stage.name}'",
                 found=count_of(len(fold.train), "training case"),
@@ -112,7 +113,7 @@ def refuse_nothing_to_show(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
             continue
         if not samplers.check(stage.sampling, trainer).needs_lesions:
             continue
-        cases = set(fold.train) - set(left_out(fold.train, stage.leave_out))
+        cases = set(fold.train) - set(held_back(fold, stage))
         if not any(load[name] for name in cases):
             raise no_lesion(stage, len(cases))
     if not any(load[name] for name in fold.train):

@@ -12,7 +12,7 @@ import numpy as np
 from autoseg import messages, postprocessing
 from autoseg.bundle.fitted import FITTED, FittedStep, FittedSteps, learning_steps
 from autoseg.bundle.opening import open_model
-from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.folds import Fold, held_back
 from autoseg.dataset.imageio import read_geometry, read_mask
 from autoseg.dataset.raw_layout import Case, load_raw
 from autoseg.errors import AutosegError
@@ -64,7 +64,7 @@ def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:
     """
     names = set(fold.validation)
     if step.fit == "held_back":
-        names = {name for stage in plan.recipe.stages for name in left_out(fold.train, stage.leave_out)}
+        names = {name for stage in plan.recipe.stages for name in held_back(fold, stage)}
     if not names:
         raise AutosegError(
             f"the post-processing step '{step.name}' has no case to learn from",

@@ -12,7 +12,7 @@ import torch
 
 from autoseg.bundle.layout import NORMALISATION, weight_file_name
 from autoseg.bundle.networks import ReadyNetwork, build_network, load, make_ready
-from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.folds import Fold, held_back
 from autoseg.files import hash_json, read_model
 from autoseg.plan import Plan, Stage, hash_plan
 from autoseg.plugins.parts import CaseStore
@@ -78,7 +78,7 @@ class StageRun:
     @property
     def cases(self) -> tuple[str, ...]:
         """Names of the stage's training cases."""
-        left = set(left_out(self.fold.train, self.stage.leave_out))
+        left = set(held_back(self.fold, self.stage))
         return tuple(name for name in self.fold.train if name not in left)
 
     @cached_property

@@ -15,7 +15,7 @@ from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
-from autoseg.dataset.folds import Fold, load_or_make_folds
+from autoseg.dataset.folds import Fold, held_back, load_or_make_folds
 from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.device import device_name, lower_precision, peak_memory_gb
 from autoseg.errors import AutosegError
@@ -236,8 +236,13 @@ def _what_begins(job: FoldJob, fold: Fold, index: int) -> str:
     length = " + ".join(str(stage.epochs) for stage in stages)
     epochs = f"{length} {'epoch' if length == '1' else 'epochs'}"
     tested = f", {len(fold.test)} to test" if fold.test else ""
+    held = "".join(
+        f" ({stage.name} without {len(left)}, which say when it ends)"
+        for stage in stages
+        if stage.patience is not None and (left := held_back(fold, stage)) and stage.keep
+    )
     return (
-        f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on, "
+        f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on{held}, "
         f"{len(fold.validation)} to validate{tested}; plan {job.prepared.plan_name}, {epochs}, "
         f"on {device_name(job.device)}"
     )

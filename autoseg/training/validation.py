@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
-from autoseg.dataset.folds import Fold, left_out
+from autoseg.dataset.folds import Fold, watched_cases
 from autoseg.dataset.raw_layout import Case, load_raw, truth_folder
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metrics.catalogue import dice
@@ -49,8 +49,7 @@ class Validator:
     ) -> None:
         self.job, self.stop, self.store, self.progress = job, stop, fold_store(job), progress
         self.stage = stage
-        names = left_out(fold.train, stage.leave_out) or fold.validation or fold.train
-        self.cases = spread(job, names, job.plan.recipe.validation.cases)
+        self.cases = spread(job, watched_cases(fold, stage), job.plan.recipe.validation.cases)
         self._said: set[str] = set()
 
     def __call__(self, network: ReadyNetwork) -> dict[str, float | None]:
@@ -113,11 +112,11 @@ class Validator:
             self.progress.validating(number, len(self.cases))
 
 
-def spread(job: FoldJob, names: Sequence[str], count: int) -> list[str]:
-    """``count`` of the cases, evenly spread over the order of their lesion volumes."""
+def spread(job: FoldJob, names: Sequence[str], count: int | Literal["all"]) -> list[str]:
+    """``count`` of the cases, or all, evenly spread over the order of their lesion volumes."""
     volume = {case.name: case.lesions.volume_voxels for case in job.prepared.fingerprint.cases}
     ordered = sorted(names, key=lambda name: (volume.get(name, 0), name))
-    if count >= len(ordered):
+    if count == "all" or count >= len(ordered):
         return ordered
     if count == 1:
         return [ordered[len(ordered) // 2]]

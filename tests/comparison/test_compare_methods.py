@@ -14,7 +14,7 @@ from autoseg import messages
 from autoseg.cli import compare as command
 from autoseg.cli import scoring_options
 from autoseg.comparison import ranking
-from autoseg.comparison.compare_methods import compare_folders, compared_metrics
+from autoseg.comparison.compare_methods import compare_folders, compared_metrics, not_compared
 from autoseg.comparison.comparison_schema import Comparison, Difference, MetricComparison, read_comparison
 from autoseg.comparison.comparison_text import sentence, sentences
 from autoseg.comparison.figure import FIRST, SAME, SECOND, make_figure
@@ -22,6 +22,7 @@ from autoseg.comparison.methods import method_names
 from autoseg.comparison.notes import SPOKEN, family, notes
 from autoseg.errors import AutosegError
 from autoseg.evaluation.metric_choice import MetricChoice
+from autoseg.evaluation.presets import PRESETS
 from autoseg.evaluation.text import p_text, spoken
 from autoseg.files import read_model
 
@@ -441,6 +442,59 @@ def test_further_tolerances_are_compared(folders):
     found = read_comparison(folders / "out")
     assert list(found.metrics)[-1] == "nsd_0.5mm" and "dice" in found.metrics
     assert found.preset.name == "isles22"
+
+
+# --------------------------------------------------------------------------------------------- every metric of a preset
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_drops_a_metric_in_silence(preset):
+    """Each is compared, or said to be left out and why; each of its table that has a direction is compared."""
+    choice = MetricChoice(preset)
+    chosen = compared_metrics(choice)
+    said = not_compared(choice, chosen)
+    names = [name for text in said for name in text.split(": ")[1].split(", ")]
+    own = {metric.name: metric for metric in choice.full_preset.metrics}
+    assert sorted([*chosen, *names]) == sorted(own)
+    assert all(name in chosen for name in choice.table if own[name].better)
+    for text in said:
+        for name in text.split(": ")[1].split(", "):
+            assert (own[name].better is None) == text.startswith("only described")
+
+
+def test_what_a_preset_leaves_out_is_printed(folders, capsys):
+    assert run(folders) == 0
+    assert "note: only described, because no value is better than another: volume_truth_ml," in (
+        capsys.readouterr().out
+    )
+
+
+def test_compactness_is_compared_and_set_beside_the_truth(tmp_path, capsys):
+    """The card's box (compactness 13.6704572 on repeated slices) and the same with a far voxel (13.7164571)."""
+    box = np.zeros((18, 64, 64), np.uint8)
+    box[5:9, 20:40, 20:40] = 1
+    far = box.copy()
+    far[0, 0, 0] = 1
+    for i in range(7):
+        for name, mask in (("labelsTr", box), ("same", box), ("far", far)):
+            write(tmp_path / f"{name}/c{i}.nii.gz", mask)
+    assert run(tmp_path, "--preset", "ratlesnetv2", methods=("same", "far")) == 0
+    said = capsys.readouterr().out
+    result = read_comparison(tmp_path / "out").classes["label 1"]["compactness_9slices_prediction"]
+    (pair,) = result.pairs
+    assert pair.difference == pytest.approx(13.6704572 - 13.7164571, abs=2e-7)
+    assert pair.better == "same" and pair.p_holm == 2 / 2**7 and pair.sd == pytest.approx(0, abs=1e-12)
+    same, beside = result.against_truth
+    assert (same.difference, same.second, beside.second) == (0, "truth", "truth")
+    assert beside.difference == pytest.approx(0.0459999, abs=2e-7)
+    # of the two tests against the truth the smaller p-value counts twice
+    assert (beside.p["permutation"], beside.p_holm, beside.better) == (2 / 2**7, 4 / 2**7, None)
+    assert "beside the truth" in said and "method - truth" in said
+
+
+def test_sd_of_the_paired_differences():
+    assert one(0.5 + D, np.full(8, 0.5)).sd == pytest.approx(np.sqrt(((D - D.mean()) ** 2).sum() / 7))
+    assert one([1.0], [0.5]).sd is None
 
 
 # ------------------------------------------------------------------------------------------------------------ figure

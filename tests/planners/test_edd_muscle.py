@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoseg import messages
+from autoseg.dataset.folds import Fold, held_back, watched_cases
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.plan import Plan
 from autoseg.planners import ratlesnetv2, unet
@@ -264,7 +265,7 @@ def test_prediction_is_whole_slices_then_muscle_net(dwi):
     assert recipe.inference.mirror_axes == () and recipe.inference.batch_size == 8
     assert (recipe.members, recipe.fusion.name) == (1, "mean_probabilities")
     assert [(s.name, s.arguments) for s in recipe.postprocessing] == [
-        ("muscle", {"rule": "peak", **CANDIDATES})
+        ("muscle", {"rule": "component", **CANDIDATES})
     ]
     assert recipe.validation.cases == 4 and recipe.validation.every == 1
 
@@ -375,6 +376,30 @@ def test_cases_are_held_back_to_end_the_first_stage(make_fingerprint, cases, pat
     assert ("too few" in reason(found, "recipe.stages.0.patience")) == (patience is None)
     crossed = make_plan(fingerprint, "edd_muscle", Budget(), {"cross_fitting": True}).recipe.stages
     assert [(s.patience, s.leave_out) for s in crossed[1:3]] == [(patience, (0, 2)), (patience, (1, 2))]
+
+
+def test_stopping_takes_no_case_from_the_training_where_a_test_part_is_scored(make_fingerprint):
+    """The paper: 274 cases train, 106 stop, 361 score. In two parts one in five of the training cases stops."""
+    fingerprint = make_fingerprint(**DWI | {"shapes": [(20, 128, 128)] * 30, "components": [[100]] * 30})
+    names = tuple(f"c{i:03}" for i in range(741))
+    published = Fold(names[:274], names[274:380], names[380:])
+    two_parts = Fold(names[:274], names[274:380])
+    expected = {
+        "validation": [(0, published.validation), (55, two_parts.train[::5])],
+        "held_back": [(55, published.train[::5]), (55, two_parts.train[::5])],
+        "none": [(0, published.validation), (0, two_parts.validation)],
+    }
+    for stopping, of_folds in expected.items():
+        found = make_plan(fingerprint, "edd_muscle", Budget(), {"stopping": stopping})
+        edd = found.recipe.stages[0]
+        assert (edd.patience is None) == (stopping == "none")
+        assert found.recipe.validation.cases == "all"
+        for fold, (n, watched) in zip((published, two_parts), of_folds, strict=True):
+            assert (len(held_back(fold, edd)), watched_cases(fold, edd)) == (n, watched)
+        if stopping != "none":
+            text = reason(found, "recipe.stages.0.leave_out")
+            assert "19 of 30 cases train, 5 stop, 6 score" in text
+    assert planned(fingerprint).recipe.stages[0].leave_out_in == "two_part_folds"
 
 
 # ------------------------------------------------------------------------------------------------ options

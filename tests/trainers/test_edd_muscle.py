@@ -138,6 +138,8 @@ def judged(q, facts=None, arguments=WINDOWS, **settings):
 @pytest.mark.parametrize(
     ("rule", "q", "expected"),
     [
+        ("component", 0.8, [0.8, 0.8, 0.8]),
+        ("component", 0.3, [0.3, 0.3, 0.3]),
         ("peak", 0.8, [0.8, 0.533333, 0.488889]),
         ("peak", 0.3, [0.3, 0.2, 0.183333]),
         ("product", 0.8, [0.72, 0.48, 0.44]),

@@ -209,9 +209,30 @@ def test_fused_values_are_probabilities_in_the_order_of_the_pixels(rule):
     assert values.dtype == np.float64 and values.min() >= 0 and values.max() <= 1
 
 
+@pytest.mark.parametrize("q", [0.51, 0.7, 0.9])
+def test_an_accepted_component_keeps_its_pixels(q):
+    """Of 60 pixels whose p rises evenly from 0.5 to 1; the rule "peak" keeps those with p > 1 / (2 q)."""
+    p = np.full((1, 6, 30), 0.1)
+    p[0, :2] = 0.5 + np.linspace(1 / 60, 1, 60).reshape(2, 30) / 2
+    found = find_candidates(p)
+    kept = {rule: (fuse(p, found, np.array([q]), rule) > 0.5).sum() for rule in ("component", "peak")}
+    assert len(found) == 1 and kept["component"] == 60
+    assert kept["peak"] == (p[0, :2] > 1 / (2 * q)).sum() < 60
+    assert not (fuse(p, found, np.array([0.5]), "component") > 0.5).any()
+
+
+def test_candidates_of_a_lower_threshold_do_not_grow():
+    p = np.full((1, 20, 20), 0.1)
+    p[0, 3, 3:6] = 0.3, 0.9, 0.45
+    found = find_candidates(p, threshold=0.2)
+    assert found.sizes_px.tolist() == [3]
+    assert fuse(p, found, np.array([0.8]), "component").tolist() == [0.3, 0.8, 0.45]
+    assert fuse(p, found, np.array([0.2]), "component").tolist() == [0.2, 0.2, 0.2]
+
+
 def test_sure_judgements_keep_and_remove():
     probability, found = case()
-    for rule in ("peak", "odds"):
+    for rule in ("component", "peak", "odds"):
         fused = fused_map(probability, found, np.array([1.0, 0.0, 0.0]), rule)
         assert (fused[found.labels == 1] > 0.5).any() and not (fused[found.labels > 1] > 0.5).any()
     assert fused_map(probability, found, np.ones(3), "product") == pytest.approx(probability, abs=1e-12)

@@ -23,6 +23,14 @@ from autoseg.training.interrupt import Interrupted, StopRequest
 from autoseg.training.lesion_crop import crop_start
 
 
+def test_all_cases_are_watched_or_some_spread_over_their_volumes():
+    load = {"a": 5, "b": 1, "c": 9, "d": 3, "e": 7}
+    cases = [SimpleNamespace(name=n, lesions=SimpleNamespace(volume_voxels=v)) for n, v in load.items()]
+    job = SimpleNamespace(prepared=SimpleNamespace(fingerprint=SimpleNamespace(cases=cases)))
+    assert validation.spread(job, sorted(load), "all") == ["b", "d", "a", "e", "c"]
+    assert validation.spread(job, sorted(load), 3) == ["b", "a", "c"]
+
+
 def validator(label, stop=None, *, view="whole", patch_size=(), context=(), image=None):
     """A validator whose only case has this label; the network says lesion everywhere."""
     image = np.zeros((1, *label.shape), np.float32) if image is None else image

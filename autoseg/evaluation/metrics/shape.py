@@ -11,16 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 from autoseg.evaluation.metrics.distances import COPIES, borders, copied_borders
-from autoseg.evaluation.metrics.metric import NAN, Empties, Metric
+from autoseg.evaluation.metrics.metric import NAN, Better, Empties, Metric
 from autoseg.evaluation.metrics.pair import Pair
 from autoseg.evaluation.metrics.surface import surfaces
 
 PREDICTION, TRUTH = 0, 1
-SIDES = (
-    (PREDICTION, "prediction", "P", Empties(prediction=NAN, truth=None, both=NAN)),
-    (TRUTH, "truth", "T", Empties(prediction=None, truth=NAN, both=NAN)),
+SIDES: tuple[tuple[int, str, str, Empties, Better | None], ...] = (
+    (PREDICTION, "prediction", "P", Empties(prediction=NAN, truth=None, both=NAN), "lower"),
+    (TRUTH, "truth", "T", Empties(prediction=None, truth=NAN, both=NAN), None),
 )
-"""Which mask, its name, its letter, and what its shape is where a mask is empty: it does not depend on the other."""
+"""Which mask, its name, its letter, what its shape is where a mask is empty (it does not depend on the other), and
+what a better method has: a truth is the same for every method."""
 
 
 def compactness(area: float, volume: float) -> float:
@@ -51,7 +52,7 @@ def _rows(
 ) -> tuple[Metric, ...]:
     """One row for the prediction and one for the truth; MASK in the definition is the letter of the mask."""
 
-    def row(side: int, of: str, letter: str, empties: Empties) -> Metric:
+    def row(side: int, of: str, letter: str, empties: Empties, better: Better | None) -> Metric:
         return Metric(
             f"{name}_{of}",
             "1",
@@ -59,7 +60,8 @@ def _rows(
             definition.replace("MASK", letter),
             lambda pair: compute(pair, side),
             empties,
-            source=source,
+            better,
+            source,
         )
 
     return tuple(row(*side) for side in SIDES)
@@ -80,4 +82,5 @@ METRICS: tuple[Metric, ...] = (
         _by_surface,
     ),
 )
-"""All by one mask alone; a method is not better for a lower value, as true lesions are not balls."""
+"""All by one mask alone. A prediction is better for a lower value (Valverde et al. 2020), as far as the truth is as
+compact: true lesions are not balls."""
