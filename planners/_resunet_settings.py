@@ -36,8 +36,11 @@ COST = Cost(elements_per_voxel=811.6, parameters=18_438_561, width=WIDTH, weight
 """Of a training step at batch 1, the loss included (benchmarks/live_memory.py)."""
 SAVING = 0.817
 """Share of the activations that is left with ``checkpointing``."""
-PREDICTION_ELEMENTS = 201.0
-"""Float32 elements that predicting one voxel needs, at the published width."""
+PREDICTION_ELEMENTS, TILE_ELEMENTS = 81.0, 4.0
+"""Float32 elements that predicting one voxel needs: of the network at the published width, and of what gathers logits.
+
+Counted by benchmarks/live_memory.py: what an operation needs inside itself is not in it.
+"""
 
 Intensities = Literal["auto", "divide_by_255", "rescale", "zscore"]
 InferenceName = Literal["auto", "centre", "whole", "window"]
@@ -49,7 +52,8 @@ class ResUNetOptions(BaseModel, extra="forbid"):
     Attributes:
         variant: ``full`` trains on small crops, then goes on with large ones and predicts with the last weights; a
             prediction can choose those of the next two, which are written as well. ``ensemble`` (3D-ResU-Net-E)
-            averages the three snapshots of the second stage; ``zoom_in`` (3D-ResU-Net-F) has no second stage; ``large_only`` trains on large crops from scratch.
+            averages the three snapshots of the second stage; ``zoom_in`` (3D-ResU-Net-F) has no second stage;
+            ``large_only`` trains on large crops from scratch.
         zoom_in: edge of the small crops in voxels; 16 and 32 were tried and rejected in the paper. Chosen from data
             and memory when left out.
         inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
