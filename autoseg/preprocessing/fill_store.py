@@ -17,6 +17,7 @@ from autoseg.messages import count_of, millilitres, some_of
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
+from autoseg.preprocessing.centre_tile import BeyondCentre, beyond_centre, told
 from autoseg.preprocessing.lesion_changes import ClassComponents
 from autoseg.preprocessing.mask import mask_in_dataset
 from autoseg.preprocessing.raw_case import read_raw_case
@@ -38,6 +39,7 @@ class PreprocessReport:
         extra: stored cases that the raw data no longer have; they are ignored.
         lost: for each case the components of which no voxel is left on the working grid.
         outside: for each case the lesion voxels that lie outside the plan's mask.
+        beyond: cases with lesions, where the plan predicts one tile in their centre: what lies outside of it.
         class_names: label value to name.
         seconds: it took.
     """
@@ -48,6 +50,7 @@ class PreprocessReport:
     extra: list[str] = field(default_factory=list)
     lost: dict[str, list[ClassComponents]] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
+    beyond: list[BeyondCentre] = field(default_factory=list)
     class_names: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -167,6 +170,10 @@ def preprocess_dataset(
     _find_lost(store, report)
     if plan.preprocessing.mask is not None:
         _find_outside(store, report)
+    made = sorted((*report.done, *report.reused))
+    report.beyond = beyond_centre(plan, made, lambda name: store.read(name).label[...])
+    if lost := told(report.beyond):
+        messages.warn(lost)
     if faults:
         raise FaultsError(
             f"{len(faults)} of {count_of(len(tasks), 'case')} could not be preprocessed; all others are in the store",
