@@ -44,8 +44,11 @@ COST = Cost(elements_per_voxel=811.6, parameters=18_438_561, width=WIDTH, weight
 SAVING = 0.817
 """Share of the peak that is left with ``checkpointing``. Of what the forward pass keeps 0.70 is left, but the backward
 pass then needs as much as without it to take one block back, and the peak lies there."""
-PREDICTION_ELEMENTS = 201.0
-"""Float32 elements that predicting one voxel needs, at the published width."""
+PREDICTION_ELEMENTS, TILE_ELEMENTS = 81.0, 4.0
+"""Float32 elements that predicting one voxel needs: of the network at the published width, and of what gathers logits.
+
+Counted by benchmarks/live_memory.py: what an operation needs inside itself is not in it.
+"""
 
 Intensities = Literal["auto", "divide_by_255", "rescale", "zscore"]
 InferenceName = Literal["auto", "centre", "whole", "window"]

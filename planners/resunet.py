@@ -52,6 +52,7 @@ from autoseg.planners._resunet_settings import (
     SMALLEST_CROP,
     SPACING_MM,
     THIN,
+    TILE_ELEMENTS,
     WEIGHT_DECAY,
     WIDTH,
     InferenceName,
@@ -325,7 +326,8 @@ def memory_gb(crop: Shape, width: int, saving: bool) -> float:
 
 def prediction_gb(shape: Shape, width: int) -> float:
     """Memory of predicting a whole volume at once."""
-    return PREDICTION_ELEMENTS * width / WIDTH * float(np.prod(shape)) * BYTES / 1e9
+    elements = PREDICTION_ELEMENTS * width / WIDTH + TILE_ELEMENTS
+    return elements * float(np.prod(shape)) * BYTES / 1e9
 
 
 def _inference(options: ResUNetOptions, fits: bool) -> InferenceName:

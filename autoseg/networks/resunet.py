@@ -12,12 +12,18 @@ networks can only be those of its authors in this way. Names and order of the pa
 GroupNorm sees the whole crop: results depend on it everywhere, beyond the receptive field of the convolutions too.
 
 ``checkpointing`` keeps only what stands between the convolutions and computes activation and normalisation again in the
-backward pass, exactly; no convolution runs twice. Notation as in :mod:`autoseg.networks`, w the width.
+backward pass, exactly; no convolution runs twice.
+
+Where nothing is trained (evaluation mode, no gradients) the same is computed in less than half the memory: each
+convolution goes through its input in slabs of planes and writes over what it has read, a skip is never copied to be
+concatenated, normalisation and activation work in place. Results are those of the plain way but for rounding.
+Notation as in :mod:`autoseg.networks`, w the width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +36,10 @@ from autoseg.plugins.parts import NetworkPart
 
 GROUPS = 8
 SMALLEST = 8  # voxels of an axis that three halvings leave one of
+SLAB_MAPS = 4
+"""Feature maps of the finest resolution, at width 32, that a slab of a convolution without training may weigh."""
+SMALL_SLAB = 2**22
+"""Elements that are no matter, 16 MB: a volume below is not divided. CPUs convolve very thin slabs slowly."""
 
 
 class ResUNet(nn.Module):
@@ -47,7 +57,7 @@ class ResUNet(nn.Module):
         self, in_channels: int, out_channels: int, width: int, background_logit: bool, checkpointing: bool
     ) -> None:
         super().__init__()
-        self.background_logit = background_logit
+        self.width, self.background_logit = width, background_logit
 
         def block(before: int, after: int) -> ResUNetBlock:
             return ResUNetBlock(before, after, checkpointing)
@@ -70,7 +80,17 @@ class ResUNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits, see the class."""
         padded, inside = _padded(image)
-        fine = self.ec0(padded)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            logits = self._plain(padded)[inside]
+        else:
+            logits = self._lean(padded)[inside]
+        if not self.background_logit:
+            return logits
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+
+    def _plain(self, image: torch.Tensor) -> torch.Tensor:
+        """As published: what a backward pass needs is kept."""
+        fine = self.ec0(image)
         middle = self.ec1_2(self.ec1(_pooled(fine)))
         coarse = self.ec2_2(self.ec2(_pooled(middle)))
         x = self.ec3_2(self.ec3(_pooled(coarse)))
@@ -79,10 +99,25 @@ class ResUNet(nn.Module):
         del coarse  # so that they are gone when the last blocks run
         x = self.dc1_2(self.dc1(_joined(self.up2(x), middle)))
         del middle
-        logits = self.dc0b(self.dc0a(_joined(self.up1(x), fine)))[inside]
-        if not self.background_logit:
-            return logits
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+        result: torch.Tensor = self.dc0b(self.dc0a(_joined(self.up1(x), fine)))
+        return result
+
+    def _lean(self, image: torch.Tensor) -> torch.Tensor:
+        """The same for a prediction, see the module."""
+        room = max(SMALL_SLAB, SLAB_MAPS * self.width * image[:, 0].numel() // 32)
+        fine = self.ec0.lean(image, room)
+        middle = self.ec1_2.lean(self.ec1.lean(_pooled(fine), room), room)
+        coarse = self.ec2_2.lean(self.ec2.lean(_pooled(middle), room), room)
+        x = self.ec3_2.lean(self.ec3.lean(_pooled(coarse), room), room)
+        x = self.dc3_2.lean(self.dc3.lean(x, room), room)
+        x = self.dc2_2.lean(self.dc2.lean_joined(_lean_up(self.up3, x, coarse), coarse, room), room)
+        del coarse
+        x = self.dc1_2.lean(self.dc1.lean_joined(_lean_up(self.up2, x, middle), middle, room), room)
+        del middle
+        up = _lean_up(self.up1, x, fine)
+        del x
+        result: torch.Tensor = self.dc0b(self.dc0a.lean_joined(up, fine, room))
+        return result
 
 
 class ResUNetBlock(nn.Module):
@@ -102,6 +137,25 @@ class ResUNetBlock(nn.Module):
         hidden = self._step(lambda h: self.conv2(F.relu(self.gn1(h), inplace=True)), hidden)
         hidden = self._step(lambda h: F.relu(self.gn2(h), inplace=True), hidden)
         return hidden + shortcut(x, hidden.shape[1])
+
+    def lean(self, x: torch.Tensor, room: int) -> torch.Tensor:
+        """The same without gradients, in less memory; ``x`` stays as it is. ``room``: elements of a slab."""
+        hidden = x.new_empty((len(x), self.conv2.out_channels, *x.shape[2:]))
+        return self._lean([x], hidden, room)
+
+    def lean_joined(self, up: torch.Tensor, skip: torch.Tensor, room: int) -> torch.Tensor:
+        """The same for ``[up, skip]`` concatenated, each with the block's output channels; written over ``up``."""
+        return self._lean([up, skip], up, room)
+
+    def _lean(self, parts: list[torch.Tensor], hidden: torch.Tensor, room: int) -> torch.Tensor:
+        """The block for concatenated feature maps, of which the last part holds what the shortcut carries."""
+        _convolve(self.conv1, parts, hidden, room)
+        _normalise(self.gn1, hidden)
+        _convolve(self.conv2, [hidden], hidden, room)
+        _normalise(self.gn2, hidden).relu_()
+        carried = parts[-1][:, -hidden.shape[1] :]
+        hidden[:, -carried.shape[1] :] += carried
+        return hidden
 
     def _step(self, function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         """``function(x)``; with checkpointing all that comes before its last operation is not kept."""
@@ -123,6 +177,60 @@ def _pooled(x: torch.Tensor) -> torch.Tensor:
 
 def _joined(up: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
     return torch.cat([resized(up, skip), skip], 1)
+
+
+def _convolve(conv: nn.Conv3d, parts: list[torch.Tensor], out: torch.Tensor, room: int) -> None:
+    """``conv(relu(parts))`` written to ``out``, slab by slab along z.
+
+    Args:
+        conv: 3x3x3 with a padding of 1.
+        parts: ``[b, c, z, y, x]`` each, concatenated the input; one of them may be ``out``.
+        out: ``[b, k, z, y, x]``.
+        room: elements that a slab of the input may have.
+    """
+    planes = out.shape[2]
+    thick = max(1, room // sum(part[:, :, 0].numel() for part in parts))
+    before = torch.zeros_like(torch.cat([part[:, :, :1] for part in parts], 1))  # the padding
+    for first in range(0, planes, thick):
+        last = min(first + thick, planes)
+        slab = _slab(before, parts, first, last).relu_()
+        before = slab[:, :, -2:-1].clone()  # ``out`` may lie over what the next slab sees of this one
+        out[:, :, first:last] = F.conv3d(slab, conv.weight, conv.bias, padding=(0, 1, 1))
+
+
+def _slab(before: torch.Tensor, parts: list[torch.Tensor], first: int, last: int) -> torch.Tensor:
+    """Planes from the one before ``first`` to ``last``, zeros beyond the end: ``[b, c, last - first + 2, y, x]``."""
+    slab = before.new_zeros((*before.shape[:2], last - first + 2, *before.shape[3:]))
+    slab[:, :, :1] = before
+    maps = 0
+    for part in parts:
+        seen = part[:, :, first : last + 1]
+        slab[:, maps : maps + part.shape[1], 1 : 1 + seen.shape[2]] = seen
+        maps += part.shape[1]
+    return slab
+
+
+def _normalise(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    """GroupNorm of ``[b, c, z, y, x]`` in place."""
+    variance, mean = torch.var_mean(x.reshape(len(x), norm.num_groups, -1), dim=2, correction=0)
+    each = x.shape[1] // norm.num_groups
+    scale = (variance + norm.eps).rsqrt().repeat_interleave(each, 1) * norm.weight
+    shift = norm.bias - mean.repeat_interleave(each, 1) * scale
+    return x.mul_(scale[:, :, None, None, None]).add_(shift[:, :, None, None, None])
+
+
+def _lean_up(upsampling: nn.Sequential, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """``x`` through :func:`_upsampling`, resized to the skip, one group of feature maps at a time."""
+    conv, norm = cast(nn.ConvTranspose3d, upsampling[0]), cast(nn.GroupNorm, upsampling[1])
+    bias = cast(torch.Tensor, conv.bias)
+    up = torch.empty_like(skip)
+    each = up.shape[1] // GROUPS
+    for group in range(GROUPS):
+        part = slice(group * each, (group + 1) * each)
+        one = F.conv_transpose3d(x, conv.weight[:, part], bias[part], stride=2).to(x.dtype)
+        one = F.relu(F.group_norm(one, 1, norm.weight[part], norm.bias[part], norm.eps), inplace=True)
+        up[:, part] = resized(one, skip)
+    return up
 
 
 def _upsampling(in_channels: int, out_channels: int) -> nn.Sequential:

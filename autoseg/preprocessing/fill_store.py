@@ -17,6 +17,7 @@ from autoseg.messages import count_of, millilitres, some_of
 from autoseg.parallel import each
 from autoseg.plan import Plan, Preprocessing
 from autoseg.preprocessing.case import preprocess_case
+from autoseg.preprocessing.centre_tile import BeyondCentre, beyond_centre, told
 from autoseg.preprocessing.lesion_changes import ClassComponents
 from autoseg.preprocessing.mask import mask_in_dataset
 from autoseg.preprocessing.raw_case import read_raw_case
@@ -40,6 +41,7 @@ class PreprocessReport:
         lost: for each case the components of which no voxel is left on the working grid.
         outside: for each case the lesion voxels that lie outside the plan's mask.
         unexpected: for each case the channels whose intensities are not what the plan was made for.
+        beyond: cases with lesions, where the plan predicts one tile in their centre: what lies outside of it.
         class_names: label value to name.
         seconds: it took.
     """
@@ -51,6 +53,7 @@ class PreprocessReport:
     lost: dict[str, list[ClassComponents]] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
     unexpected: dict[str, list[UnexpectedRange]] = field(default_factory=dict)
+    beyond: list[BeyondCentre] = field(default_factory=list)
     class_names: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -171,6 +174,10 @@ def preprocess_dataset(
     if plan.preprocessing.mask is not None:
         _find_outside(store, report)
     _find_unexpected(store, report, plan)
+    made = sorted((*report.done, *report.reused))
+    report.beyond = beyond_centre(plan, made, lambda name: store.read(name).label[...])
+    if lost := told(report.beyond):
+        messages.warn(lost)
     if faults:
         raise FaultsError(
             f"{len(faults)} of {count_of(len(tasks), 'case')} could not be preprocessed; all others are in the store",

@@ -23,6 +23,7 @@ from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import all_of, predict_logits
 from autoseg.labels import OUTSIDE
 from autoseg.plan import Inference, Stage
+from autoseg.preprocessing.centre_tile import beyond_centre, told
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.job import FoldJob
 from autoseg.training.lesion_crop import crop_around_lesion
@@ -142,7 +143,8 @@ def scored_cases(fold: Fold) -> tuple[str, ...]:
 def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     """Predict the cases that the fold is scored on as a user would, and score them on their original grids.
 
-    Of the probabilities only what the precision-recall curve needs is kept, ``CASE.thresholds.json``.
+    Label voxels that one tile in the centre never sees are counted and said, in the summary too. Of the probabilities
+    only what the precision-recall curve needs is kept, ``CASE.thresholds.json``.
     """
     raw = load_raw(job.raw)
     names = scored_cases(fold)
@@ -159,6 +161,10 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     counts = ExtraFile(COUNTS_ENDING, write)
     predict_cases(predictor, cases, folder, continue_prediction=True, overwrite=True, extra=counts)
     summary = evaluate_folder(folder, truth_folder(raw), job.prepared.info, cases=names)
+    store = job.prepared.store
+    if lost := told(beyond_centre(job.plan, names, lambda name: store.read(name).label[...])):
+        messages.warn(lost)
+        summary = summary.model_copy(update={"warnings": [*summary.warnings, lost]})
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")
     return summary.means()

@@ -19,10 +19,13 @@ from vectors import structure, synthetic
 
 from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.inference.tiling import predict_logits
 from autoseg.labels import LabelSet
+from autoseg.networks import resunet
 from autoseg.networks.resunet import shortcut
-from autoseg.planners._resunet_settings import COST, CROPS, SAVING
-from autoseg.planners.resunet import memory_gb
+from autoseg.plan import Inference
+from autoseg.planners._resunet_settings import COST, CROPS, PREDICTION_ELEMENTS, SAVING, TILE_ELEMENTS
+from autoseg.planners.resunet import memory_gb, prediction_gb
 from autoseg.training import losses, optimisers, schedules
 
 LESION = LabelSet.from_labels({"background": 0, "lesion": 1})
@@ -193,6 +196,56 @@ def test_multiplications_of_a_training_step():
             assert counter.get_total_flops() / 2e9 == pytest.approx(published, abs=0.05)
             output.sum().backward()
         assert counter.get_total_flops() / 2e9 == pytest.approx(3 * published, rel=0.002)
+
+
+def test_a_whole_volume_is_predicted_within_4_gb(live_memory):
+    """The published network on the published grid; a small volume whose slabs are as thin needs as much a voxel."""
+    with torch.device("meta"):
+        network = make().eval()
+        for size in ((189, 233, 197), (96, 96, 96)):
+            image = torch.zeros(1, 1, *size)
+            with torch.no_grad(), live_memory([image], network.parameters()) as memory:
+                network(image)
+            assert memory.peak / image.numel() == pytest.approx(PREDICTION_ELEMENTS, rel=0.01)
+    assert prediction_gb((189, 233, 197), 32) < 4
+
+
+def test_memory_of_gathering_the_logits_of_a_whole_volume(live_memory):
+    """Of a network that needs nothing: image and result count as the network's."""
+    image = torch.rand(1, 64, 64, 64)
+    network = nn.Conv3d(1, 2, 1).requires_grad_(False)
+    with live_memory([image], network.parameters()) as memory:
+        predict_logits(network, image, Inference(patch_size=[]), 2, "cpu", mirror=False)
+    outside = memory.peak / image.numel() - 1 - 2
+    assert TILE_ELEMENTS <= outside <= TILE_ELEMENTS + 2  # tile times window, when the network's own are gone
+
+
+@pytest.mark.parametrize("small", [0, resunet.SMALL_SLAB])
+@pytest.mark.parametrize(
+    ("size", "arguments"),
+    [
+        ((1, 1, 27, 30, 21), {}),  # odd at every resolution
+        ((2, 3, 16, 9, 24), {}),
+        ((1, 1, 5, 8, 8), {"background_logit": False}),
+        ((1, 12, 18, 16, 8), {"width": 8}),  # more channels than feature maps
+    ],
+)
+def test_prediction_is_the_plain_forward(size, arguments, small, monkeypatch):
+    """In slabs of few planes, and in one; every parameter counts."""
+    monkeypatch.setattr(resunet, "SMALL_SLAB", small)
+    network = make(**{"in_channels": size[1], "width": 16, **arguments}).eval()
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter)
+    image = torch.randn(size)
+    before = image.clone()
+    plain = network(image).detach()
+    with torch.no_grad():
+        assert (network(image) - plain).abs().max() < 1e-5 * plain.abs().max()
+        exact = network.double()(image.double())
+    plain = network(image.double()).detach()
+    assert (exact - plain).abs().max() < 1e-13 * plain.abs().max()
+    assert torch.equal(image, before)
 
 
 def test_checkpointing_changes_no_gradient():

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import small
 import torch
 
+from autoseg import messages
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.cli import plan_and_preprocess, train
 from autoseg.dataset.folds import Fold
@@ -203,3 +204,26 @@ def test_the_masks_that_dataset_json_lists_are_scored(tmp_path, monkeypatch, oth
     for name, case in scored.items():
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(raw / files[name]["label"])))
         assert case.classes["lesion"]["voxels_truth"] == mask.sum() > 0
+
+
+@pytest.mark.slow
+def test_what_one_tile_in_the_centre_loses_is_said_when_prepared_and_with_the_scores(tmp_path, monkeypatch):
+    """Counted in the files of the truth: the working grid is theirs."""
+    raw = small.dataset(tmp_path / "raw", n=5, n_test=0)
+    runs.set_folders(monkeypatch, tmp_path)
+    centre = ["inference.tiles=centre", "inference.patch_size=[4, 8, 8]", "stages.0.epochs=1"]
+    said = messages.warning_counts()
+    assert (
+        plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY, *centre]) == 0
+    )
+    counts = {}
+    for path in sorted((raw / "labelsTr").iterdir()):
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0
+        counts[path.name.split(".")[0]] = (mask.sum() - mask[3:7, 8:16, 8:16].sum(), mask.sum())
+    lost, total = map(sum, zip(*counts.values(), strict=True))
+    assert lost > 0
+    assert any(f"{lost} label voxels of {total} (" in text for text in messages.warnings_since(said))
+    assert train.main(["1", "0", "-device", "cpu"]) == 0
+    summary = read_summary(runs.fold(tmp_path) / "validation")
+    lost, total = map(sum, zip(*(counts[case.name] for case in summary.cases), strict=True))
+    assert any(text.startswith(f"{lost} label voxels of {total} (") for text in summary.warnings)
