@@ -39,11 +39,11 @@ HEAD_MM = (120, 280)
 THIN = 2
 """Voxels are cubes when the longest edge is less than so many times the shortest."""
 
-COST = Cost(elements_per_voxel=811.6, parameters=18_438_561, width=WIDTH, weight_copies=ADAM_COPIES)
+COST = Cost(elements_per_voxel=750.0, parameters=18_438_561, width=WIDTH, weight_copies=ADAM_COPIES)
 """Of a training step at batch 1, the loss included (benchmarks/live_memory.py)."""
-SAVING = 0.817
-"""Share of the peak that is left with ``checkpointing``. Of what the forward pass keeps 0.70 is left, but the backward
-pass then needs as much as without it to take one block back, and the peak lies there."""
+SAVING = 0.716
+"""Share of the peak that is left with ``checkpointing``. Of what the forward pass keeps 0.53 is left, but the backward
+pass then needs more than without it to take one block back, and the peak lies there."""
 PREDICTION_ELEMENTS, TILE_ELEMENTS = 81.0, 4.0
 """Float32 elements that predicting one voxel needs: of the network at the published width, and of what gathers logits.
 

@@ -84,14 +84,14 @@ def test_a_width_without_groups_is_refused():
 def test_sizes_inside(size, halves, ups):
     with torch.device("meta"):
         network, seen = make(), {}
-        for name in ("ec1", "ec2", "ec3", "up3", "up2", "up1"):
+        for name in ("ec1", "ec2", "ec3", "up3.0", "up2.0", "up1.0"):  # the transposed convolutions
             layer = network.get_submodule(name)
             layer.register_forward_hook(
                 lambda _, __, out, name=name: seen.update({name: tuple(out.shape[2:])})
             )
         network(torch.zeros(1, 1, *size))
     assert [seen[name] for name in ("ec1", "ec2", "ec3")] == halves
-    assert [seen[name] for name in ("up3", "up2", "up1")] == ups
+    assert [seen[name] for name in ("up3.0", "up2.0", "up1.0")] == ups
 
 
 def test_shortcuts_by_hand():
@@ -99,6 +99,26 @@ def test_shortcuts_by_hand():
     assert shortcut(x, 6).flatten().tolist() == [0, 0, 1, 2, 3, 4]  # zeros in front
     assert shortcut(x, 2).flatten().tolist() == [3, 4]  # the last ones are kept
     assert shortcut(x, 4).flatten().tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_decoder_block_is_the_block_of_the_concatenated_volume(checkpointing):
+    """Also where the upsampled volume is resized to an odd skip: outputs and gradients are the same digits."""
+    network = make(width=8, checkpointing=checkpointing).train()
+    x, skip = torch.randn(1, 16, 2, 3, 4), torch.randn(1, 8, 5, 6, 9)
+    found = []
+    for plain in (True, False):
+        inputs = [t.clone().requires_grad_() for t in (x, skip)]
+        network.zero_grad()
+        if plain:
+            up = nn.functional.interpolate(network.up1(inputs[0]), skip.shape[2:], mode="trilinear")
+            output = network.dc0a(torch.cat([up, inputs[1]], 1))
+        else:
+            output = network.dc0a.joined(network.up1, *inputs)
+        output.square().sum().backward()
+        parameters = [*network.up1.parameters(), *network.dc0a.parameters()]
+        found.append([output, *(t.grad for t in (*inputs, *parameters))])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_the_raw_image_goes_to_the_last_feature_map():
@@ -154,10 +174,10 @@ def live_memory():
 
 @pytest.mark.parametrize(
     ("size", "published", "below"),
-    [((128, 128, 128), 1_503_134_192, 0.71), ((168, 172, 144), 2_980_987_120, 0.71)],
+    [((128, 128, 128), 1_503_134_192, 0.53), ((168, 172, 144), 2_980_987_120, 0.53)],
 )
 def test_what_training_keeps(size, published, below, live_memory):
-    """Float32 elements alive after the forward pass: the authors', with checkpointing two thirds."""
+    """Float32 elements alive after the forward pass: the authors', with checkpointing about half."""
     alive = []
     for checkpointing in (False, True):
         with torch.device("meta"):
@@ -173,7 +193,7 @@ def test_what_training_keeps(size, published, below, live_memory):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_peak_of_a_training_step_is_what_the_planner_reckons_with(checkpointing, live_memory):
-    """Loss and backward pass included, where the peak lies; the large crop with checkpointing is within 12 GB."""
+    """Loss and backward pass included, where the peak lies; the large crop with checkpointing is far within 12 GB."""
     size = CROPS["zoom_out"]
     with torch.device("meta"):
         network = make(checkpointing=checkpointing).train()
@@ -185,7 +205,7 @@ def test_the_peak_of_a_training_step_is_what_the_planner_reckons_with(checkpoint
     assert memory.peak / np.prod(size) == pytest.approx(expected, rel=0.005)
     reckoned = memory_gb(size, 32, checkpointing)
     assert reckoned == pytest.approx(4e-9 * (memory.peak + 4 * 18_438_561), rel=0.005)
-    assert reckoned < (12 if checkpointing else 14)
+    assert reckoned < (9.4 if checkpointing else 13)
 
 
 def test_multiplications_of_a_training_step():
