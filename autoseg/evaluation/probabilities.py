@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,12 +41,23 @@ class CaseCounts(ExactModel):
     classes: dict[str, Rows]
 
 
-def find(folder: Path, name: str, record: PredictionRecord | None) -> Path | None:
+def find(
+    folder: Path,
+    name: str,
+    record: PredictionRecord | None,
+    endings: Sequence[str] = (COUNTS_ENDING, PROBABILITIES_ENDING),
+) -> Path | None:
     """The file that counts of a case come from: finished counts before probabilities; None without either.
 
     A file that the folder's prediction.json does not list for the case is of an earlier prediction and is passed over.
+
+    Args:
+        folder: of the masks.
+        name: of the case.
+        record: prediction.json; None where there is none.
+        endings: of the files that are looked for, in this order.
     """
-    for ending in (COUNTS_ENDING, PROBABILITIES_ENDING):
+    for ending in endings:
         path = folder / f"{name}{ending}"
         listed = record is None or (name in record.cases and path.name in record.cases[name].files)
         if listed and path.is_file():
@@ -135,17 +147,38 @@ def count_classes(
         AutosegError: another number of outputs or another shape, no probabilities, or a class that the outputs do
             not make up.
     """
-    expected = (outputs.n_outputs, *truth.shape)
-    if probabilities.shape != expected or probabilities.dtype.kind != "f":
-        raise AutosegError(f"{probabilities.dtype} {probabilities.shape} instead of probabilities {expected}")
     ignore = None if scored.ignore is None else truth == scored.ignore
     masks = scored.masks(truth)
-    counts = {}
+    of_classes = _of_classes(probabilities, truth.shape, outputs, scored)
+    return {name: count(probability, masks[name], ignore) for name, probability in of_classes}
+
+
+def read_of_classes(
+    path: Path, shape: tuple[int, ...], outputs: LabelSet, scored: LabelSet
+) -> dict[str, np.ndarray]:
+    """The probability ``[z, y, x]`` of each class, from ``CASE.npz``.
+
+    Args:
+        path: the file.
+        shape: of the mask.
+        outputs, scored: as of :func:`count_classes`.
+
+    Raises:
+        AutosegError: the file is damaged, of other classes or of another grid.
+    """
+    return dict(_of_classes(_read_probabilities(path), shape, outputs, scored))
+
+
+def _of_classes(
+    probabilities: np.ndarray, shape: tuple[int, ...], outputs: LabelSet, scored: LabelSet
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each class and its probability, one after the other."""
+    expected = (outputs.n_outputs, *shape)
+    if probabilities.shape != expected or probabilities.dtype.kind != "f":
+        raise AutosegError(f"{probabilities.dtype} {probabilities.shape} instead of probabilities {expected}")
     for name, values in zip(scored.names, scored.values, strict=True):
         chosen = probabilities[_channels(name, values, outputs)]
-        probability = chosen[0] if len(chosen) == 1 else chosen.sum(0, dtype=np.float32)
-        counts[name] = count(probability, masks[name], ignore)
-    return counts
+        yield name, chosen[0] if len(chosen) == 1 else chosen.sum(0, dtype=np.float32)
 
 
 def _channels(name: str, values: tuple[int, ...], outputs: LabelSet) -> list[int]:

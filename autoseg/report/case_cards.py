@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from autoseg import messages
 from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError
+from autoseg.evaluation import probabilities
 from autoseg.evaluation.case_files import file_of, true_mask
 from autoseg.evaluation.summary import CaseScores
+from autoseg.labels import LabelSet
 from autoseg.report.collect import Material, ScoredFolder
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
 from autoseg.report.picture import Picture, read_picture
+from autoseg.report.probability_maps import draw_probabilities
 from autoseg.report.side_by_side import choose_compared, draw_beside, read_beside
 from autoseg.report.surfaces import draw_surfaces
 from autoseg.report.viewer import Viewer, make_viewer
@@ -56,6 +61,7 @@ class ShownCase:
         place: fold that it was validated in; may be empty.
         montage: slices with outlines.
         surfaces: truth and prediction in 3D; None where there is nothing to see.
+        probabilities: in colour over the image; None where there are none.
         viewer: None when viewers are not wanted.
     """
 
@@ -64,6 +70,7 @@ class ShownCase:
     place: str
     montage: Drawn
     surfaces: Drawn | None
+    probabilities: Drawn | None
     viewer: Viewer | None
 
 
@@ -91,8 +98,26 @@ def show_cases(
         except AutosegError as error:
             problems.append(f"{case.name}: {' '.join(str(error).split())}")
             continue
-        shown.append(_shown(rank, case, place, picture, viewers))
+        maps, problem = _probabilities(place, original, picture, material.outputs)
+        problems += [f"{case.name}: probabilities are not shown: {problem}"] if problem else []
+        shown.append(_shown(rank, case, place, picture, maps, viewers))
     return shown, problems
+
+
+def _probabilities(
+    place: ScoredFolder, case: CaseScores, picture: Picture, outputs: LabelSet | None
+) -> tuple[dict[str, np.ndarray] | None, str]:
+    """The probability of each class on the grid of the picture, or why there are none; neither without a file."""
+    folder, scored = Path(place.summary.predictions), LabelSet.from_labels(place.summary.labels)
+    path = probabilities.find(folder, case.name, place.prediction, [probabilities.PROBABILITIES_ENDING])
+    if path is None:
+        return None, ""
+    try:
+        shape = picture.view.turned_back(picture.image.shape)
+        maps = probabilities.read_of_classes(path, shape, outputs or scored, scored)
+    except AutosegError as error:
+        return None, " ".join(str(error).split())
+    return {name: picture.view.turn(one) for name, one in maps.items()}, ""
 
 
 def show_compared(
@@ -145,7 +170,14 @@ def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Ma
     return read_picture(place.summary, case, place.images, channel, channel_names)
 
 
-def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, viewers: bool) -> ShownCase:
+def _shown(
+    rank: str,
+    case: CaseScores,
+    place: ScoredFolder,
+    picture: Picture,
+    maps: dict[str, np.ndarray] | None,
+    viewers: bool,
+) -> ShownCase:
     montage = as_drawn(
         draw(picture, rank),
         f"{picture.channel} of {case.name}, {picture.view.words}, bare and with the outlines of truth and "
@@ -160,8 +192,14 @@ def _shown(rank: str, case: CaseScores, place: ScoredFolder, picture: Picture, v
         place=place.name,
         montage=montage,
         surfaces=as_drawn(scene, alt, quality=90) if scene else None,
+        probabilities=_drawn_maps(picture, maps, f"{rank} case: {case.name}") if maps else None,
         viewer=make_viewer(picture) if viewers else None,
     )
+
+
+def _drawn_maps(picture: Picture, maps: dict[str, np.ndarray], head: str) -> Drawn:
+    alt = f"Probability of {', '.join(maps)} in colour over {picture.channel} of {picture.case.name}, with the truth"
+    return as_drawn(draw_probabilities(picture, maps, head), alt, quality=90)
 
 
 def as_drawn(figure: Figure, alt: str, **of_webp: Any) -> Drawn:
@@ -190,6 +228,8 @@ def picture_files(shown: Sequence[ShownCase]) -> dict[str, bytes]:
         files[f"{name}.png"] = one.montage.png
         if one.surfaces is not None:
             files[f"{name}_surfaces.png"] = one.surfaces.png
+        if one.probabilities is not None:
+            files[f"{name}_probabilities.png"] = one.probabilities.png
     return files
 
 

@@ -18,6 +18,7 @@ from autoseg.evaluation.thresholds import Counts, read_thresholds
 from autoseg.files import read_json, read_model
 from autoseg.fingerprint import Fingerprint
 from autoseg.inference.prediction_record import PredictionRecord, read_record
+from autoseg.labels import LabelSet
 from autoseg.messages import count_of, some_of
 from autoseg.report.overlay import find_images
 from autoseg.report.pool import Pool, pool
@@ -123,6 +124,11 @@ class Material:
         if self.info is not None:
             return self.info.channel_names
         return {str(i): name for i, name in enumerate(self.plan.channel_names)} if self.plan else {}
+
+    @property
+    def outputs(self) -> LabelSet | None:
+        """What the outputs of the model are; None where nothing says it."""
+        return self.info.label_set if self.info is not None else None
 
     @property
     def predicted_by(self) -> tuple[PredictionRecord, ...]:

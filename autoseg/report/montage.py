@@ -270,14 +270,7 @@ def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: tuple[fl
     from matplotlib.patches import Rectangle
 
     aspect = picture.view.spacing_mm[1] / picture.view.spacing_mm[2]
-    axis.imshow(
-        picture.image[sight.index][sight.window],
-        cmap="gray",
-        vmin=grey[0],
-        vmax=grey[1],
-        aspect=aspect,
-        interpolation="nearest",
-    )
+    show_slice(axis, picture.image[sight.index][sight.window], grey, aspect)
     if show == "both":
         for masks, colour, dashes in ((picture.truth, TRUTH, "-"), (picture.prediction, PREDICTION, DASHES)):
             contour(axis, next(iter(masks.values()))[sight.index][sight.window], colour, dashes)
@@ -292,18 +285,15 @@ def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: tuple[fl
         axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=0.6))
 
 
+def show_slice(axis: Axes, pixels: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
+    """A slice in grey, without axes; ``grey`` becomes black and white."""
+    axis.imshow(pixels, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
+    axis.set_axis_off()
+
+
 def _letters(axis: Axes, picture: Picture, sight: Sight, show: str, *, sides: bool, bar: bool) -> None:
     """Number of the slice, what is shown of it, and where asked for the patient's sides and a scale bar."""
-    from matplotlib.patheffects import withStroke as Stroke
-
-    text: dict[str, Any] = {
-        "color": "white",
-        "fontsize": 8,
-        "transform": axis.transAxes,
-        "path_effects": [
-            Stroke(linewidth=2, foreground="black")
-        ],  # white letters are read on white tissue too
-    }
+    text = letters(axis, 8)
     words = [f"slice {sight.index + 1}", sight.words] if show == "bare" else [show if show != "both" else ""]
     axis.text(0.02, 0.98, ", ".join(filter(None, words)), va="top", **text)
     if sides:
@@ -312,12 +302,29 @@ def _letters(axis: Axes, picture: Picture, sight: Sight, show: str, *, sides: bo
         for letter, (x, y, ha, va) in zip(picture.view.sides, places, strict=True):
             axis.text(x, y, letter, ha=ha, va=va, **text)
     if bar:
-        mm = picture.view.spacing_mm[2]
         n_columns = sight.window[1].stop - sight.window[1].start
-        length_mm, label = scale_bar(n_columns * mm)
-        share = length_mm / mm / n_columns
-        axis.plot([0.97 - share, 0.97], [0.035, 0.035], color="white", linewidth=2, **over(axis))
-        axis.text(0.97 - share / 2, 0.05, label, ha="center", va="bottom", **text)
+        put_bar(axis, picture.view.spacing_mm[2] * n_columns)
+
+
+def put_bar(axis: Axes, width_mm: float) -> None:
+    """A scale bar at the lower right of a picture so wide."""
+    length_mm, label = scale_bar(width_mm)
+    share = length_mm / width_mm
+    axis.plot([0.97 - share, 0.97], [0.035, 0.035], color="white", linewidth=2, **over(axis))
+    axis.text(0.97 - share / 2, 0.05, label, ha="center", va="bottom", **letters(axis, 8))
+
+
+def letters(axis: Axes, size_pt: float) -> dict[str, Any]:
+    """Of white letters that are read on white tissue too, placed by shares of the picture."""
+    from matplotlib.patheffects import withStroke as Stroke
+
+    return {
+        "color": "white",
+        "fontsize": size_pt,
+        "transform": axis.transAxes,
+        "path_effects": [Stroke(linewidth=2, foreground="black")],
+        "parse_math": False,
+    }
 
 
 def over(axis: Axes) -> dict[str, Any]:

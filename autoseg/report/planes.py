@@ -81,6 +81,11 @@ class View:
         turned = volume.transpose(self.axes)
         return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flip)]
 
+    def turned_back(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape ``[z, y, x]`` of a volume of the file, from that of the turned one."""
+        of_file = dict(zip(self.axes, shape, strict=True))
+        return tuple(of_file[axis] for axis in range(3))
+
 
 def has_orientation(geometry: Geometry) -> bool:
     """Whether the header says how the patient lay.

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,10 +28,11 @@ from autoseg.report.montage import (
     contour,
     fill,
     grey_range,
-    over,
+    letters,
+    put_bar,
     put_legend,
     put_title,
-    scale_bar,
+    show_slice,
     zoom,
 )
 from autoseg.report.picture import TRUTH, channel_name, find_image
@@ -210,7 +211,7 @@ def draw_beside(beside: Beside, head: str) -> Figure:
             _panel(axis, beside, name, index, window)
             title = textwrap.fill(name, round(LETTERS_AN_INCH * width))
             _words(axis, "" if i else title, f"slice {index + 1}" if name == columns[0] else "")
-    _bar(axes[-1, 0], columns_mm)
+    put_bar(axes[-1, 0], columns_mm)
     put_title(figure, head, beside.lines)
     if several:
         put_legend(figure, class_entries(beside.masks["truth"]))
@@ -220,12 +221,8 @@ def draw_beside(beside: Beside, head: str) -> Figure:
 def _panel(axis: Axes, beside: Beside, name: str, index: int, window: Window) -> None:
     """A channel, or a mask on the first channel."""
     image = beside.images.get(name, beside.background)
-    low, high = grey_range(image)
     aspect = beside.view.spacing_mm[1] / beside.view.spacing_mm[2]
-    axis.imshow(
-        image[index][window], cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
-    )
-    axis.set_axis_off()
+    show_slice(axis, image[index][window], grey_range(image), aspect)
     masks = beside.masks.get(name, {})
     entries = class_entries(masks) if len(masks) > 1 else [(label, TRUTH, "-") for label in masks]
     by_size = sorted(entries, key=lambda one: -np.count_nonzero(masks[one[0]]))  # regions may hold others
@@ -237,30 +234,5 @@ def _panel(axis: Axes, beside: Beside, name: str, index: int, window: Window) ->
 
 def _words(axis: Axes, above: str, below: str) -> None:
     """What a panel shows, and the number of its slice."""
-    from matplotlib.patheffects import withStroke as Stroke
-
-    style: dict[str, Any] = {
-        "color": "white",
-        "fontsize": 8.5,
-        "transform": axis.transAxes,
-        "parse_math": False,
-    }
-    style |= {"path_effects": [Stroke(linewidth=2, foreground="black")]}
-    axis.text(0.02, 0.98, above, va="top", **style)
-    axis.text(0.02, 0.02, below, va="bottom", **style)
-
-
-def _bar(axis: Axes, width_mm: float) -> None:
-    length_mm, label = scale_bar(width_mm)
-    share = length_mm / width_mm
-    axis.plot([0.97 - share, 0.97], [0.035, 0.035], color="white", linewidth=2, **over(axis))
-    axis.text(
-        0.97 - share / 2,
-        0.05,
-        label,
-        color="white",
-        fontsize=8,
-        ha="center",
-        va="bottom",
-        transform=axis.transAxes,
-    )
+    axis.text(0.02, 0.98, above, va="top", **letters(axis, 8.5))
+    axis.text(0.02, 0.02, below, va="bottom", **letters(axis, 8.5))

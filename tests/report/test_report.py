@@ -124,6 +124,18 @@ def test_folds_are_tested_together(write_model, sketch, tmp_path):
     assert any(row[0] == "Dice" and row[-1] == "A: 6, B: 6" for row in page.rows if row)
 
 
+def test_probabilities_are_shown_where_they_are(page, raw, report, tmp_path):
+    """Those of another grid are said and left out."""
+    assert sum("Probability of lesion" in image["alt"] for image in page.all("img")) == 3
+    folder = tmp_path / "masks"
+    write_scores(folder, raw, range(3), probabilities=True)
+    for path in folder.glob("*.npz"):
+        np.savez_compressed(path, probabilities=np.zeros((2, 3, 4, 5), np.float16))
+    other = report(folder, cases=1)
+    assert not any("Probability" in image["alt"] for image in other.all("img"))
+    assert "probabilities are not shown: float16 (2, 3, 4, 5) instead of" in other.text
+
+
 def test_the_cases_of_a_comparison_stand_beside_each_other(raw, scored, report, tmp_path):
     """Images and methods are found where they are; dataset.json beside the truths names the channel."""
     write_scores(tmp_path / "other", raw, range(12))
