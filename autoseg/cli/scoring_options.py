@@ -14,7 +14,6 @@ from autoseg.errors import AutosegError
 PRESETS = (
     "autoseg",
     "full",
-    "isles2017",
     "isles22",
     "isles24",
     "atlas2",
