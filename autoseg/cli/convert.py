@@ -115,7 +115,13 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
     """The options for dataset.json: those that change the result, and of paths only the last part."""
     elsewhere = ("root", "dataset", "raw", "processes", "overwrite")
     chosen = {name: value for name, value in vars(options).items() if name not in elsewhere}
-    return {n: v.rpartition("/")[2] if isinstance(v, str) else v for n, v in chosen.items() if v}
+    return {name: _without_folder(value) for name, value in chosen.items() if value}
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    return value.rpartition("/")[2] if isinstance(value, str) else value
 
 
 def _report(done: Converted, options: argparse.Namespace) -> None:

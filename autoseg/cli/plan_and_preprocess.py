@@ -15,6 +15,7 @@ EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
   autoseg_plan_and_preprocess -d 11 -p quick --set planner.length=quick
   autoseg_plan_and_preprocess -d 11 -pl unet -p unet_L --set planner.preset=L
+  autoseg_plan_and_preprocess -d 14 --folds 182/26/31
   autoseg_plan_and_preprocess -d 11 -pl unet --set patch_size='[20,128,128]' epochs=100"""
 
 
@@ -53,9 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--folds",
-        type=int,
-        metavar="K",
-        help="make K folds now (default: the first training makes 5, or takes those of the raw dataset)",
+        metavar="K|A/B/C|FILE",
+        help="make K folds now; or one, in the proportions A/B/C of training, validation and test cases, such as "
+        "182/26/31; or take those of a list: nnU-Net's splits_final.json, or a CSV with the columns case and part "
+        "(default: the first training makes 5, or takes those of the raw dataset)",
     )
     command.add_argument(
         "--test_part",
@@ -102,9 +104,11 @@ def _main(arguments: argparse.Namespace) -> None:
     check_writable(folder)
     with messages.LogFile(folder / "prepare.log"):
         with exclusive(folder / ".lock", doing=f"checking {folder.name}", wait=True):
+            asked = arguments.folds is not None or arguments.test_part
+            folds = steps.folds_asked_for(raw_folder, arguments.folds, arguments.test_part) if asked else []
             raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
-            if arguments.folds is not None or arguments.test_part:
-                steps.divide(raw, folder, arguments.folds, arguments.test_part)
+            if folds:
+                steps.use_folds(folder, folds)
             refuse_damaged(folder / "splits.json")
         name, plan = steps.decide(
             fingerprint,

@@ -35,6 +35,19 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class MergedMask:
+    """A mask of one class that comes in several files, or with other values than 0 and 1.
+
+    It is written as 1 where the largest value of the volumes is above 0.
+
+    Attributes:
+        volumes: at least one, each on the grid of the images.
+    """
+
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True)
 class SourceCase:
     """One case as it lies in the download.
 
@@ -52,7 +65,7 @@ class SourceCase:
 
     name: str
     images: tuple[Volume, ...]
-    mask: Volume | None
+    mask: Volume | MergedMask | None
     lesion_free: bool = False
     test: bool = False
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +83,8 @@ class Conversion:
         folds: of the training cases, each in at least one fold, with a third part ``test`` where the source has one;
             empty leaves them to the training.
         notes: further entries of dataset.json, such as licence and reference.
+        leave_out_unreadable: a case of which a file cannot be read is left out with a warning that says why, instead of
+            being a fault. For sources without folds.
     """
 
     root: Path
@@ -80,3 +95,4 @@ class Conversion:
     folds: tuple[Fold, ...] = ()
     regions_class_order: tuple[int, ...] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    leave_out_unreadable: bool = False

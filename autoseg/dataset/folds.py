@@ -116,6 +116,46 @@ def _parts(groups: Sequence[Sequence[str]], n_parts: int, seed: int) -> list[lis
     return parts
 
 
+def divide_once(
+    names: Iterable[str],
+    shares: Sequence[int],
+    seed: int = 12345,
+    *,
+    subjects: Mapping[str, str] | None = None,
+) -> Fold:
+    """Divide the cases once, in given proportions, with the cases of a subject together.
+
+    Subjects come in a shuffled order, those with most cases first, each into the part that lags furthest behind its
+    share. So subjects with many cases are spread over the parts as the others are, the numbers of the proportions are
+    met exactly where they add up to the number of cases and each subject has one, and no part is empty.
+
+    Args:
+        names: of the cases, in any order.
+        shares: of train, validation and test, such as 182, 26, 31; or of train and validation.
+        seed: of the shuffle.
+        subjects: see :func:`make_folds`.
+
+    Raises:
+        AutosegError: fewer subjects than parts.
+    """
+    from sklearn.utils import check_random_state
+
+    groups = _by_subject(sorted(names), subjects or {})
+    if len(groups) < len(shares):
+        raise AutosegError(
+            f"cases cannot be divided into {len(shares)} parts",
+            found=count_of(len(groups), "case or subject", "cases or subjects"),
+            expected=f"at least {len(shares)}",
+            fix="ask for fewer parts, or leave the proportions out",
+        )
+    shuffled = check_random_state(seed).permutation(len(groups)).tolist()
+    parts: list[list[str]] = [[] for _ in shares]
+    for i in sorted(shuffled, key=lambda i: -len(groups[i])):
+        lag = [len(part) / share for part, share in zip(parts, shares, strict=True)]
+        parts[lag.index(min(lag))].extend(groups[i])
+    return Fold(*(tuple(sorted(part)) for part in parts))
+
+
 def left_out(names: Iterable[str], part: tuple[int, int] | None) -> tuple[str, ...]:
     """Part k of n of the cases, ``part = (k, n)``: every n-th by name from the k-th on; none for None."""
     return () if part is None else tuple(sorted(names)[part[0] :: part[1]])
@@ -164,7 +204,7 @@ def read_folds(path: Path, names: Iterable[str], subjects: Mapping[str, str] | N
     """
     folds = _read(path)
     _refuse_stale(path, folds, sorted(names))
-    _refuse_torn(path, folds, subjects or {})
+    refuse_torn(path, folds, subjects or {})
     return folds
 
 
@@ -224,6 +264,20 @@ def _read(path: Path) -> list[Fold]:
             "by the --folds that made them"
         )
         raise AutosegError(fault.problem, where=fault.where, found=fault.found, fix=fix) from None
+    return checked_folds(path, content)
+
+
+def checked_folds(path: Path, content: Any) -> list[Fold]:
+    """What a file in the form of splits.json says.
+
+    Args:
+        path: of the file, for messages.
+        content: of the file.
+
+    Raises:
+        AutosegError: it is not a list of folds.
+        FaultsError: some of its entries are no folds.
+    """
     if not isinstance(content, list) or not content:
         raise AutosegError(
             "is not a list of folds",
@@ -265,8 +319,12 @@ def _faults(where: str, entry: Any) -> list[Fault]:
     return faults
 
 
-def _refuse_torn(path: Path, folds: Sequence[Fold], subjects: Mapping[str, str]) -> None:
-    """All cases of a subject do the same in a fold."""
+def refuse_torn(path: Path, folds: Sequence[Fold], subjects: Mapping[str, str]) -> None:
+    """All cases of a subject do the same in a fold.
+
+    Raises:
+        FaultsError: of some subject they do not.
+    """
     faults = []
     for i, fold in enumerate(folds):
         parts: dict[str, dict[str, str]] = {}

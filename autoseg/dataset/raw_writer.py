@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg import messages, parallel
-from autoseg.dataset.conversion import Conversion, SourceCase, Volume
+from autoseg.dataset.conversion import Conversion, MergedMask, SourceCase, Volume
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.folds import write_folds
 from autoseg.dataset.imageio import (
@@ -163,7 +163,9 @@ def write_dataset(
     with exclusive(half_made / _LOCK, doing=f"converting {target.name}"):
         try:
             _make_folders(half_made, conversion.cases)
-            _write_cases(conversion, half_made, info.label_set, processes, ignore_mask_headers)
+            kept = _write_cases(conversion, half_made, info.label_set, processes, ignore_mask_headers)
+            conversion = replace(conversion, cases=kept)
+            info = _describe(conversion, made_by)
             _write_tables(conversion, half_made)
             write_json(half_made / "dataset.json", info.model_dump(exclude_none=True))
             (half_made / _LOCK).unlink(missing_ok=True)
@@ -240,11 +242,13 @@ class _Outcome:
 
     Attributes:
         faults: of all its files.
+        unreadable: files that cannot be read, and why.
         has_lesion: whether its mask holds a lesion; None without a mask.
         uncovered: share of the grid that a resampled image does not reach; the largest of its channels.
     """
 
     faults: tuple[Fault, ...]
+    unreadable: tuple[Fault, ...] = ()
     has_lesion: bool | None = None
     uncovered: float = 0.0
 
@@ -263,7 +267,8 @@ def _part(case: SourceCase) -> str:
 
 def _write_cases(
     conversion: Conversion, folder: Path, labels: LabelSet, processes: int, ignore_mask_headers: bool
-) -> None:
+) -> tuple[SourceCase, ...]:
+    """Write all cases, but for those that are left out; the others."""
     cases = conversion.cases
     work = partial(
         _write_case,
@@ -274,19 +279,37 @@ def _write_cases(
         ignore_mask_headers=ignore_mask_headers,
     )
     outcomes = dict(parallel.each(work, cases, processes, name_of=lambda case: case.name, doing="converting"))
-    faults = [fault for i in range(len(cases)) for fault in outcomes[i].faults]
+    left_out = {i for i in outcomes if outcomes[i].unreadable and conversion.leave_out_unreadable}
+    kept = [i for i in range(len(cases)) if i not in left_out]
+    faults = [fault for i in kept for fault in (*outcomes[i].unreadable, *outcomes[i].faults)]
+    if all(cases[i].test for i in kept):  # nothing to train on is left
+        faults += [fault for i in sorted(left_out) for fault in outcomes[i].unreadable]
     if faults:
         raise FaultsError(f"{conversion.root} is not converted: {count_of(len(faults), 'fault')}", faults)
-    unsaid = [c.name for i, c in enumerate(cases) if outcomes[i].has_lesion is False and not c.lesion_free]
+    for i in sorted(left_out):
+        _leave_out(cases[i], folder, outcomes[i].unreadable[0])
+    _tell([(cases[i], outcomes[i]) for i in kept])
+    return tuple(cases[i] for i in kept)
+
+
+def _leave_out(case: SourceCase, folder: Path, fault: Fault) -> None:
+    """Take away what was written of a case, and say so."""
+    part = _part(case)
+    for channel in range(len(case.images)):
+        (folder / f"images{part}" / f"{case.name}_{channel:04d}{ENDING}").unlink(missing_ok=True)
+    (folder / f"labels{part}" / f"{case.name}{ENDING}").unlink(missing_ok=True)
+    found = f" ({fault.found})" if fault.found else ""
+    messages.warn(f"{case.name} is left out: {fault.where}: {fault.problem}{found}")
+
+
+def _tell(outcomes: Sequence[tuple[SourceCase, _Outcome]]) -> None:
+    """Warn of what is odd about the cases and no fault."""
+    unsaid = [case.name for case, of in outcomes if of.has_lesion is False and not case.lesion_free]
     if unsaid:
         messages.warn(
             f"{count_of(len(unsaid), 'mask is', 'masks are')} empty though nothing declares it: {some_of(unsaid)}"
         )
-    short = [
-        f"{c.name} ({outcomes[i].uncovered:.0%})"
-        for i, c in enumerate(cases)
-        if outcomes[i].uncovered > UNCOVERED_SHARE
-    ]
+    short = [f"{case.name} ({of.uncovered:.0%})" for case, of in outcomes if of.uncovered > UNCOVERED_SHARE]
     if short:
         some = count_of(len(short), "resampled image does", "resampled images do")
         messages.warn(f"{some} not fill the grid; share left out: {some_of(short)}")
@@ -303,6 +326,7 @@ def _write_case(
 ) -> _Outcome:
     """Copy one case into the half-made dataset and check what was copied."""
     faults: list[Fault] = []
+    unreadable: list[Fault] = []
     grid: _CaseGrid | None = None
     uncovered = 0.0
     n_resampled = sum(volume.resample for volume in case.images)
@@ -312,7 +336,7 @@ def _write_case(
         return _Outcome((Fault(case.name, "has other channels", found, expected, "mend the converter"),))
     for channel, volume in sorted(enumerate(case.images), key=lambda item: item[1].resample):
         target = folder / f"images{_part(case)}" / f"{case.name}_{channel:04d}{ENDING}"
-        file = _copied(volume, target, root, faults)
+        file = _copied(volume, target, root, unreadable)
         if file and grid is None and not volume.resample:
             grid = _CaseGrid(file.geometry, file.forms)
         elif file and grid and volume.resample:
@@ -320,10 +344,10 @@ def _write_case(
         elif file and grid:
             faults += _grid_faults(volume, root, grid.geometry, file.geometry)
     if grid is None:
-        return _Outcome(tuple(faults))
+        return _Outcome(tuple(faults), tuple(unreadable))
     target = folder / f"labels{_part(case)}" / f"{case.name}{ENDING}"
-    has_lesion = _write_mask(case, target, root, grid, known, ignore_mask_headers, faults)
-    return _Outcome(tuple(faults), has_lesion, uncovered)
+    has_lesion = _write_mask(case, target, root, grid, known, ignore_mask_headers, faults, unreadable)
+    return _Outcome(tuple(faults), tuple(unreadable), has_lesion, uncovered)
 
 
 def _write_mask(
@@ -334,6 +358,7 @@ def _write_mask(
     known: tuple[int, ...],
     ignore_header: bool,
     faults: list[Fault],
+    unreadable: list[Fault],
 ) -> bool | None:
     """Write a case's mask, empty where none is needed; whether it holds a lesion."""
     if case.mask is None:
@@ -344,15 +369,18 @@ def _write_mask(
             fix = "add the mask, or declare that the case has no lesion"
             faults.append(Fault(case.name, "has no mask", "", "a mask for every training case", fix))
         return None
-    file = _copied(case.mask, target, root, faults)
+    if isinstance(case.mask, MergedMask):
+        merged = _merged(case.mask, target, root, grid, ignore_header, faults, unreadable)
+        if merged is None:
+            return None
+        faults += _label_faults(_shown(case.mask.volumes[0], root), merged, known, case.lesion_free)
+        write_mask(target, merged, grid.geometry, grid.forms)
+        return bool(merged.any())
+    file = _copied(case.mask, target, root, unreadable)
     if file is None:
         return None
     where = _shown(case.mask, root)
-    faults += [
-        fault
-        for fault in _grid_faults(case.mask, root, grid.geometry, file.geometry, of_mask=True)
-        if not ignore_header or "shape" in fault.problem
-    ]
+    faults += _mask_grid_faults(case.mask, root, grid, file, ignore_header)
     try:
         mask = as_labels(file.pixels, where=where)
     except AutosegError as error:
@@ -364,8 +392,46 @@ def _write_mask(
     return bool(mask.any())
 
 
+def _merged(
+    mask: MergedMask,
+    target: Path,
+    root: Path,
+    grid: _CaseGrid,
+    ignore_header: bool,
+    faults: list[Fault],
+    unreadable: list[Fault],
+) -> np.ndarray | None:
+    """1 where the largest value of all volumes is above 0; None and faults where they cannot be put together."""
+    merged = np.zeros(grid.geometry.shape, np.uint8)
+    before = len(faults) + len(unreadable)
+    for volume in mask.volumes:
+        file = _copied(volume, target, root, unreadable)
+        if file is None:
+            continue
+        faults += _mask_grid_faults(volume, root, grid, file, ignore_header)
+        if not np.isfinite(file.pixels).all():
+            n_odd = int((~np.isfinite(file.pixels)).sum())
+            found, fix = (
+                count_of(n_odd, "voxel with NaN or infinity", "voxels with NaN or infinity"),
+                "correct the mask",
+            )
+            faults.append(
+                Fault(_shown(volume, root), "values that are no numbers", found, "finite values", fix)
+            )
+        if file.geometry.shape == merged.shape:
+            merged |= file.pixels > 0
+    return merged if len(faults) + len(unreadable) == before else None
+
+
+def _mask_grid_faults(
+    volume: Volume, root: Path, grid: _CaseGrid, file: ImageFile, ignore_header: bool
+) -> list[Fault]:
+    found = _grid_faults(volume, root, grid.geometry, file.geometry, of_mask=True)
+    return [fault for fault in found if not ignore_header or "shape" in fault.problem]
+
+
 def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> ImageFile | None:
-    """One volume, written and read again; what is wrong with it is added to the faults."""
+    """One volume, written and read again; why it cannot be read is added to the faults."""
     is_nifti = volume.path.name.endswith((".nii", ENDING))
     try:
         if volume.over_time is not None:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg import messages
 from autoseg.dataset.examine import extract_fingerprint
-from autoseg.dataset.folds import N_FOLDS, PARTS, Fold, make_folds, read_folds, take_given_folds, write_folds
+from autoseg.dataset.fold_lists import read_fold_list
+from autoseg.dataset.folds import (
+    N_FOLDS,
+    PARTS,
+    Fold,
+    divide_once,
+    make_folds,
+    read_folds,
+    take_given_folds,
+    write_folds,
+)
 from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
-from autoseg.messages import some_of
+from autoseg.messages import count_of, some_of
 from autoseg.orientation import described
 from autoseg.plan import Plan, apply_overrides, hash_plan
 from autoseg.plan.identity import differences
@@ -82,43 +93,91 @@ def _keep_groups(given: Path, kept: Path) -> None:
         kept.unlink(missing_ok=True)
 
 
-def divide(raw: RawDataset, folder: Path, n_folds: int | None, with_test: bool) -> list[Fold]:
-    """Write the folds that the user asks for, with the cases of a subject together.
+def folds_asked_for(raw_folder: Path, wanted: str | None, with_test: bool) -> list[Fold]:
+    """The folds that the user asks for, with the cases of a subject together; before any case is read.
 
     Args:
-        raw: the dataset, of which a fingerprint was taken.
-        folder: of the prepared dataset; its ``splits.json`` is written, never replaced.
-        n_folds: how many; None for as many as a training would make.
-        with_test: with a third part.
+        raw_folder: of the dataset.
+        wanted: how many; proportions of train, validation and test such as ``182/26/31``, for one fold; or a file, see
+            :func:`autoseg.dataset.fold_lists.read_fold_list`. None for as many as a training would make.
+        with_test: with a third part, where a number is wanted.
 
     Raises:
-        AutosegError: the raw dataset has folds of its own; the cases are too few.
-        StaleError: other folds are in use.
+        AutosegError: the raw dataset has folds of its own; the cases are too few; words that do not go together; as
+            of a list.
     """
-    given, path = raw.folder / "splits.json", folder / "splits.json"
+    raw = load_raw(raw_folder)
+    given, names = raw_folder / "splits.json", [case.name for case in raw.cases]
     if given.exists():
         raise AutosegError(
             "the raw dataset has folds of its own",
             where=str(given),
             fix="leave --folds and --test_part out, or move this file away",
         )
-    names = [case.name for case in raw.cases]
-    subjects = read_subjects(folder / GROUPS, names)
-    number = N_FOLDS if n_folds is None else n_folds
-    folds = make_folds(names, number, with_test=with_test, subjects=subjects)
+    subjects = read_subjects(raw_folder / GROUPS, names)
+    if wanted is not None and not _is_number(wanted):
+        if with_test:
+            fix = "leave --test_part out: proportions and lists of folds say themselves which cases test"
+            raise AutosegError("--test_part goes with a number of folds", found=f"--folds {wanted}", fix=fix)
+        if shares := _proportions(wanted):
+            return [divide_once(names, shares, subjects=subjects)]
+        if not Path(wanted).is_file():
+            raise AutosegError(
+                "--folds is no number, no proportions and no file",
+                found=wanted,
+                expected="such as 5, 182/26/31 or folds.csv",
+                fix="check the path",
+            )
+        return read_fold_list(Path(wanted), names, subjects)
+    folds = make_folds(names, int(wanted or N_FOLDS), with_test=with_test, subjects=subjects)
     if not folds:
         raise AutosegError("one case, or the cases of one subject, cannot be divided", where=raw.name)
+    return folds
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+", text) is not None
+
+
+def _proportions(text: str) -> tuple[int, ...]:
+    """``182/26/31``, or two numbers; empty for what is a path.
+
+    Raises:
+        AutosegError: a part without cases.
+    """
+    if not re.fullmatch(r"\d+/\d+(/\d+)?", text):
+        return ()
+    shares = tuple(map(int, text.split("/")))
+    if 0 in shares:
+        expected = "numbers above 0: train/validation/test, or train/validation"
+        raise AutosegError("a part would have no case", found=f"--folds {text}", expected=expected)
+    return shares
+
+
+def use_folds(folder: Path, folds: Sequence[Fold]) -> None:
+    """Let trainings use these folds.
+
+    Args:
+        folder: of the prepared dataset; its ``splits.json`` is written, never replaced.
+        folds: of all its cases.
+
+    Raises:
+        StaleError: other folds are in use.
+    """
+    path = folder / "splits.json"
     if not path.exists():
         write_folds(path, folds)
         messages.info(f"{path.name}: {_sizes(folds)}")
-    elif read_folds(path, names) != folds:
+    elif (
+        read_folds(path, sorted({n for fold in folds for part in fold.parts.values() for n in part})) != folds
+    ):
+        with_test = any(fold.test for fold in folds)
         raise StaleError(
             "other folds are in use",
             where=str(path),
-            expected=f"{len(folds)} folds{' with a test part' if with_test else ''}",
+            expected=f"{count_of(len(folds), 'fold')}{' with a test part' if with_test else ''}",
             fix="delete the file to have them; models that were trained on the folds in use can then not be continued",
         )
-    return folds
 
 
 def _sizes(folds: Sequence[Fold]) -> str:
@@ -127,7 +186,7 @@ def _sizes(folds: Sequence[Fold]) -> str:
     for part, does in PARTS.items():
         sizes = sorted({len(fold.parts[part]) for fold in folds if part in fold.parts})
         said += [f"{' or '.join(map(str, sizes))} cases {does}"] if sizes else []
-    return f"{len(folds)} folds; " + ", ".join(said)
+    return f"{count_of(len(folds), 'fold')}; " + ", ".join(said)
 
 
 def _what_changed(before: Fingerprint, after: Fingerprint) -> str:

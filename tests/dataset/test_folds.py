@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold
 
 from autoseg.dataset.folds import (
     Fold,
+    divide_once,
     left_out,
     load_or_make_folds,
     make_folds,
@@ -214,3 +215,40 @@ def test_folds_that_tear_a_subject_apart_are_refused_whoever_made_them(tmp_path:
             read()
     assert not (tmp_path / "other.json").exists()
     assert load_or_make_folds(path, "abc", {"a": "rat 1"}) == load_or_make_folds(path, "abc")
+
+
+# ------------------------------------------------------------------------------------------------- proportions
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_proportions_that_add_up_are_met_exactly(seed: int) -> None:
+    """The 239 scans of ATLAS as its paper divides them."""
+    names = [f"{i:03}" for i in range(239)]
+    fold = divide_once(names, (182, 26, 31), seed)
+    assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [182, 26, 31]
+    assert sorted(fold.train + fold.validation + fold.test) == names
+    assert fold == divide_once(reversed(names), (182, 26, 31), seed) != divide_once(names, (182, 26, 31), 9)
+
+
+def test_subjects_stay_together_and_those_with_many_cases_are_spread_as_the_others() -> None:
+    """Of 60 cases 40, 10 and 10: ten subjects of four cases, and twenty of one. By hand: 26.7, 6.7, 6.7 of the 40."""
+    subjects = {f"m{i}_{day}": f"m{i}" for i in range(10) for day in range(4)}
+    names = [*subjects, *(f"s{i}" for i in range(20))]
+    fold = divide_once(names, (4, 1, 1), subjects=subjects)
+    parts = [fold.train, fold.validation, fold.test]
+    assert [len(part) for part in parts] == [40, 10, 10]
+    many = [{subjects[name] for name in part if name in subjects} for part in parts]
+    assert sum(map(len, many)) == 10 and [len(part) for part in many] == [6, 2, 2]
+
+
+def test_no_part_is_empty_and_the_third_may_be_left_out() -> None:
+    sizes = {"a": 9, "b": 1, "c": 1}
+    subjects = {f"{s}{i}": s for s, size in sizes.items() for i in range(size)}
+    fold = divide_once(subjects, (1, 1, 98), subjects=subjects)
+    assert sorted(map(len, (fold.train, fold.validation, fold.test))) == [1, 1, 9]
+    assert [len(part) for part in divide_once(NAMES, (3, 1)).parts.values()] == [9, 3]
+
+
+def test_fewer_subjects_than_parts_are_refused() -> None:
+    with pytest.raises(AutosegError, match=r"(?s)into 3 parts.*2 cases or subjects.*at least 3"):
+        divide_once("abc", (1, 1, 1), subjects={"a": "s", "b": "s"})

@@ -27,7 +27,7 @@ from autoseg.dataset.imageio import differences, read_geometry, read_image
 from autoseg.dataset.raw_writer import check_target, dataset_folder_name, write_dataset
 from autoseg.errors import AutosegError, FaultsError, StaleError
 from autoseg.files import write_error
-from autoseg.plugins.converter import Conversion, SourceCase, Volume
+from autoseg.plugins.converter import Conversion, MergedMask, SourceCase, Volume
 from autoseg.preparation import steps
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
@@ -409,7 +409,7 @@ def test_the_formats_are_listed(capsys):
 def test_an_unknown_format_names_the_nearest(capsys):
     assert command.main(["ratlesnt", "x", "-d", "1"]) == 1
     error = capsys.readouterr().err
-    assert "there is no converter 'ratlesnt'" in error and "did you mean ratlesnet?" in error
+    assert "there is no converter 'ratlesnt'" in error and "did you mean ratlesnet" in error
 
 
 def test_the_help_of_a_format_is_light():
@@ -440,3 +440,62 @@ def test_the_command_writes_and_says_what_comes_next(source, tmp_path, capsys):
     assert f"next: autoseg_plan_and_preprocess -d Dataset021_RatLesNet --raw {raw}" in out
     text = (raw / "Dataset021_RatLesNet/dataset.json").read_text()
     assert str(tmp_path) not in text and "shams_without_label" in text
+
+
+# ------------------------------------------------------------------------------- masks in several files, left out
+
+
+def test_a_merged_mask_is_lesion_where_any_file_is_above_zero(source, target):
+    """Of three files with values of all kinds; negative values are background."""
+    first, second, third = (np.zeros(SHAPE, np.float32) for _ in range(3))
+    first[1, 2, 1], second[1, 2, 1], second[2, 3, 2], third[3, 4, 3] = 0.25, 254, 1e-3, -1
+    parts = []
+    for i, array in enumerate((first, second, third)):
+        small.write(source.root / f"a_{i}.nii.gz", array)
+        parts.append(Volume(source.root / f"a_{i}.nii.gz"))
+    write(changed(source, mask=MergedMask(tuple(parts))), target)
+    made = read_image(target / "labelsTr/a.nii.gz")
+    assert made.pixels.dtype == np.uint8 and np.argwhere(made.pixels).tolist() == [[1, 2, 1], [2, 3, 2]]
+    assert differences(read_geometry(target / "imagesTr/a_0000.nii.gz"), made.geometry) == []
+
+
+def test_every_file_of_a_merged_mask_is_checked(source, target):
+    small.write(source.root / "other.nii.gz", mask(), spacing=(2.0, 1.0, 3.0))
+    small.write(source.root / "small.nii.gz", mask()[1:])
+    volumes = tuple(Volume(source.root / name) for name in ("a_mask.nii.gz", "other.nii.gz", "small.nii.gz"))
+    text = refused(changed(source, mask=MergedMask(volumes)), target)
+    assert re.search(r"other.nii.gz +its spacing is not that of the image +2 x 1 x 3", text)
+    assert re.search(r"small.nii.gz +its shape is not that of the image", text) and "a_mask" not in text
+    assert "declared to have no lesion" in refused(
+        changed(source, mask=MergedMask((Volume(source.root / "a_mask.nii.gz"),)), lesion_free=True), target
+    )
+
+
+def test_cases_that_cannot_be_read_are_left_out_where_the_source_says_so(source, target):
+    messages.forget_warnings()
+    (source.root / "b.nii.gz").write_bytes(b"")
+    (source.root / "d_mask.nii.gz").write_bytes(b"nothing")
+    whole = replace(source, folds=())
+    assert "b.nii.gz" in refused(whole, target)
+    write(replace(whole, leave_out_unreadable=True), target)
+    names = sorted(path.name for path in target.rglob("*.nii.gz"))
+    assert names == ["a.nii.gz", "a_0000.nii.gz", "c.nii.gz", "c_0000.nii.gz"]
+    assert json.loads((target / "dataset.json").read_text())["numTraining"] == 2
+    assert [row["case"] for row in csv.DictReader((target / "groups.csv").open())] == ["a", "c"]
+    said = [text for text in messages.warning_counts() if "is left out" in text]
+    assert [text.partition(": ")[0] for text in said] == ["b is left out", "d is left out"]
+    assert "b.nii.gz" in said[0] and "d_mask.nii.gz" in said[1]
+
+
+def test_a_case_that_can_be_read_and_does_not_fit_is_refused_all_the_same(source, target):
+    (source.root / "b.nii.gz").write_bytes(b"")
+    small.write(source.root / "a_mask.nii.gz", mask(7))
+    text = refused(replace(source, folds=(), leave_out_unreadable=True), target)
+    assert "label values that the format does not have" in text and "b.nii.gz" not in text
+
+
+def test_a_conversion_of_which_nothing_to_train_on_is_left_is_refused(source, target):
+    for name in "abc":
+        (source.root / f"{name}.nii.gz").write_bytes(b"")
+    text = refused(replace(source, folds=(), leave_out_unreadable=True), target)
+    assert all(f"{name}.nii.gz" in text for name in "abc")
