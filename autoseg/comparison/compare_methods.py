@@ -15,6 +15,7 @@ from autoseg.comparison.comparison_schema import (
     StratumComparison,
     Test,
 )
+from autoseg.comparison.method_table import pooled_dice
 from autoseg.comparison.methods import CommonCases, common_cases, find_methods
 from autoseg.comparison.notes import TESTS, family, notes
 from autoseg.comparison.ranking import (
@@ -239,6 +240,7 @@ def compare(
         notes=notes(results, better, len(one.cases), test),
         metrics={name: one.metrics[name] for name in chosen},
         classes={label: {m: results[m][label] for m in chosen} for label in one.classes},
+        micro_dice={label: pooled_dice(summaries, label, preset.resamples) for label in one.classes},
         strata=[
             _stratum([s.strata[i] for s in summaries.values()], cases.names, scores, better, test)
             for i in range(len(one.strata))

@@ -110,6 +110,20 @@ class MetricComparison(ExactModel):
     against_truth: list[Difference] = []
 
 
+class PooledDice(ExactModel):
+    """Dice of the voxels of all cases together, of a method or as the difference of two.
+
+    Attributes:
+        row: name of the method, or ``first - second``.
+        low, high: 95 % bootstrap interval over cases.
+    """
+
+    row: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
 class LevelComparison(ExactModel):
     """The cases of one level, for one class."""
 
@@ -152,6 +166,7 @@ class Comparison(ExactModel):
         warnings: what was said about the folders while they were scored.
         metrics: the compared metrics.
         classes: class to metric to result.
+        micro_dice: class to the pooled Dice of each method and of each pair; empty in files of an earlier autoseg.
         strata: the same differences on parts of the cases.
         scores: class to metric to method to one value for each of ``cases``.
     """
@@ -177,6 +192,7 @@ class Comparison(ExactModel):
     warnings: list[str] = []
     metrics: dict[str, MetricRow]
     classes: dict[str, dict[str, MetricComparison]]
+    micro_dice: dict[str, list[PooledDice]] = {}
     strata: list[StratumComparison] = []
     scores: dict[str, dict[str, dict[str, list[float | None]]]]
 

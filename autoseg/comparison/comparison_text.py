@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autoseg.comparison.comparison_schema import Comparison, Difference, Test
+from autoseg.comparison.method_table import format_method_table
 from autoseg.comparison.notes import SPOKEN, TOO_MANY
 from autoseg.comparison.ranking import none_can_be_shown
 from autoseg.evaluation.text import csv_cell, grid, number, p_text, repeated, spoken
@@ -98,6 +99,7 @@ def format_comparison(comparison: Comparison) -> str:
         + _means(comparison),
         "differences\n" + _differences(comparison),
         _against_truth(comparison),
+        format_method_table(comparison),
         *(_stratum(comparison, i) for i in range(len(comparison.strata))),
         _foot(comparison),
     ]

@@ -18,6 +18,7 @@ from autoseg.comparison.compare_methods import compare_folders, compared_metrics
 from autoseg.comparison.comparison_schema import Comparison, Difference, MetricComparison, read_comparison
 from autoseg.comparison.comparison_text import sentence, sentences
 from autoseg.comparison.figure import FIRST, SAME, SECOND, make_figure
+from autoseg.comparison.method_table import format_method_table
 from autoseg.comparison.methods import method_names
 from autoseg.comparison.notes import SPOKEN, family, notes
 from autoseg.errors import AutosegError
@@ -307,6 +308,7 @@ def test_the_command_says_who_is_better(folders, capsys):
         "comparison.json",
         "comparison.csv",
         "comparison_cases.csv",
+        "comparison_table.csv",
         "comparison.png",
         "comparison.svg",
     ):
@@ -339,6 +341,54 @@ def test_files_say_the_same(folders):
         "method": "good",
         "value": 1.0,
     }
+
+
+def pooled_counts(root, method):
+    """Twice the voxels in both masks, and the voxels of each, of every case: ``[n, 2]``."""
+    rows = []
+    for path in sorted((root / "labelsTr").glob("*.nii.gz")):
+        truth, mask = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(root / name / path.name))) > 0
+            for name in ("labelsTr", method)
+        )
+        rows.append([2 * (truth & mask).sum(), truth.sum() + mask.sum()])
+    return np.array(rows, float)
+
+
+def test_one_table_holds_the_pooled_dice_and_all_differences(folders, capsys):
+    """From the masks themselves, and one bootstrap of the same cases for both methods."""
+    run(folders, "--preset", "resunet", methods=("good", "fair", "poor"))
+    said = capsys.readouterr().out.split("in one table: ")[1]
+    table = {row["method"]: row for row in csv.DictReader((folders / "out/comparison_table.csv").open())}
+    assert list(table) == ["good", "fair", "poor", "good - fair", "good - poor", "fair - poor"]
+    assert all(name in said for name in (*table, "micro_dice", "surface_hausdorff_mm", "tpr"))
+    found = read_comparison(folders / "out").classes["lesion"]
+    for row, of in (
+        ("fair", found["dice"].ranking[1].mean),
+        ("good - poor", found["dice"].pairs[1].difference),
+    ):
+        assert float(table[row]["dice"]) == pytest.approx(of)
+    fair, poor = (pooled_counts(folders, name) for name in ("fair", "poor"))
+    pooled = {"fair": fair.sum(0), "poor": poor.sum(0)}
+    values = {name: two / one for name, (two, one) in pooled.items()}
+    values["fair - poor"] = values["fair"] - values["poor"]
+    drawn = np.random.default_rng(12345).integers(0, 8, (1000, 8))
+    many = {"fair": fair[drawn].sum(1), "poor": poor[drawn].sum(1)}
+    many = {name: sums[:, 0] / sums[:, 1] for name, sums in many.items()}
+    many["fair - poor"] = many["fair"] - many["poor"]
+    for name, value in values.items():
+        low, high = np.percentile(many[name], [2.5, 97.5])
+        cells = [float(table[name][f"micro_dice{end}"]) for end in ("", "_low", "_high")]
+        assert cells == pytest.approx([value, low, high])
+
+
+def test_a_comparison_of_an_earlier_autoseg_has_no_pooled_dice(folders):
+    run(folders)
+    path = folders / "out/comparison.json"
+    content = json.loads(path.read_text())
+    del content["micro_dice"]
+    path.write_text(json.dumps(content))
+    assert format_method_table(read_comparison(folders / "out")) == ""
 
 
 def test_scores_are_those_of_the_masks(folders):
