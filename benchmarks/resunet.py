@@ -5,9 +5,12 @@
 Counted are, at full size and from the code alone, the multiplications of a step (torch's FLOP counter) and its memory
 (live_memory.py; weights, gradients and the optimiser's two moments are added). Measured are seconds and the memory of
 the process (of the card on CUDA), on crops whose edges are --scale of the published ones: a CPU needs minutes for a
-step on the full ones. Both sides of a comparison run in turn, each in a process of its own. The rate is that of the
-multiplications of the step, and its share is of what a product of two large matrices reaches in the same process and
-precision; with checkpointing no convolution runs twice, so the multiplications are the same.
+step on the full ones. Both sides of a comparison run in turn, each in a process of its own; the least of the
+repetitions counts, on a CPU in seconds of the processor (of all threads), which depend little on what else the machine
+does.
+
+The rate is that of the multiplications of the step, and its share is of what a product of two large matrices reaches in
+the same process and precision; with checkpointing no convolution runs twice, so the multiplications are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import contextlib
 import math
 import multiprocessing
 import resource
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -59,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Taken:
-    """Median seconds of a step, GB at most, and multiply-adds a second (x 2) of a product of matrices."""
+    """Least seconds of a step, GB at most, and multiply-adds a second (x 2) of a product of matrices."""
 
     seconds: float
     gb: float
@@ -153,7 +155,7 @@ class Worker:
         gb = self._pool.submit(_peak_gb).result()
         rate = self._pool.submit(_matrix_rate).result()
         self._pool.shutdown()
-        return Taken(statistics.median(self.seconds), gb, rate)
+        return Taken(min(self.seconds), gb, rate)
 
 
 def in_turn(jobs: Sequence[Job], repeats: int) -> list[Taken]:
@@ -193,11 +195,12 @@ def _timed_step() -> float:
 
 
 def _seconds(function: Callable[[], object]) -> float:
+    clock = time.perf_counter if _prepared["job"].device == "cuda" else time.process_time
     _wait()
-    started = time.perf_counter()
+    started = clock()
     function()
     _wait()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _wait() -> None:
