@@ -20,14 +20,14 @@ import contextlib
 import math
 import multiprocessing
 import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from live_memory import LiveMemory
+from rates import matrix_rate, seconds_of
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,8 +43,6 @@ PRECISIONS = ("float32", "bfloat16")
 GOAL_GB, GOAL_TIME, GOAL_RATE = 12.0, 1.35, 0.35
 STEPS = 245_700  # of a whole training on 182 scans: 218,400 and 27,300
 LEARNING_RATE = 1e-3
-MATRIX = {"cpu": 1536, "cuda": 8192}
-MATRIX_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -188,24 +186,10 @@ def _prepare(job: Job) -> None:
 
 
 def _timed_step() -> float:
-    seconds = _seconds(_prepared["step"])
+    seconds = seconds_of(_prepared["step"], _prepared["job"].device)
     if _prepared["job"].device == "cuda":
         torch.cuda.empty_cache()  # the other side runs on the same card
     return seconds
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    clock = time.perf_counter if _prepared["job"].device == "cuda" else time.process_time
-    _wait()
-    started = clock()
-    function()
-    _wait()
-    return clock() - started
-
-
-def _wait() -> None:
-    if _prepared["job"].device == "cuda":
-        torch.cuda.synchronize()
 
 
 def _peak_gb() -> float:
@@ -215,14 +199,7 @@ def _peak_gb() -> float:
 
 
 def _matrix_rate() -> float:
-    """Floating point operations a second, the best of some products of two square matrices."""
-    job = _prepared["job"]
-    n, dtype = MATRIX[job.device], getattr(torch, job.precision)
-    a, b = (torch.rand(n, n, device=job.device, dtype=dtype) for _ in range(2))
-    taken: list[float] = []
-    while len(taken) < 4 or sum(taken) < MATRIX_SECONDS:
-        taken.append(_seconds(lambda: a @ b))
-    return 2 * n**3 / min(taken)
+    return matrix_rate(_prepared["job"].device, _prepared["job"].precision)
 
 
 def print_measured(scale: float, width: int, device: str, threads: int, repeats: int) -> None:

@@ -75,7 +75,8 @@ class BrainSegNetOptions(BaseModel, extra="forbid"):
         inputs: the ``maps`` (or contrasts), the three channels of the 4D perfusion series, or both.
         normalisation: ``constants`` of the data set, ``mode`` (the same after each scan was divided by its most
             frequent intensity), ``zscore`` of each scan's brain; ``auto`` looks at the data.
-        map_dropout: of the augmented samples, how often each channel is left out, for clinical data with missing maps.
+        map_dropout: of the augmented samples, how often each channel is left out, for clinical data with missing maps:
+            images to predict may then have channels of zeros.
         inference: the ``whole`` scan in one pass; ``chunks`` of planes with a halo, equal to it; ``concatenate``, the
             paper's chunks side by side, with seams; ``auto``: whole where it fits the memory, else chunks.
         width, refine_width: feature maps of the first block and of the refinement; 32 and 128 as published.

@@ -162,6 +162,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) 
             crop_to_nonzero=False,
             spacing_mm=(None, None, None),
             normalisation=[NORMALISATIONS[name].model_copy() for name in choice.intensities],
+            may_be_missing=_may_be_missing(fingerprint, options, choice),
         ),
         networks={"main": _network(options)},
         recipe=Recipe(
@@ -263,6 +264,14 @@ def _missing(options: BrainSegNetOptions) -> list[Named]:
     return (
         [Named(name="missing_channels", arguments={"p": options.map_dropout})] if options.map_dropout else []
     )
+
+
+def _may_be_missing(
+    fingerprint: Fingerprint, options: BrainSegNetOptions, choice: BrainSegNetChoice
+) -> list[str]:
+    """Channels without which the network learns to do, in part of its samples."""
+    seen = list(choice.channels) or fingerprint.channel_names
+    return seen if options.map_dropout and options.kind != "baseline" else []
 
 
 def _augmented(stage: Stage, options: BrainSegNetOptions) -> Stage:

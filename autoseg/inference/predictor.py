@@ -182,6 +182,8 @@ class Predictor:
                 fix="give the model the channels that it was trained with, in this order",
             )
         for channel, values in zip(expected, image, strict=True):
+            if channel in self.plan.preprocessing.may_be_missing and not values.any():
+                continue
             for fault in intensity_faults(f"channel {channel}", values):
                 raise AutosegError(
                     f"{fault.where}: {fault.problem}",

@@ -15,6 +15,7 @@ SINCE_VERSION_2: dict[str, Any] = {
     "preprocessing": {
         "mask": True,
         "orientation": True,
+        "may_be_missing": True,
         "normalisation": {
             "__all__": {"inside_mask", "spread", "divide_by_mode", "factor", "expected_maximum"}
         },

@@ -169,6 +169,8 @@ class Preprocessing(Strict):
             in its planes by the order above and across them by ``separate_axis_order``.
         separate_axis_order: see above.
         mask: which part of a case counts; None for all of it.
+        may_be_missing: names of channels that an image to predict may lack: their files hold 0 throughout, and the
+            network was trained to do without them. Other constant channels are refused.
     """
 
     orientation: str | None = None
@@ -183,6 +185,7 @@ class Preprocessing(Strict):
     separate_axis_ratio: float = Field(3.0, gt=1)
     separate_axis_order: int = Field(0, ge=0, le=1)
     mask: MaskRole | None = None
+    may_be_missing: list[str] = Field(default_factory=list)
 
     @field_validator("transpose")
     @classmethod
@@ -681,6 +684,7 @@ class Plan(Strict):
     def _channels_are_known(self) -> Plan:
         mask = self.preprocessing.mask
         asked = [] if mask is None or mask.channel is None else [("preprocessing.mask", mask.channel)]
+        asked += [("preprocessing.may_be_missing", name) for name in self.preprocessing.may_be_missing]
         asked += [(f"stage {stage.name!r}", name) for stage in self.recipe.stages for name in stage.channels]
         for where, name in asked:
             if name not in self.channel_names:

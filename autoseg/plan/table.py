@@ -138,6 +138,7 @@ def _preprocessing(plan: Plan) -> list[PlanRow]:
     orders = {0: "nearest", 1: "linear", 3: "cubic"}
     image = orders.get(settings.image_order, f"spline order {settings.image_order}")
     label = "label-wise linear" if settings.label_order else "nearest"
+    missing = ", ".join(settings.may_be_missing)
     return [
         PlanRow("orientation", settings.orientation or "as stored", "preprocessing.orientation"),
         PlanRow("axes", ", ".join(axes), "preprocessing.transpose"),
@@ -148,6 +149,7 @@ def _preprocessing(plan: Plan) -> list[PlanRow]:
         ),
         PlanRow("spacing", "; ".join(filter(None, [spacing, kept_text])), "preprocessing.spacing_mm"),
         *([PlanRow("mask", _mask(settings.mask), "preprocessing.mask")] if settings.mask else []),
+        *([PlanRow("may be 0", missing, "preprocessing.may_be_missing")] if missing else []),
         PlanRow("intensities", _normalisation(settings.normalisation, plan), "preprocessing.normalisation"),
         PlanRow("resampling", f"{image} for images, {label} for masks", "preprocessing.image_order"),
     ]

@@ -160,7 +160,9 @@ def _apply(values: np.ndarray, entry: Normalisation, number: int) -> UnexpectedR
 
 def _divide_by_mode(values: np.ndarray, counted: np.ndarray, entry: Normalisation, number: int) -> None:
     """Divide by the most frequent of the counted values, where the entry says so."""
-    if entry.divide_by_mode is None or not counted.size:
+    if (
+        entry.divide_by_mode is None or not counted.any()
+    ):  # a channel of zeros, which may be missing, stays so
         return
     mode = most_frequent([counted], entry.divide_by_mode)
     if mode is None:

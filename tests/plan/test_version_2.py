@@ -53,6 +53,7 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("inference", {"patch_size": [8, 8, 8], "tiles": "chunks", "halo": [2, 0, 0]}),
         ("inference.patch_size", [8, "whole", "whole"]),
         ("preprocessing.orientation", "RAS"),
+        ("preprocessing.may_be_missing", ["TTP"]),
         ("preprocessing.mask", {"channel": "TTP", "dilation": 1}),
         ("preprocessing.normalisation.0", {"scheme": "fixed", "spread": "mean_absolute_deviation"}),
         ("preprocessing.normalisation.0.divide_by_mode", 16),

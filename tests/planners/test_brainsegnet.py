@@ -227,6 +227,8 @@ def test_other_options(isles, make_fingerprint):
     found = planned(isles, map_dropout=0.2).recipe.stages
     assert [s.augmentation.transforms[-1].arguments for s in found[1:]] == [{"p": 0.2}] * 2
     assert not found[0].augmentation.transforms
+    assert planned(isles, map_dropout=0.2).preprocessing.may_be_missing == list(MAPS)
+    assert planned(isles).preprocessing.may_be_missing == []
     zscore = planned(isles, normalisation="zscore").preprocessing.normalisation
     assert {(e.scheme, e.inside_nonzero) for e in zscore} == {("zscore", True)}
     assert planned(isles, width=16, refine_width=64).networks["main"].arguments["refine_width"] == 64
