@@ -72,7 +72,8 @@ class Tiling:
         starts: first indices of the tiles, for each axis.
         context: voxels that the network sees around a tile and has no logits for, z, y, x.
         planes: whether the network is 2D.
-        chunks: whether the tiles lie side by side and end with the image.
+        chunks: whether the tiles lie side by side and end with the image; where the last ones overlap others, the later
+            one counts.
         halo: of chunks, voxels of the image around one that the network sees and has logits for, z, y, x.
     """
 
@@ -139,10 +140,15 @@ def make_tiling(shape: Sequence[int], inference: Inference, divisor: Divisor = (
     planes = len(patch) == 2
     patch = [1, *patch] if planes else patch
     context = _of_axes(inference.context)
-    if inference.tiles == "chunks":
+    if inference.tiles in ("chunks", "flush"):
         refuse_cut_steps(inference, divisor)
         padded = tuple(-(-n // d) * d for n, d in zip(shape, _of_axes(divisor, 1), strict=True))
         starts = [list(range(0, n, p)) for n, p in zip(padded, patch, strict=True)]
+        if inference.tiles == "flush":
+            starts = [
+                [min(i, max(n - p, 0)) for i in axis]
+                for axis, n, p in zip(starts, padded, patch, strict=True)
+            ]
         before = tuple((m - n) // 2 for m, n in zip(padded, shape, strict=True))
         return Tiling(
             padded, before, tuple(patch), tuple(starts), context, planes, True, _of_axes(inference.halo)
@@ -319,7 +325,10 @@ class _TileRun:
                 logits = self._forward(torch.stack(seen).to(self.device))
                 for tile, found in zip(batch, logits, strict=True):
                     inner = found[all_of(within(tile, self.tiling.around(tile)))]
-                    sums[all_of(tile)] += (inner if weight is None else inner * weight).to(store)
+                    if weight is None:
+                        sums[all_of(tile)] = inner.to(store)
+                    else:
+                        sums[all_of(tile)] += (inner * weight).to(store)
                 done += len(batch)
                 if self.progress is not None:
                     self.progress(done, n_tiles)

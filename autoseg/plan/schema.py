@@ -426,7 +426,8 @@ class Inference(Strict):
         tiles: ``cover`` lays tiles over the whole image, which overlap; ``centre`` predicts one patch in its middle,
             and what lies outside is background; ``chunks`` cuts the image into parts that lie side by side, the last
             one shorter. A chunk is never larger than the image, so that nothing is padded but what the network asks
-            for, and ``step`` and ``gaussian`` have no part in it.
+            for, and ``step`` and ``gaussian`` have no part in it; ``flush`` is the same, but the last part is moved
+            back until it is as large as the others, and counts where it overlaps them.
         halo: of chunks: how far the network sees beyond one, on each side of each axis, as far as the image goes; what
             it says there is dropped. Where it is as wide as what the network sees, all chunks together are equal to one
             pass over the whole image, also at its borders, where the network pads itself. Empty for none.
@@ -441,7 +442,7 @@ class Inference(Strict):
 
     patch_size: PatchSize = Field(max_length=3)
     context: list[Margin] = Field(default_factory=list, max_length=3)
-    tiles: Literal["cover", "centre", "chunks"] = "cover"
+    tiles: Literal["cover", "centre", "chunks", "flush"] = "cover"
     halo: list[Margin] = Field(default_factory=list, max_length=3)
     step: float = Field(0.5, ge=LEAST_STEP, le=1)
     gaussian: bool = True

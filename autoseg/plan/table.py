@@ -327,6 +327,8 @@ def _prediction(plan: Plan) -> list[PlanRow]:
         tiles = f"{_times(inference.patch_size)} voxels, step {inference.step:g} of that{weighed}"
         if inference.tiles == "centre":
             tiles = f"one of {_times(inference.patch_size)} voxels in the centre, background around it"
+        if inference.tiles == "flush":
+            tiles = f"{_times(inference.patch_size)} voxels side by side, the last flush with the end"
         if inference.tiles == "chunks":
             seen = f", {_times(inference.halo)} voxels seen around each" if any(inference.halo) else ""
             tiles = f"chunks of {_times(inference.patch_size)} voxels side by side{seen}"

@@ -17,8 +17,10 @@ from vectors import hashed, structure
 
 from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.inference.tiling import predict_logits
 from autoseg.labels import LabelSet
 from autoseg.networks.deepmedic import FirstLayer, Layer, RingNorm, added, context_of, low_resolution_size
+from autoseg.plan import Inference
 from autoseg.training import losses, optimisers, schedules
 
 PLAIN = {"common_kernel": 1, "shortcuts": (), "common_shortcuts": ()}
@@ -262,6 +264,36 @@ def test_patches_agree_where_they_start_at_the_same_phase(kernel, rim):
     assert (first == second).sum() < first.numel()
     inner, outer = slice(4 + rim, 12 - rim), slice(rim, 8 - rim)
     assert (first[..., inner, inner, inner] - third[..., outer, outer, outer]).abs().max() > 1e-2
+
+
+def predicted(network: nn.Module, image: torch.Tensor, **words) -> torch.Tensor:
+    inference = Inference(context=list(network.context), mirror_axes=(), gaussian=False, **words)
+    return predict_logits(network.float(), image, inference, 2, "cpu", mirror=False)
+
+
+def test_dense_prediction_does_not_depend_on_the_chunks():
+    """Chunks and a halo of multiples of 3 are one pass over the whole volume; a halo of 1 or 2 is another phase."""
+    network = random_network()
+    image = torch.rand(1, 29, 25, 22, generator=torch.Generator().manual_seed(4))
+    whole = predicted(network, image, patch_size=["whole"] * 3, tiles="chunks")
+    for chunk in ([9, 9, 9], [12, 15, 6], [27, 3, 21]):
+        found = predicted(network, image, patch_size=chunk, tiles="chunks", halo=[3, 3, 3])
+        assert (found - whole).abs().max() < 1e-5
+    other = predicted(network, image, patch_size=[9, 9, 9], tiles="chunks", halo=[1, 1, 1])
+    assert (other - whole).abs().max() > 1e-2
+
+
+def test_tiles_of_the_software_are_never_one_pass():
+    """29 voxels, the last flush with the border: another phase in all but the first, and a rim that saw the padding."""
+    network = random_network()
+    image = torch.rand(1, 35, 32, 31, generator=torch.Generator().manual_seed(5))
+    whole = predicted(network, image, patch_size=["whole"] * 3, tiles="chunks")
+    tiles = predicted(network, image, patch_size=[29, 29, 29], tiles="flush")
+    off = (tiles - whole).abs().amax(0)
+    assert off[:2, :2, :2].max() < 1e-5  # the first tile, where no later one lies
+    assert (
+        off.max() > 1e-2 and off[7:, 4:, 3:].min() > 0
+    )  # starts 6, 3 and 2: all but its rim is of the phase of 3 alone
 
 
 # Loss, optimiser, schedule --------------------------------------------------------------------------------------------

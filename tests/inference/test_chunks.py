@@ -169,3 +169,16 @@ def test_brain_segnet_in_chunks_at_the_ends_and_on_odd_sizes(brainsegnet, planes
     )
     expected = predicted(brainsegnet, x, patch_size=[])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_flush_tiles_are_of_one_size_and_the_later_counts():
+    """11 voxels in tiles of 4: the last starts at 7 and covers voxel 7 anew."""
+    tiling = make_tiling((11, 9, 8), Inference(patch_size=[4, 9, 8], tiles="flush"))
+    assert tiling.starts == ([0, 4, 7], [0], [0])
+    assert make_tiling((3, 9, 8), Inference(patch_size=[4, 9, 8], tiles="flush")).starts[0] == [0]
+    network, x = Padded(), image()
+    found = predicted(network, x, patch_size=[4, "whole", "whole"], tiles="flush")
+    with torch.no_grad():
+        parts = [network(x[None, :, start : start + 4])[0] for start in (0, 4, 7)]
+    expected = torch.cat([parts[0], parts[1][:, :3], parts[2]], 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)

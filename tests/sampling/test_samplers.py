@@ -143,7 +143,30 @@ def parts_of_the_depth(make_store, make_stage):
     assert part.outside == "minimum" and not part.needs_lesions
 
 
+def lesion_and_background_in_sub_epochs(make_store, make_stage):
+    """Four samples of each kind over two cases, in two batches; only one background voxel of ``b`` counts."""
+    b = case_with((5, 5, 5), size=(10, 10, 10))
+    b.label[b.label == 0] = -1
+    b.label[6, 6, 6] = 0
+    cases = {"a": case_with((10, 10, 10), (0, 0, 0)), "b": b}
+    sampling = {"name": "sub_epochs", "foreground_share": 0.5, "arguments": {"segments": 9}}
+    found, pass_length, part = first_places(
+        make_store, make_stage, sampling, 16, cases, patch_size=[3, 3, 3], batch_size=4
+    )
+    assert pass_length == 8 and part.needs_lesions and part.outside == "zero"
+    lesion = {place.case: place for place in found if place.forced}
+    # the other lesion voxel of ``a`` lies in the corner, where no patch fits
+    assert (lesion["a"].voxel, lesion["a"].start) == ((10, 10, 10), (9, 9, 9))
+    assert (lesion["b"].voxel, lesion["b"].start) == ((5, 5, 5), (4, 4, 4))
+    background = {place.start for place in found if place.case == "b" and not place.forced}
+    assert background == {(5, 5, 5)}
+    for eight in (found[:8], found[8:]):
+        kinds = [(place.case, place.forced) for place in eight]
+        assert all(1 <= kinds.count((case, forced)) <= 4 for case in "ab" for forced in (True, False))
+
+
 CASES = {
+    "sub_epochs": lesion_and_background_in_sub_epochs,
     "foreground_share": share_of_the_foreground,
     "lesion_pixels": each_pixel_of_a_lesion,
     "sub_volumes": parts_of_the_depth,
