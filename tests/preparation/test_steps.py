@@ -185,6 +185,35 @@ def test_folds_that_are_asked_for_and_those_of_the_raw_dataset(root, capfd):
     assert plan_and_preprocess.main([*asked[:-1], "--folds", "0"]) == 1
 
 
+def test_folds_of_a_list_and_in_proportions(root, capfd, tmp_path):
+    """A list that does not fit is refused before anything is looked at; a good one is what a training uses."""
+    names = sorted(
+        path.name.removesuffix(".nii.gz") for path in (root / "raw" / small.NAME / "labelsTr").iterdir()
+    )
+    asked = ["-d", "1", "-np", "1", "-pl", "unet", "--no_pp", "--overwrite", "--folds"]
+    given = tmp_path / "folds.csv"
+    given.write_text("case,part\n" + "".join(f"{name},train\n" for name in names) + "case_99,val\n")
+    fingerprint = root / "preprocessed" / small.NAME / "fingerprint.json"
+    fingerprint.unlink()
+    assert plan_and_preprocess.main([*asked, str(given)]) == 1
+    error = capfd.readouterr().err
+    assert "case_99" in error and "is no case of the dataset" in error
+    assert not fingerprint.exists() and not splits(root).exists()
+    rows = [f"{name},{'val' if name == names[1] else 'train'}\n" for name in names]
+    given.write_text("case,part\n" + "".join(rows))
+    assert plan_and_preprocess.main([*asked, str(given)]) == 0
+    said = "".join(capfd.readouterr())
+    assert f"1 fold; {len(names) - 1} cases train, 1 cases validate" in said
+    (fold,) = json.loads(splits(root).read_text())
+    assert fold == {"train": [names[0], *names[2:]], "val": [names[1]]}
+    assert plan_and_preprocess.main([*asked, f"{len(names) - 2}/1/1"]) == 1
+    assert "other folds are in use" in capfd.readouterr().err
+    splits(root).unlink()
+    assert plan_and_preprocess.main([*asked, f"{len(names) - 2}/1/1"]) == 0
+    (fold,) = json.loads(splits(root).read_text())
+    assert [len(fold[part]) for part in ("train", "val", "test")] == [len(names) - 2, 1, 1]
+
+
 def test_a_run_that_comes_second_changes_nothing(root, capfd):
     """Not even the plan, with which the store of the first would not agree."""
     folder = root / "preprocessed" / small.NAME
