@@ -32,6 +32,7 @@ CASE_COLUMNS = (
 )
 """Titles of the column of cases, small letters alone; the first that is there."""
 PART_COLUMNS, FOLD_COLUMNS = ("part", "split", "set", "subset"), ("fold", "foldid", "foldnumber")
+SESSION_COLUMNS = ("session", "sessionid")
 PART_WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "validate", "dev", "development"),
@@ -148,11 +149,16 @@ def _entries(path: Path) -> Entries:
         return next((titles.index(title) for title in known if title in titles), None)
 
     case, part, fold = column(CASE_COLUMNS), column(PART_COLUMNS), column(FOLD_COLUMNS)
+    session = column(SESSION_COLUMNS)
+
+    def name(row: Sequence[str]) -> str:
+        return "_".join(row[i] for i in (case, session) if i is not None and row[i])
+
     if case is not None and part is not None:
-        cells = [(line, row[case], row[part], "" if fold is None else row[fold]) for line, row in rows]
+        cells = [(line, name(row), row[part], "" if fold is None else row[fold]) for line, row in rows]
         return _with_parts(path, cells)
     if case is not None and fold is not None:
-        return _held_out(path, [(line, row[case], row[fold]) for line, row in rows])
+        return _held_out(path, [(line, name(row), row[fold]) for line, row in rows])
     raise AutosegError(
         "the table does not say what a case does",
         where=str(path),

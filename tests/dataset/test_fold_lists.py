@@ -33,6 +33,8 @@ def read(tmp_path: Path, content: object, names=CASES, subjects=SUBJECTS, ending
         "Subject ID\tSet\nsub-r001s001\ttraining\nsub-r001s002\tdev\nsub-r002s001\ttesting\n",
         f"filename,split\n{A}{END},train\n{B1}{END},val\nR001\\{B2}.nii.gz,val\nx/R002/{C}_0000.nii.gz,test\n",
         f"case,part,fold\n{A},train,0\n{B1},val,0\n{B2},val,0\n{C},test,0\n",
+        "Subject ID,Session,split\nsub-r001s001,ses-1,train\nsub-r001s002,ses-1,val\n"
+        "sub-r001s002,ses-2,val\nsub-r002s001,,test\n",
         "participant_id,split\nr001s001,train\nr001s002,val\nr002s001,test\n",
     ],
 )
