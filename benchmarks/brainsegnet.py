@@ -123,7 +123,10 @@ def print_rates(options: argparse.Namespace) -> None:
                 time_prediction(size, precision, options) if whole else time_step(size, precision, options)
             )
             rate = (work if whole else 6 * work) / taken  # forward, and twice as much backward, of two
-            share = rate / matrix_rate(options.device, precision)
+            best[precision] = max(
+                best[precision], *(matrix_rate(options.device, precision) for _ in range(3))
+            )
+            share = rate / best[precision]
             goal = f"{GOAL_RATE:.0%} on a GPU" if precision == "bfloat16" else ""
             what = "prediction" if whole else "training, batch 2"
             row = (
