@@ -114,6 +114,9 @@ def print_rates(options: argparse.Namespace) -> None:
     print(
         "| what | voxels | precision | s | GFLOP/s | of the matrix rate | goal |\n|---|---|---|---|---|---|---|"
     )
+    best = dict.fromkeys(
+        PRECISIONS, 0.0
+    )  # of the whole run: other work on the machine makes single ones too small
     for full in SIZES:
         size = scaled(full, options.scale)
         work = 2e9 * gmac(size, options)
