@@ -97,7 +97,13 @@ def _preprocessing(fingerprint: Fingerprint, choice: BrainSegNetChoice) -> list[
     why = "; ".join(INTENSITIES[kind][1] for kind in kinds)
     if choice.scored and "constants" in kinds:
         why += "; some contrasts have values below 0, so they are not divided by their mode"
+    mask = (
+        "preprocessing.mask",
+        choice.mask,
+        "set: the paper has none; outside it, nothing is learned and predicted",
+    )
     return [
+        *([mask] if choice.mask else []),
         ("preprocessing.transpose", ", ".join(AXES[axis] for axis in axes), first),
         (
             "preprocessing.crop_to_nonzero",

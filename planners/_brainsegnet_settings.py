@@ -75,6 +75,8 @@ class BrainSegNetOptions(BaseModel, extra="forbid"):
         inputs: the ``maps`` (or contrasts), the three channels of the 4D perfusion series, or both.
         normalisation: ``constants`` of the data set, ``mode`` (the same after each scan was divided by its most
             frequent intensity), ``zscore`` of each scan's brain; ``auto`` looks at the data.
+        mask: ``none`` as published; the name of a channel, or ``auto`` for TTP where it is there: what lies more than a
+            voxel outside of its positive voxels is background, the rule of the planner ``deepmedic``.
         map_dropout: of the augmented samples, how often each channel is left out, for clinical data with missing maps:
             images to predict may then have channels of zeros.
         inference: the ``whole`` scan in one pass; ``chunks`` of planes with a halo, equal to it; ``concatenate``, the
@@ -91,6 +93,7 @@ class BrainSegNetOptions(BaseModel, extra="forbid"):
     crops: Literal["around_lesion", "around_voxel"] = "around_lesion"
     inputs: Inputs = "maps"
     normalisation: Literal["auto", "constants", "mode", "zscore"] = "auto"
+    mask: str = "none"
     map_dropout: float = Field(0.0, ge=0, le=1)
     inference: Literal["auto", "whole", "chunks", "concatenate"] = "auto"
     width: int = Field(WIDTH, ge=1)
@@ -147,6 +150,7 @@ class BrainSegNetChoice:
         prediction: see there.
         channels: that the network sees; empty for all.
         intensities: of each channel of the data set.
+        mask: channel of the brain's mask; empty for none.
         scored: whether MR contrasts have values below 0, so that they were normalised before.
     """
 
@@ -160,6 +164,7 @@ class BrainSegNetChoice:
     prediction: PredictionChoice
     channels: tuple[str, ...]
     intensities: tuple[Intensities, ...]
+    mask: str
     scored: bool
 
 

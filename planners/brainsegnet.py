@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, nearest_names
 from autoseg.fingerprint import Fingerprint
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of
@@ -21,6 +21,7 @@ from autoseg.plan import (
     QUICK,
     Augmentation,
     Inference,
+    MaskRole,
     Named,
     Normalisation,
     Plan,
@@ -161,7 +162,8 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) 
             transpose=fingerprint.summary.slices_first,
             crop_to_nonzero=False,
             spacing_mm=(None, None, None),
-            normalisation=[NORMALISATIONS[name].model_copy() for name in choice.intensities],
+            normalisation=[_normalisation(name, choice) for name in choice.intensities],
+            mask=MaskRole(channel=choice.mask, dilation=1) if choice.mask else None,
             may_be_missing=_may_be_missing(fingerprint, options, choice),
         ),
         networks={"main": _network(options)},
@@ -180,6 +182,13 @@ NORMALISATIONS: dict[Intensities, Normalisation] = {
     "mode": Normalisation(scheme="fixed", spread="mean_absolute_deviation", divide_by_mode=MODE_BIN),
     "zscore": Normalisation(scheme="zscore", inside_nonzero=True),
 }
+
+
+def _normalisation(name: Intensities, choice: BrainSegNetChoice) -> Normalisation:
+    """With a mask of the brain the z-score is that inside it."""
+    if name == "zscore" and choice.mask:
+        return Normalisation(scheme="zscore", inside_mask=True)
+    return NORMALISATIONS[name].model_copy()
 
 
 def _network(options: BrainSegNetOptions) -> Named:
@@ -325,8 +334,25 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions
         prediction=_prediction(largest_scan(fingerprint), options, n_channels, outputs, budget_gb),
         channels=channels,
         intensities=intensities,
+        mask=_mask(fingerprint, options),
         scored=scored,
     )
+
+
+def _mask(fingerprint: Fingerprint, options: BrainSegNetOptions) -> str:
+    """The channel of the brain's mask; empty for none."""
+    names = fingerprint.channel_names
+    if options.mask in ("none", "auto"):
+        series = (name for name in names if "ttp" in name.casefold() and options.mask == "auto")
+        return next(series, "")
+    if options.mask not in names:
+        raise AutosegError(
+            f"the dataset does not have the channel of planner.mask={options.mask}",
+            where=fingerprint.dataset,
+            found=", ".join(names),
+            fix=nearest_names(options.mask, names),
+        )
+    return options.mask
 
 
 def largest_scan(fingerprint: Fingerprint) -> Shape:

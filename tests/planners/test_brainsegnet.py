@@ -234,6 +234,18 @@ def test_other_options(isles, make_fingerprint):
     assert planned(isles, width=16, refine_width=64).networks["main"].arguments["refine_width"] == 64
 
 
+def test_the_mask_is_that_of_the_comparison(isles):
+    assert planned(isles).preprocessing.mask is None
+    found = planned(isles, mask="auto", normalisation="zscore")
+    mask = found.preprocessing.mask
+    assert (mask.channel, mask.dilation, mask.fill_holes) == ("TTP", 1, True)
+    assert all(entry.inside_mask for entry in found.preprocessing.normalisation)
+    assert planned(isles, mask="ADC").preprocessing.mask.channel == "ADC"
+    check_recipe(found, TRAINER)
+    with pytest.raises(AutosegError, match=r"(?s)planner.mask=TTX.*did you mean TTP"):
+        planned(isles, mask="TTX")
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"), [("maps", list(MAPS)), ("pwi", list(SERIES)), ("maps+pwi", [])]
 )
