@@ -66,8 +66,8 @@ def reasons(
         _decision(options, choice),
         (
             "recipe.validation",
-            "nine cases, every five epochs",
-            "as the study: all validation cases of a fold",
+            "all validation cases, every five epochs",
+            "as the study",
         ),
         *_notes(fit),
     ]
@@ -189,13 +189,8 @@ def _decision(options: DeepMedicOptions, choice: DeepMedicChoice) -> Row:
         return "recipe.postprocessing", "none", "the study's steps are for one kind of lesion"
     value, why = DECISIONS[options.decision]
     if options.decision == "fh":
-        border = (
-            "so that lesions at the border stay"
-            if options.border == "safe"
-            else "set: as the study's software"
-        )
-        value += f", a ball of {RADIUS} voxels, border {options.border}"
-        why += f"; {border}"
+        kept = "set: as the study's software" if options.border == "scipy" else "lesions at the border stay"
+        value += f", a ball of {RADIUS} voxels, border {options.border} ({kept})"
     return "recipe.postprocessing", value, why
 
 

@@ -57,7 +57,6 @@ from autoseg.planners._deepmedic_settings import (
     SUB_EPOCHS,
     SUBJECTS,
     VALIDATE_EVERY,
-    VALIDATED,
     DeepMedicChoice,
     DeepMedicOptions,
     batch_for,
@@ -143,7 +142,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
             fusion=Named(name="mean_probabilities"),
             postprocessing=_steps(fingerprint, options) if choice.one_lesion else [],
             inference=_inference(options, choice),
-            validation=Validation(cases=VALIDATED, every=VALIDATE_EVERY),
+            validation=Validation(cases="all", every=VALIDATE_EVERY),
         ),
         reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )
