@@ -8,11 +8,14 @@ from autoseg.planners._ratlesnetv2_settings import (
     AUGMENTED_LEARNING_RATE,
     CE,
     FEW_CASES,
+    PUBLISHED_VOXEL_MM3,
+    SMALL_VOXELS,
     VARIANTS,
     RatLesNetV2Choice,
     RatLesNetV2Options,
     Variant,
     find_loss,
+    is_other_grid,
     is_t2,
 )
 from autoseg.plugins.planner import Match, Verdict
@@ -47,7 +50,7 @@ def reasons(
             why=f"{_words_of_saving(choice)} of {choice.budget_gb:g} GB{uncropped}; -gpu_memory_target says how much "
             "there is",
         ),
-        *_recipe_reasons(options),
+        *_recipe_reasons(options, is_other_grid(fingerprint)),
         *_notes(fingerprint, options, fit),
     ]
 
@@ -108,7 +111,7 @@ def _words_of_saving(choice: RatLesNetV2Choice) -> str:
     return "with activations computed twice instead of kept, " * bool(saving) + "batch 1, float32,"
 
 
-def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
+def _recipe_reasons(options: RatLesNetV2Options, other_grid: bool) -> list[Reason]:
     return [
         _loss_reason(options),
         *(_augmented_reasons() if options.training == "augmented" else _published_reasons(options)),
@@ -117,12 +120,27 @@ def _recipe_reasons(options: RatLesNetV2Options) -> list[Reason]:
             value=f"{options.members} runs, majority vote",
             why="three independent runs in the paper" if options.members == 3 else "set; three in the paper",
         ),
-        Reason(
-            what="recipe.postprocessing",
-            value="islands, then holes of fewer than 20 voxels",
-            why="as published, once, on the vote; the text says 20 voxels or fewer, the code fewer than 20",
-        ),
+        _small_reason(options, other_grid),
     ]
+
+
+def _small_reason(options: RatLesNetV2Options, other_grid: bool) -> Reason:
+    """Which islands and holes are small, and what that is on a grid of another resolution."""
+    volume = f"{SMALL_VOXELS * PUBLISHED_VOXEL_MM3:.3f} mm3"
+    published = "as published, once, on the vote; the text says 20 voxels or fewer, the code fewer than 20"
+    grid = f"; there they were {volume}, which planner.component_size=mm3 takes" * other_grid
+    value, why = {
+        "published": (f"fewer than {SMALL_VOXELS} voxels", published + grid),
+        "mm3": (
+            f"less than {volume}",
+            f"set: the volume of the published {SMALL_VOXELS} voxels on every grid",
+        ),
+        "measured": (
+            "as many voxels as remove 90 % of them" + ", in mm3" * other_grid,
+            f"set: measured in predictions of the training cases after the training; published are {SMALL_VOXELS}",
+        ),
+    }[options.component_size]
+    return Reason(what="recipe.postprocessing", value=f"islands, then holes of {value}", why=why)
 
 
 def _loss_reason(options: RatLesNetV2Options) -> Reason:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
     Named,
 )
@@ -16,6 +18,11 @@ LARGEST_RODENT_MM = 60
 """A field of view of at most this is a rodent's; the published one is 30 mm, a human head needs over 150 mm."""
 THICK = 3
 """Slices are thick when they are at least so many times as far apart as the pixels; the published ratio is 8.5."""
+PUBLISHED_VOXEL_MM3 = 1.0 * 0.1171875**2
+"""Slices of 1 mm, 30 mm in 256 pixels."""
+SMALL_VOXELS = 20
+OTHER_GRID = 1.1
+"""A grid is another when its voxels are so many times as large as the published ones, or as small."""
 PATCH_STEP = 8  # three poolings
 AUGMENTED_LEARNING_RATE = 1e-3
 QUICK_WIDTH, QUICK_LEARNING_RATE, QUICK_BATCHES = 8, 2e-3, 10
@@ -119,6 +126,9 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
             printed 1e-5.
         loss: ``published`` trains each network with its own published loss, ``same`` all with that of RatLesNetv2.
         members: independent runs that vote.
+        component_size: of the islands and holes that stay: ``published``, 20 voxels of any grid; ``mm3``, the volume of
+            20 published voxels; ``measured``, the size that removes 90 % of the islands and holes in predictions of
+            the training cases, which is how the published one was chosen; on other than the published grid in mm3.
         training: ``published``, or ``augmented`` for few or varied animals: random changes of the images, instance
             normalisation, a learning rate that starts higher and falls, and an average over mirrored images in
             prediction. Ours, not the paper's.
@@ -133,6 +143,7 @@ class RatLesNetV2Options(BaseModel, extra="forbid"):
     learning_rate: Literal["code", "paper"] = "code"
     loss: Literal["published", "same"] = "published"
     members: int = Field(3, ge=1)
+    component_size: Literal["published", "mm3", "measured"] = "published"
     training: Literal["published", "augmented"] = "published"
     intensities: Literal["published", "corrected"] = "published"
     crop: Literal["none", "head"] = "none"
@@ -142,6 +153,12 @@ def is_t2(channel: str) -> bool:
     """Whether a channel is T2-weighted by its name; T2* and FLAIR are other contrasts."""
     name = channel.casefold()
     return "t2" in name and "*" not in name and "star" not in name and "flair" not in name
+
+
+def is_other_grid(fingerprint: Fingerprint) -> bool:
+    """Whether the voxels of the median case are larger or smaller than the published ones."""
+    ratio = math.prod(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm) / PUBLISHED_VOXEL_MM3
+    return not 1 / OTHER_GRID <= ratio <= OTHER_GRID
 
 
 def find_loss(options: RatLesNetV2Options) -> Named:

@@ -9,6 +9,7 @@ the code and says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from autoseg.plan import (
     Named,
     Normalisation,
     Plan,
+    PostStep,
     Preprocessing,
     Reason,
     Recipe,
@@ -35,14 +37,17 @@ from autoseg.planners._ratlesnetv2_settings import (
     AUGMENTED_LEARNING_RATE,
     LARGEST_RODENT_MM,
     PATCH_STEP,
+    PUBLISHED_VOXEL_MM3,
     QUICK_BATCHES,
     QUICK_LEARNING_RATE,
     QUICK_WIDTH,
+    SMALL_VOXELS,
     THICK,
     VARIANTS,
     RatLesNetV2Choice,
     RatLesNetV2Options,
     find_loss,
+    is_other_grid,
     is_t2,
 )
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
@@ -108,6 +113,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) 
         options=options,
         patch_size=choice.patch_size,
         transpose=fingerprint.summary.slices_first,
+        other_grid=is_other_grid(fingerprint),
         why=reasons(fingerprint, options, choice, match(fingerprint)),
     )
     changes = {
@@ -128,6 +134,7 @@ def build_plan(
     options: RatLesNetV2Options,
     patch_size: Sequence[int] = (),
     transpose: tuple[int, int, int] = (0, 1, 2),
+    other_grid: bool = False,
     why: Sequence[Reason] = (),
 ) -> Plan:
     """The published way from raw image to mask around a network; also for imported weights.
@@ -136,6 +143,8 @@ def build_plan(
         network: as registered, with its arguments.
         patch_size: empty for whole images.
         transpose: working axis i is file axis ``transpose[i]``.
+        other_grid: whether the voxels have another size than the published ones.
+        why: for each decision.
     """
     return Plan(
         planner="ratlesnetv2",
@@ -153,12 +162,14 @@ def build_plan(
             normalisation=[find_normalisation(options) for _ in channel_names],
         ),
         networks={"main": network},
-        recipe=_recipe(options, list(patch_size), labels),
+        recipe=_recipe(options, list(patch_size), labels, other_grid),
         reasons=list(why),
     )
 
 
-def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int | list[int]]) -> Recipe:
+def _recipe(
+    options: RatLesNetV2Options, patch: list[int], labels: dict[str, int | list[int]], other_grid: bool
+) -> Recipe:
     """The training of the paper, where it differs from the scripts behind its tables that of the scripts."""
     augmented = options.training == "augmented"
     mirrored = (0, 1, 2) if augmented else ()
@@ -181,7 +192,7 @@ def _recipe(options: RatLesNetV2Options, patch: list[int], labels: dict[str, int
         stages=[stage],
         members=options.members,
         fusion=Named(name="majority"),
-        postprocessing=find_postprocessing(labels),
+        postprocessing=find_postprocessing(options, labels, other_grid),
         inference=Inference(patch_size=patch, mirror_axes=mirrored),
         validation=Validation(cases=4, every=10),
         precision="float32",
@@ -202,13 +213,18 @@ def find_learning_rate(options: RatLesNetV2Options) -> float:
     return 1e-4 if options.learning_rate == "code" else 1e-5
 
 
-def find_postprocessing(labels: dict[str, int | list[int]]) -> list[Named]:
-    """Islands of fewer than 20 voxels go, then holes are filled; with several labels it is open by which."""
+def find_postprocessing(
+    options: RatLesNetV2Options, labels: dict[str, int | list[int]], other_grid: bool
+) -> list[PostStep]:
+    """Small islands go, then holes are filled; with several labels it is open by which."""
     foreground = [value for name, value in labels.items() if value != 0 and name != "ignore"]
-    steps = [Named(name="remove_small_components", arguments={"fewer_than_voxels": 20})]
+    size: dict[str, Any] = {"fewer_than_voxels": SMALL_VOXELS}
+    if options.component_size == "mm3" or (options.component_size == "measured" and other_grid):
+        size["voxel_mm3"] = PUBLISHED_VOXEL_MM3
+    fit: Literal["train", "none"] = "train" if options.component_size == "measured" else "none"
+    steps = [PostStep(name="remove_small_components", arguments=size, fit=fit)]
     if len(foreground) == 1:
-        fill = {"fewer_than_voxels": 20, "value": foreground[0]}
-        steps.append(Named(name="fill_small_holes", arguments=fill))
+        steps.append(PostStep(name="fill_small_holes", arguments={**size, "value": foreground[0]}, fit=fit))
     return steps
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg.device import autocast, lower_precision, place
+from autoseg.device import autocast, lower_precision, place, refuse_tf32
 
 CPU = torch.device("cpu")
 
@@ -22,6 +22,26 @@ def test_mixed_precision_is_on_only_where_there_is_a_type():
         assert layer(image).dtype is torch.float32
     with autocast(CPU, torch.bfloat16):
         assert layer(image).dtype is torch.bfloat16
+
+
+@pytest.fixture
+def tf32():
+    """Whether a card may round to TF32, as torch begins: in convolutions, not in products of matrices."""
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    yield lambda: (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+
+
+def test_float32_is_not_tf32_on_a_card(tf32, monkeypatch):
+    card = torch.device("cuda")
+    refuse_tf32(CPU, None)
+    refuse_tf32(card, torch.bfloat16)
+    assert tf32() == (True, True)
+    network = nn.Conv2d(1, 2, 3)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_: self)  # there is no card here
+    place(network, card, lower_precision(card, "float32"))
+    assert tf32() == (False, False)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

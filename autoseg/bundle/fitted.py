@@ -29,7 +29,7 @@ class FittedStep(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     learned: dict[str, float]
-    fit: Literal["validation", "held_back"]
+    fit: Literal["validation", "held_back", "train"]
     cases: list[str]
 
 

@@ -501,13 +501,14 @@ class PostStep(Named):
 
     Attributes:
         fit: on which cases it learns numbers after the last stage, for a step that can: the fold's ``validation``
-            cases, or those that were ``held_back`` by the stages' ``leave_out``. ``none``: its arguments stand in the
+            cases, those that were ``held_back`` by the stages' ``leave_out``, or those of its ``train`` part, which the
+            networks have learned from. ``none``: its arguments stand in the
             plan.
         apply: whether a prediction runs it. One that is not applied learns all the same, and sees what the applied ones
             before it make; ``--set postprocessing.STEP.apply=true`` then predicts with it.
     """
 
-    fit: Literal["none", "validation", "held_back"] = "none"
+    fit: Literal["none", "validation", "held_back", "train"] = "none"
     apply: bool = True
 
 

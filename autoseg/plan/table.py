@@ -351,7 +351,11 @@ def _prediction(plan: Plan) -> list[PlanRow]:
 
 def _step(step: PostStep) -> str:
     """A step of the post-processing, and what it learns from."""
-    learns = {"validation": "validation cases", "held_back": "cases that are held back"}
+    learns = {
+        "validation": "validation cases",
+        "held_back": "cases that are held back",
+        "train": "training cases",
+    }
     learned = f", learnt from {learns[step.fit]}" if step.fit != "none" else ""
     return _named(step) + learned + ("" if step.apply else ", not applied")
 

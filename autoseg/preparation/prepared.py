@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from autoseg import paths
 from autoseg.dataset.dataset_json import DatasetJson
+from autoseg.dataset.folds import Fold, load_or_make_folds
+from autoseg.dataset.subjects import GROUPS, read_subjects
 from autoseg.errors import AutosegError, StaleError, nearest_names
 from autoseg.files import read_model
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import count_of
 from autoseg.names import refuse_bad_name
 from autoseg.plan import Plan
 
@@ -93,6 +96,29 @@ class Prepared:
     def splits_path(self) -> Path:
         """Where splits.json lies, which all plans of the dataset share."""
         return self.folder / "splits.json"
+
+    def fold(self, fold: int | str) -> Fold:
+        """The cases of a fold; ``all`` trains on every case and validates on some of the same.
+
+        Raises:
+            AutosegError: there is no such fold.
+        """
+        names = [case.name for case in self.fingerprint.cases]
+        if fold == "all":
+            return Fold(tuple(names), ())
+        subjects = read_subjects(self.folder / GROUPS, names)
+        folds = load_or_make_folds(self.splits_path, names, subjects)
+        if not folds or not 0 <= int(fold) < len(folds):
+            raise AutosegError(
+                f"there is no fold {fold}",
+                where=self.dataset,
+                found=f"{count_of(len(names), 'case')}, {count_of(len(folds), 'fold')}",
+                expected=f"a fold from 0 to {len(folds) - 1}, or all"
+                if folds
+                else "at least two cases for folds",
+                fix="use the fold 'all', which trains on every case and has no honest validation",
+            )
+        return folds[int(fold)]
 
 
 def open_prepared(preprocessed: Path, id_or_name: str, plan_name: str | None = None) -> Prepared:

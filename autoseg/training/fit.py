@@ -65,6 +65,8 @@ def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:
     names = set(fold.validation)
     if step.fit == "held_back":
         names = {name for stage in plan.recipe.stages for name in held_back(fold, stage)}
+    if step.fit == "train":
+        names = set(fold.train)
     if not names:
         raise AutosegError(
             f"the post-processing step '{step.name}' has no case to learn from",

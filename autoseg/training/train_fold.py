@@ -15,10 +15,8 @@ from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
-from autoseg.dataset.folds import Fold, held_back, load_or_make_folds
-from autoseg.dataset.subjects import GROUPS, read_subjects
+from autoseg.dataset.folds import Fold, held_back
 from autoseg.device import device_name, lower_precision, peak_memory_gb
-from autoseg.errors import AutosegError
 from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
 from autoseg.plan import hash_plan
@@ -127,27 +125,8 @@ def _measure_constants(job: FoldJob, fold: Fold) -> None:
 
 
 def split(job: FoldJob) -> Fold:
-    """The cases of the fold; ``all`` trains on every case and validates on some of the same.
-
-    Raises:
-        AutosegError: there is no such fold.
-    """
-    names = [case.name for case in job.prepared.fingerprint.cases]
-    if job.fold == "all":
-        return Fold(tuple(names), ())
-    subjects = read_subjects(job.prepared.folder / GROUPS, names)
-    folds = load_or_make_folds(job.prepared.splits_path, names, subjects)
-    if not folds or not 0 <= int(job.fold) < len(folds):
-        raise AutosegError(
-            f"there is no fold {job.fold}",
-            where=job.prepared.dataset,
-            found=f"{count_of(len(names), 'case')}, {count_of(len(folds), 'fold')}",
-            expected=f"a fold from 0 to {len(folds) - 1}, or all"
-            if folds
-            else "at least two cases for folds",
-            fix="use the fold 'all', which trains on every case and has no honest validation",
-        )
-    return folds[int(job.fold)]
+    """The cases of the fold, see :meth:`autoseg.preparation.prepared.Prepared.fold`."""
+    return job.prepared.fold(job.fold)
 
 
 def _remove_from_stage(job: FoldJob, index: int) -> None:

@@ -85,7 +85,7 @@ def test_each_new_word_is_taken_and_survives_a_file(plan, path, value):
         ("preprocessing.normalisation.0.inside_mask", True, "inside_mask needs preprocessing.mask"),
         ("preprocessing.normalisation.0.factor", 0, "above 0"),
         ("preprocessing.normalisation.0.scheme", "zscor", "zscore"),
-        ("postprocessing", [{"name": "threshold", "fit": "test"}], "validation or held_back"),
+        ("postprocessing", [{"name": "threshold", "fit": "test"}], "validation, held_back or train"),
     ],
 )
 def test_what_contradicts_itself_is_refused(plan, path, value, words):

@@ -215,3 +215,18 @@ def test_the_crop_to_the_head(make_fingerprint):
     found = plan(make_fingerprint(**RAT), Budget(), RatLesNetV2Options(crop="head"))
     assert found.preprocessing.crop_to_object and not found.preprocessing.crop_to_nonzero
     assert "costs time and memory" in why(found, "preprocessing.crop_to_object")
+
+
+def test_the_size_of_islands_may_be_measured_and_is_a_volume_on_another_grid(make_fingerprint):
+    def steps(**changes):
+        found = make_plan(
+            make_fingerprint(**RAT | changes), "ratlesnetv2", Budget(), {"component_size": "measured"}
+        )
+        return found.recipe.postprocessing
+
+    assert [(step.fit, "voxel_mm3" in step.arguments) for step in steps()] == [("train", False)] * 2
+    (coarse, _) = steps(spacings=[(1, 0.25, 0.25)])
+    assert coarse.arguments["voxel_mm3"] == pytest.approx(0.0137329, abs=1e-7)
+    found = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), {"component_size": "mm3"})
+    assert [step.fit for step in found.recipe.postprocessing] == ["none", "none"]
+    assert any("0.275 mm3" in reason.value for reason in found.reasons)

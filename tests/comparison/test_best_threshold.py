@@ -1,0 +1,64 @@
+"""The best threshold: by hand, against trying every threshold, and the command on a dataset of bright balls."""
+
+import json
+
+import numpy as np
+import pytest
+import runs
+import SimpleITK as sitk
+import small
+
+from autoseg.cli import threshold_intensities
+from autoseg.comparison.best_threshold import best_threshold
+from autoseg.errors import AutosegError
+from autoseg.evaluation.metrics.catalogue import dice
+
+
+def test_by_hand():
+    """Lesion 5, 6, 9 among 1, 2, 3, 7: above 4 all three and one false are found, Dice 6/7; above 8 one, 1/2."""
+    values = np.array([1, 2, 3, 7, 5, 6, 9], np.float32)
+    truth = np.array([0, 0, 0, 0, 1, 1, 1], bool)
+    found = best_threshold([(values, truth)], "T2")
+    assert (found.side, found.channel, found.dice) == ("above", "T2", pytest.approx(6 / 7))
+    assert 3 <= found.threshold < 5
+    dark = best_threshold([(-values, truth)], "ADC")
+    assert (dark.side, dark.dice) == ("below", pytest.approx(6 / 7)) and -5 < dark.threshold <= -3
+
+
+def test_no_other_threshold_is_better():
+    random = np.random.default_rng(5)
+    cases = []
+    for _ in range(4):
+        truth = random.random(400) < 0.2
+        cases.append(((random.normal(0, 1, 400) + 1.5 * truth).astype(np.float32), truth))
+    found = best_threshold([*cases, (random.normal(0, 9, 50).astype(np.float32), np.zeros(50, bool))], "T2")
+
+    def mean(t, side):
+        return np.mean([dice(v > t if side == "above" else v < t, truth) for v, truth in cases])
+
+    every = np.concatenate([v for v, _ in cases])
+    assert found.dice == pytest.approx(mean(found.threshold, found.side))
+    assert found.dice == pytest.approx(max(mean(t, side) for t in every for side in ("above", "below")))
+
+
+def test_without_a_lesion_there_is_nothing_to_learn():
+    with pytest.raises(AutosegError, match="no lesion in 1 training case"):
+        best_threshold([(np.ones(3, np.float32), np.zeros(3, bool))], "T2")
+
+
+def test_the_command_segments_what_the_fold_is_scored_on(tmp_path, monkeypatch, capsys):
+    """Balls of brightness 160 in a box of 100 with noise of 10: 3 standard deviations from both."""
+    root = runs.prepare(monkeypatch, tmp_path)
+    out = tmp_path / "masks"
+    assert threshold_intensities.main(["1", "0", "-o", str(out)]) == 0
+    (mask,) = out.glob("*.nii.gz")
+    truth = root / "raw" / small.NAME / "labelsTr" / mask.name
+    found, wanted = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0 for path in (mask, truth))
+    assert dice(found, wanted) > 0.9
+    record = json.loads((out / "threshold.json").read_text())
+    assert record["channel"] == "MR0" and record["side"] == "above" and record["dice"] > 0.9
+    assert "1 case segmented" in capsys.readouterr().out
+    assert threshold_intensities.main(["1", "0", "-o", str(out)]) == 1
+    assert "the folder is not empty" in capsys.readouterr().err
+    assert threshold_intensities.main(["1", "9", "-o", str(tmp_path / "x")]) == 1
+    assert "there is no fold 9" in capsys.readouterr().err
