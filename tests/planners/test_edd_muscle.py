@@ -171,11 +171,11 @@ def test_pixels_to_ignore_are_no_second_label(make_fingerprint):
 @pytest.mark.parametrize(
     ("dataset", "verdict", "n_against", "planner"),
     [
-        ("Dataset001_BRATS", Verdict.CANNOT, 1, "unet"),
+        ("Dataset001_BRATS", Verdict.CANNOT, 1, "brainsegnet"),
         ("Dataset002_OpenMS", Verdict.POSSIBLE, 2, "unet"),
         ("Dataset011_RatT2", Verdict.POSSIBLE, 2, "ratlesnetv2"),
         ("Dataset012_DWI", Verdict.MADE_FOR_IT, 0, "edd_muscle"),
-        ("Dataset013_ISLESPerfusion", Verdict.POSSIBLE, 1, "unet"),
+        ("Dataset013_ISLESPerfusion", Verdict.POSSIBLE, 1, "brainsegnet"),
         ("Dataset014_ATLAST1", Verdict.POSSIBLE, 2, "resunet"),
     ],
 )
@@ -267,7 +267,7 @@ def test_prediction_is_whole_slices_then_muscle_net(dwi):
     assert [(s.name, s.arguments) for s in recipe.postprocessing] == [
         ("muscle", {"rule": "component", **CANDIDATES})
     ]
-    assert recipe.validation.cases == 4 and recipe.validation.every == 1
+    assert recipe.validation.cases == "all" and recipe.validation.every == 1
 
 
 def test_no_more_networks_than_are_trained(dwi):
