@@ -15,7 +15,7 @@ from storage import ALL, code_of, store_as, stored_as
 from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.card import write_model_card
-from autoseg.bundle.layout import weight_file_name
+from autoseg.bundle.layout import NORMALISATION, weight_file_name
 from autoseg.bundle.networks import build_network
 from autoseg.cli import plan_and_preprocess, predict, train
 from autoseg.dataset.examine import extract_fingerprint
@@ -28,6 +28,7 @@ from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.preprocessing.fill_store import preprocess_dataset
+from autoseg.preprocessing.fixed import measure
 from autoseg.preprocessing.store import Store
 
 HOME = "RAS"
@@ -35,6 +36,7 @@ HOME = "RAS"
 SHAPE_XYZ, SPACING_XYZ_MM = (24, 20, 6), (1.0, 1.25, 4.0)
 
 SMALL = {
+    "brainsegnet": {"planner.width": 4, "planner.refine_width": 8},
     "edd_muscle": {"planner.muscle": False, "planner.width": 2, "planner.spacing_mm": 1.0},
     "ratlesnetv2": {"planner.width": 2, "planner.members": 1},
     "unet": {"networks.main.arguments.features_per_stage": [4, 4, 4]},
@@ -80,8 +82,8 @@ def make_dataset(folder, degrees):
     (folder / "dataset.json").write_text(json.dumps({**info, "file_ending": ".nii.gz"}))
 
 
-def untrained(folder, plan):
-    """A model folder whose networks have random weights."""
+def untrained(folder, plan, constants):
+    """A model folder whose networks have random weights; constants are those of the normalisation, None for none."""
     trainer = plugins.load(plugins.TRAINERS, plan.trainer)
     for number, stage in enumerate(plan.recipe.stages):
         for member in range(plan.recipe.members):
@@ -94,6 +96,8 @@ def untrained(folder, plan):
     labels, channels = plan.labels, {str(i): name for i, name in enumerate(plan.channel_names)}
     info = {"channel_names": channels, "labels": labels, "numTraining": 3, "file_ending": ".nii.gz"}
     write_json(folder / "dataset.json", info)
+    if constants is not None:
+        write_json(folder / "fold_0" / NORMALISATION, constants)
     write_json(folder / "fold_0" / "fold.json", {"validation_cases": ["a"], "validation": {}})
     write_model_card(folder)
     return Predictor(folder, device="cpu")
@@ -133,7 +137,7 @@ def test_every_storage_order_gives_the_same(tmp_path, monkeypatch, planner, degr
     assert plan.preprocessing.orientation == home and known.summary.orientations == {home: 3}
     store = Store(tmp_path / "store")
     preprocess_dataset(raw, known, plan, store.folder, 1)
-    predictor = untrained(tmp_path / "model", plan)
+    predictor = untrained(tmp_path / "model", plan, measure(store, "abc", plan.preprocessing))
     arrays, mask = stored(store, "c"), predicted(predictor, raw, tmp_path / "home")
     assert 0 < np.asarray(mask.dataobj).mean() < 1
     for code in ALL:
