@@ -158,14 +158,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) 
         channel_names=fingerprint.channel_names,
         labels=fingerprint.labels,
         regions_class_order=fingerprint.regions_class_order,
-        preprocessing=Preprocessing(
-            transpose=fingerprint.summary.slices_first,
-            crop_to_nonzero=False,
-            spacing_mm=(None, None, None),
-            normalisation=[_normalisation(name, choice) for name in choice.intensities],
-            mask=MaskRole(channel=choice.mask, dilation=1) if choice.mask else None,
-            may_be_missing=_may_be_missing(fingerprint, options, choice),
-        ),
+        preprocessing=_preprocessing(fingerprint, options, choice),
         networks={"main": _network(options)},
         recipe=Recipe(
             stages=_stages(options, choice),
@@ -175,6 +168,20 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: BrainSegNetOptions) 
         reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )
     return replan(full, _quick_changes(full), QUICK) if budget.quick else full
+
+
+def _preprocessing(
+    fingerprint: Fingerprint, options: BrainSegNetOptions, choice: BrainSegNetChoice
+) -> Preprocessing:
+    """Whole scans on their own grids, slices first."""
+    return Preprocessing(
+        transpose=fingerprint.summary.slices_first,
+        crop_to_nonzero=False,
+        spacing_mm=(None, None, None),
+        normalisation=[_normalisation(name, choice) for name in choice.intensities],
+        mask=MaskRole(channel=choice.mask, dilation=1) if choice.mask else None,
+        may_be_missing=_may_be_missing(fingerprint, options, choice),
+    )
 
 
 NORMALISATIONS: dict[Intensities, Normalisation] = {
