@@ -170,6 +170,22 @@ def centres(shift: int, silent: str) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize(("kernel", "edge"), [(1, 17), (3, 19)])
+def test_receptive_field(kernel, edge):
+    """Of the middle of three voxels: 17 in the normal pathway, 19 with the larger common kernel; 17 every third."""
+    seen = {}
+    for silent in ("low", "normal"):
+        network = make(1, feature_maps=(4,) * 8, common_maps=(8, 8), common_kernel=kernel).eval()
+        for name, parameter in network.named_parameters():
+            if name.startswith(silent):
+                nn.init.zeros_(parameter)
+        image = torch.rand(1, 1, 51, 51, 51, requires_grad=True)
+        network(image)[0, 1, 1, 1, 1].backward()
+        seen[silent] = image.grad.abs().amax((0, 1, 3, 4)).nonzero().flatten().tolist()
+    assert seen["low"] == list(range(25 - edge // 2, 25 + edge // 2 + 1))
+    assert seen["normal"] == list(range(0, 49, 3)) and len(seen["normal"]) == 17
+
+
 def test_where_coarse_voxels_lie():
     """A coarse voxel has the first of its three in the middle; ``shift`` puts it into the middle of the three."""
     assert centres(0, silent="low") == [0, 1, 2, 3, 4]
