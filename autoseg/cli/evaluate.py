@@ -110,7 +110,8 @@ def _intervals(summary: Summary) -> str:
     n = len(summary.cases)
     if n < 2:
         return "1 case, so there are no intervals"
-    few = "; of so few cases they are too narrow" if n < FEW_CASES else ""
+    narrow = n < FEW_CASES and "Student" not in summary.interval  # which knows how few they are
+    few = "; of so few cases they are too narrow" if narrow else ""
     return f"{n} cases; intervals: {summary.interval}{few}"
 
 

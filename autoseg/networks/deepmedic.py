@@ -104,7 +104,9 @@ class DeepMedic(nn.Module):
         for factor, pathway in zip(self.factors, self.low, strict=True):
             seen = [self._low(n, axis, step) for (axis, n), step in zip(enumerate(size), factor, strict=True)]
             maps.append(_repeated(pathway(_cut(image, seen)), factor, size))
-        return self.common(torch.cat(maps, 1)) + self.bias.view(1, -1, 1, 1, 1)
+        joined = torch.cat(maps, 1)
+        maps.clear()  # so that they are gone when the common layers run
+        return self.common(joined) + self.bias.view(1, -1, 1, 1, 1)
 
     def _normal(self, n: int, axis: int) -> slice:
         """What the normal pathway sees of the input to predict n voxels."""
@@ -168,7 +170,9 @@ class Layer(nn.Module):
         """``[b, c, z, y, x]`` to the layer's feature maps."""
         if self.padding:
             x = F.pad(x, (self.padding,) * 6, mode="replicate")
-        return self.conv(self.dropout(self.activation(self.norm(x))))
+        x = self.norm(x)
+        x = self.activation(x)
+        return self.conv(self.dropout(x))
 
 
 class RingNorm(nn.Module):
@@ -208,13 +212,12 @@ class RingNorm(nn.Module):
 
 
 def added(deep: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
-    """``deep`` plus the middle of ``early`` in as many of the first feature maps as both have; ``[b, c, z, y, x]``."""
+    """``deep``, to which the middle of ``early`` is added in place, in as many of the first maps as both have."""
     starts = [(a - 1) // 2 - (b - 1) // 2 for a, b in zip(early.shape[2:], deep.shape[2:], strict=True)]
     middle = _cut(early, [slice(s, s + n) for s, n in zip(starts, deep.shape[2:], strict=True)])
-    missing = deep.shape[1] - middle.shape[1]
-    if missing <= 0:
-        return deep + middle[:, : deep.shape[1]]
-    return torch.cat([deep[:, :-missing] + middle, deep[:, -missing:]], 1)
+    both = min(deep.shape[1], middle.shape[1])
+    deep[:, :both] += middle[:, :both]
+    return deep
 
 
 def _cut(x: torch.Tensor, space: Sequence[slice]) -> torch.Tensor:

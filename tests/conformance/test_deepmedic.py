@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from vectors import hashed, structure
 
 from autoseg import networks
 from autoseg.errors import AutosegError
-from autoseg.inference.tiling import predict_logits
+from autoseg.inference.tiling import extent, make_tiling, predict_logits
 from autoseg.labels import LabelSet
 from autoseg.networks.deepmedic import FirstLayer, Layer, RingNorm, added, context_of, low_resolution_size
 from autoseg.plan import Inference
+from autoseg.planners._deepmedic_settings import chunk_for
 from autoseg.training import losses, optimisers, schedules
 
 PLAIN = {"common_kernel": 1, "shortcuts": (), "common_shortcuts": ()}
@@ -98,6 +100,30 @@ def test_segments(segment, low, patch):
         assert network(torch.zeros(1, 3, edge, edge, edge)).shape == (1, 2, patch, patch, patch)
     assert seen == {"normal": (1, 3, *[segment] * 3), "low": (1, 3, *[low] * 3)}
     assert low_resolution_size(segment) == low
+
+
+def gmac(patch: tuple[int, ...]) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        on_meta().eval()(torch.zeros(1, 3, *[n + 2 * 24 for n in patch], device="meta"))
+    return counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"), [((9, 9, 9), 1.64), ((29, 29, 29), 24.331), ((86, 161, 161), 1770.1)]
+)
+def test_operations_of_a_forward_pass(patch, expected):
+    """Segments of 25 and 45 voxels, and a whole scan in one pass."""
+    assert gmac(patch) == pytest.approx(expected, rel=3e-4)
+
+
+def test_the_planned_chunks_cost_less_than_the_segments_of_the_software():
+    """108 segments of 45 voxels are 1.48 passes over the whole scan."""
+    shape = (86, 161, 161)
+    words = {"context": [24] * 3, "halo": [3] * 3, "mirror_axes": ()}
+    tiling = make_tiling(shape, Inference(patch_size=list(chunk_for(shape, 8)), tiles="chunks", **words))
+    chunks = sum(gmac(extent(tiling.around(tile))) for tile in tiling)
+    assert 108 * gmac((29, 29, 29)) == pytest.approx(2627.8, abs=0.1)
+    assert 2627.8 / chunks > 1.4
 
 
 def test_the_wider_variant_of_later_versions():
