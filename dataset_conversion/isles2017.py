@@ -12,13 +12,17 @@ import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from autoseg.dataset_conversion._isles2017_division import study_division
 from autoseg.dataset_conversion._isles2017_subtypes import SUBTYPES
 from autoseg.dataset_conversion._smir import MASK, SmirCase, find_cases, read_cases
 from autoseg.errors import AutosegError
 from autoseg.messages import info, some_of
 from autoseg.plugins.converter import Conversion, Converter, SourceCase, Volume
+
+if TYPE_CHECKING:
+    from autoseg.dataset.folds import Fold
 
 LAYOUT = """the folders of both archives, in ROOT or each on its own:
   ROOT/ISLES2017_Training/training_1/VSD.Brain.XX.O.MR_ADC.128020/VSD.Brain.XX.O.MR_ADC.128020.nii
@@ -55,6 +59,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="CSV whose first column names the cases (training_1); its other columns go into groups.csv",
     )
+    command.add_argument(
+        "--division",
+        choices=["deepmedic"],
+        help="write the five runs of the DeepMedic study (Perez Malla et al. 2019) into splits.json: each trains on "
+        "three fifths of the cases, validates on one and tests on one",
+    )
 
 
 def describe(root: Path, options: argparse.Namespace) -> Conversion:
@@ -82,8 +92,16 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
         channel_names=(*channels, *(f"PWI_{how}" for how in OVER_TIME if options.pwi)),
         labels={"background": 0, "lesion": 1},
         cases=tuple(_case(case, channels, options.pwi, groups[case.folder.name]) for case in cases),
+        folds=_folds([case.folder.name for case in cases if case.folder not in tests], options.division),
         notes=notes,
     )
+
+
+def _folds(names: Sequence[str], division: str | None) -> tuple[Fold, ...]:
+    """Those that were asked for; none otherwise."""
+    from autoseg.dataset.folds import Fold
+
+    return tuple(Fold(a, b, c) for a, b, c in study_division(names)) if division else ()
 
 
 def _case(case: SmirCase, channels: Sequence[str], pwi: bool, groups: Mapping[str, str]) -> SourceCase:

@@ -19,6 +19,7 @@ from autoseg.cli import convert as command
 from autoseg.dataset.imageio import read_image
 from autoseg.dataset.nifti import over_volumes
 from autoseg.dataset_conversion import isles2017
+from autoseg.dataset_conversion._isles2017_division import study_division
 from autoseg.dataset_conversion._isles2017_subtypes import SUBTYPES
 from autoseg.errors import AutosegError
 from autoseg.plugins.converter import Conversion
@@ -262,3 +263,33 @@ def test_a_folder_without_cases(tmp_path):
     text = refused(tmp_path)
     assert "there is no case in the expected layout" in text and "else" in text
     assert "there is no such folder" in refused(tmp_path / "nowhere")
+
+
+@pytest.mark.shared
+def test_the_division_of_the_deepmedic_study(shared):
+    folds = json.loads((shared / "conformance/vectors.json").read_text())["deepmedic_study"]["folds"]
+    found = study_division([*SUBTYPES])
+    for run, (train, validation, test) in enumerate(found):
+        expected = {part: sorted(names) for part, names in folds[str(run)].items()}
+        assert {"train": [*train], "val": [*validation], "test": [*test]} == expected
+
+
+def test_every_case_of_the_division_tests_once():
+    found = study_division([*SUBTYPES])
+    assert [len(part) for part in found[0]] == [27, 9, 7] and [len(test) for *_, test in found] == [
+        7,
+        9,
+        9,
+        9,
+        9,
+    ]
+    assert sorted(name for *_, test in found for name in test) == sorted(SUBTYPES)
+    assert all(not set(train) & {*validation, *test} for train, validation, test in found)
+
+
+def test_the_division_is_of_the_studys_cases_alone(tmp_path):
+    assert not describe(archives(tmp_path)).folds
+    text = refused(tmp_path, "--division", "deepmedic")
+    assert "not those that the study divided" in text and "3 training cases, without training_11" in text
+    with pytest.raises(AutosegError, match="with training_3"):
+        study_division([*SUBTYPES, "training_3"])
