@@ -39,9 +39,8 @@ def main() -> None:
     for name, way in ways.items():
         tiling = make_tiling(SCAN, way)
         seen = [extent(tiling.around(tile)) for tile in tiling]
-        print(
-            f"{name:9} {len(seen):4} tiles  {sum(map(gmac, seen)):7.1f} GMAC  {peak_gb(max(seen, key=math.prod)):.2f} GB"
-        )
+        counted, memory = sum(map(gmac, seen)), peak_gb(max(seen, key=math.prod))
+        print(f"{name:9} {len(seen):4} tiles  {counted:7.1f} GMAC  {memory:.2f} GB")
     ways = {"dense": dense((z, y, x), options.memory), "segments": faithful()}
     measured = predictions((z, y, x), ways, options)
     print(f"a scan of {z} x {y} x {x} on {options.device}:")
