@@ -33,7 +33,7 @@ QUICK_MAPS, QUICK_COMMON, QUICK_BATCH = (8, 8, 10, 10, 10, 10, 12, 12), (24, 24)
 
 SEGMENT_GB = 0.05
 """Of a training step, for each segment of a batch; measured on a CPU with 3 channels."""
-VOXEL_GB = 3.2e-6
+VOXEL_GB = 1.7e-6
 """Of a prediction, for each voxel of a chunk; measured in the same way."""
 PREDICTION_SHARE = 0.5
 """Of the memory that a chunk may take."""

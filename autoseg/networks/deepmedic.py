@@ -40,6 +40,8 @@ COMMON_MAPS = (150, 150)
 COMMON_SHORTCUTS = ((1, 2),)
 DROPOUT = (0.0, 0.5, 0.5)
 BATCHES = 60
+SLAB = 6_000_000
+"""Elements of the widest common maps that are computed at once in evaluation: 24 MB, which is kept for reuse."""
 
 Factor = tuple[int, int, int]
 Pairs = Sequence[tuple[int, int]]
@@ -86,15 +88,10 @@ class DeepMedic(nn.Module):
         self.normal = pathway()
         self.low = nn.ModuleList(pathway() for _ in factors)
         widths = [feature_maps[-1] * (1 + len(factors)), *common_maps, out_channels]
-        self.common = Pathway(
-            [
-                Layer(*pair, kernel=common_kernel if i == 0 else 1, padding=i == 0, dropout=share)
-                for i, (pair, share) in enumerate(
-                    zip(zip(widths, widths[1:], strict=False), dropout, strict=True)
-                )
-            ],
-            common_shortcuts,
-        )
+        self.widest, self.padding = max(widths), common_kernel // 2
+        kernels = [common_kernel, *[1] * len(common_maps)]
+        rows = zip(widths[:-1], widths[1:], kernels, dropout, strict=True)
+        self.common = Pathway([Layer(*row) for row in rows], common_shortcuts)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -106,7 +103,21 @@ class DeepMedic(nn.Module):
             maps.append(_repeated(pathway(_cut(image, seen)), factor, size))
         joined = torch.cat(maps, 1)
         maps.clear()  # so that they are gone when the common layers run
-        return self.common(joined) + self.bias.view(1, -1, 1, 1, 1)
+        return self._common(joined) + self.bias.view(1, -1, 1, 1, 1)
+
+    def _common(self, joined: torch.Tensor) -> torch.Tensor:
+        """The common layers; in evaluation some planes at a time, which are the same and need less memory."""
+        rim = self.padding
+        seen = F.pad(joined, (rim,) * 6, mode="replicate") if rim else joined
+        batch, _, n, y, x = joined.shape
+        planes = n if self.training else max(1, SLAB // (batch * self.widest * y * x))
+        if planes >= n:
+            return self.common(joined, seen)
+        parts = [
+            self.common(joined[:, :, z : z + planes], seen[:, :, z : z + planes + 2 * rim])
+            for z in range(0, n, planes)
+        ]
+        return torch.cat(parts, 2)
 
     def _normal(self, n: int, axis: int) -> slice:
         """What the normal pathway sees of the input to predict n voxels."""
@@ -128,13 +139,18 @@ class Pathway(nn.Module):
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"layer{number}", layer)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[b, c, z, y, x]`` to the last layer's feature maps, smaller by what each 3x3x3 convolution loses."""
+    def forward(self, x: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        """``[b, c, z, y, x]`` to the last layer's feature maps, smaller by what each 3x3x3 convolution loses.
+
+        Args:
+            x: the input.
+            seen: what the first layer sees instead of it, such as the same with a border.
+        """
         inputs: dict[int, torch.Tensor] = {}
         for number in range(1, self.depth + 1):
             if number in self.start_of.values():
                 inputs[number] = x
-            x = self.get_submodule(f"layer{number}")(x)
+            x = self.get_submodule(f"layer{number}")(x if seen is None or number > 1 else seen)
             if number in self.start_of:
                 x = added(x, inputs[self.start_of[number]])
         return x
@@ -154,13 +170,10 @@ class FirstLayer(nn.Module):
 
 
 class Layer(nn.Module):
-    """BatchNorm, PReLU, dropout, valid convolution; with ``padding`` the border is repeated first."""
+    """BatchNorm, PReLU, dropout, valid convolution."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, padding: bool = False, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.padding = kernel // 2 if padding else 0
         self.norm = RingNorm(in_channels)
         self.activation = nn.PReLU(in_channels, init=0.01)
         self.dropout = nn.Dropout(dropout)
@@ -168,8 +181,6 @@ class Layer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[b, c, z, y, x]`` to the layer's feature maps."""
-        if self.padding:
-            x = F.pad(x, (self.padding,) * 6, mode="replicate")
         x = self.norm(x)
         x = self.activation(x)
         return self.conv(self.dropout(x))

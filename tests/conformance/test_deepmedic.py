@@ -20,7 +20,8 @@ from autoseg import networks
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import extent, make_tiling, predict_logits
 from autoseg.labels import LabelSet
-from autoseg.networks.deepmedic import FirstLayer, Layer, RingNorm, added, context_of, low_resolution_size
+from autoseg.networks import deepmedic as network_file
+from autoseg.networks.deepmedic import FirstLayer, RingNorm, added, context_of, low_resolution_size
 from autoseg.plan import Inference
 from autoseg.planners._deepmedic_settings import chunk_for
 from autoseg.training import losses, optimisers, schedules
@@ -221,11 +222,21 @@ def test_where_coarse_voxels_lie():
 
 def test_padding_comes_before_the_normalisation():
     """Of 2 x 2 x 2 voxels 64 take part, the border being repeated: a corner 8 times."""
-    layer = Layer(1, 1, kernel=3, padding=True)
-    x = torch.zeros(1, 1, 2, 2, 2)
-    x[0, 0, 0, 0, 0] = 1
-    assert layer(x).shape == (1, 1, 2, 2, 2)
-    assert layer.norm.means[-1].item() == pytest.approx(8 / 64)
+    network = make(1, **SMALL).train()
+    x = torch.zeros(1, 12, 2, 2, 2)
+    x[:, :, 0, 0, 0] = 1
+    assert network._common(x).shape == (1, 2, 2, 2, 2)
+    assert network.common.layer1.norm.means[-1].tolist() == pytest.approx([8 / 64] * 12)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_some_planes_at_a_time_are_the_same(kernel, monkeypatch):
+    network = random_network(common_kernel=kernel)
+    image = torch.rand(2, 1, 30, 27, 26, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(image)
+        monkeypatch.setattr(network_file, "SLAB", 2 * 12 * 9 * 8 * 5)  # five planes of twelve
+        assert torch.allclose(network(image), expected, atol=1e-12)
 
 
 def test_the_first_layer_adds_a_number_to_each_channel_of_the_image():
