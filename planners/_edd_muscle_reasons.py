@@ -23,12 +23,12 @@ from autoseg.planners._edd_muscle_settings import (
     MUSCLE_ITERATIONS,
     MUSCLE_NET,
     PATIENCE,
-    SMALL_PX,
     TABLE_3,
     TRAINED_SHARE,
     WIDTHS,
     EDDMuscleChoice,
     EDDMuscleOptions,
+    small_px,
 )
 from autoseg.plugins.planner import Match, Verdict
 
@@ -233,6 +233,7 @@ def _second_network(
 ) -> list[Row]:
     n_stages = 4 if options.cross_fitting else 2
     stage, (low, high) = f"recipe.stages.{n_stages - 1}", MUSCLE_EPOCHS
+    small = small_px(options.spacing_mm)
     windows = MUSCLE_NET["image_windows_px"]
     n_channels = len(windows) * len(fingerprint.channel_names) + len(MUSCLE_NET["probability_windows_px"])
     parts = [
@@ -264,8 +265,8 @@ def _second_network(
         (f"{stage}.optimiser", "SGD, lr 0.05, momentum 0.9, constant", "as for EDD Net"),
         (
             f"{stage}.sampling",
-            f"what EDD Net finds, up to {SMALL_PX} pixels",
-            f"what EDD Net finds in a slice, up to {SMALL_PX} pixels as 99 % of its false components in the "
+            f"what EDD Net finds, up to {small} pixels",
+            f"what EDD Net finds in a slice, up to {small} pixels as 99 % of its false components in the "
             "paper's validation; half of a batch real, half false, which the prediction corrects for",
         ),
         (
@@ -298,8 +299,9 @@ def _cross_fitting(options: EDDMuscleOptions) -> Row:
 
 def _prediction(fingerprint: Fingerprint, options: EDDMuscleOptions, choice: EDDMuscleChoice) -> list[Row]:
     rows, columns = _slice_px(fingerprint, options)
+    small = small_px(options.spacing_mm)
     judged = (
-        f"findings of up to {SMALL_PX} pixels stay, with all their pixels, when they are more likely real than not, by "
+        f"findings of up to {small} pixels stay, with all their pixels, when they are more likely real than not, by "
         "Bayes' rule (no formula in the paper), larger ones always; postprocessing.muscle=off gives EDD Net alone"
     )
     return [
@@ -352,19 +354,18 @@ def _notes(
 
 def _small_lesions(sizes_px: tuple[float, ...], spacing_mm: float) -> Row:
     """How much there surely is for MUSCLE Net to learn from."""
-    n, small = len(sizes_px), sum(size <= SMALL_PX for size in sizes_px)
+    limit = small_px(spacing_mm)
+    n, small = len(sizes_px), sum(size <= limit for size in sizes_px)
     counted = f"all slices of a lesion together, pixels of {spacing_mm:g} mm"
     if small:
         why = f"MUSCLE Net judges findings of this size ({counted})"
         return (
             "note: small lesions",
-            f"{count_of(small, f'of {n} has', f'of {n} have')} at most {SMALL_PX} pixels",
+            f"{count_of(small, f'of {n} has', f'of {n} have')} at most {limit} pixels",
             why,
         )
-    value = f"none of {n} has at most {SMALL_PX} pixels"
-    messages.warn(
-        f"no lesion has at most {SMALL_PX} pixels: MUSCLE Net has few or no small ones to learn from"
-    )
+    value = f"none of {n} has at most {limit} pixels"
+    messages.warn(f"no lesion has at most {limit} pixels: MUSCLE Net has few or no small ones to learn from")
     why = (
         f"{counted}; MUSCLE Net learns from their outermost slices alone and may remove real small lesions of other "
         "patients: planner.muscle=false leaves it out"

@@ -40,8 +40,19 @@ MUSCLE_NET: dict[str, Any] = {
     "image_windows_px": [16, 32, 64],
     "probability_windows_px": [16],
 }
-CANDIDATES = {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
-"""Which components are candidates: the same in training and prediction."""
+PIXEL_MM = 1.6
+"""The published grid, in which sizes in pixels are meant."""
+
+
+def small_px(spacing_mm: float) -> int:
+    """How many pixels of a grid have the area of :data:`SMALL_PX` pixels of the published one."""
+    return round(SMALL_PX * (PIXEL_MM / spacing_mm) ** 2)
+
+
+def candidates(spacing_mm: float) -> dict[str, Any]:
+    """Which components are candidates on a grid: the same in training and prediction."""
+    return {"threshold": 0.5, "largest_px": small_px(spacing_mm), "connectivity": 8}
+
 
 TABLE_3 = {
     32: {18: 0.36, 32: 0.36},
@@ -121,7 +132,7 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
     muscle: bool = True
     cross_fitting: bool = False
     stopping: Literal["validation", "held_back", "none"] = "validation"
-    spacing_mm: float = Field(1.6, ge=0.2, le=5)
+    spacing_mm: float = Field(PIXEL_MM, ge=0.2, le=5)
 
 
 @dataclass(frozen=True)

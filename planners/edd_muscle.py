@@ -32,7 +32,6 @@ from autoseg.plan import (
 )
 from autoseg.planners._edd_muscle_reasons import reasons
 from autoseg.planners._edd_muscle_settings import (
-    CANDIDATES,
     CANDIDATES_PER_CASE,
     COMPARATORS,
     DECONVNETS,
@@ -55,6 +54,7 @@ from autoseg.planners._edd_muscle_settings import (
     WIDTHS,
     EDDMuscleChoice,
     EDDMuscleOptions,
+    candidates,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB, Cost
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
@@ -200,8 +200,8 @@ def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
             for k in range(2 if options.cross_fitting else 0)
         ]
         finders = [stage.name for stage in parts or [first]]
-        stages += [*parts, _muscle_stage(choice, finders)]
-        steps = [Named(name="muscle", arguments={"rule": "component", **CANDIDATES})]
+        stages += [*parts, _muscle_stage(choice, finders, options.spacing_mm)]
+        steps = [Named(name="muscle", arguments={"rule": "component", **candidates(options.spacing_mm)})]
     return Recipe(
         stages=stages,
         members=1,
@@ -233,7 +233,7 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
     )
 
 
-def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str]) -> Stage:
+def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str], spacing_mm: float) -> Stage:
     """Patches around what the stages ``finders`` have found in the training cases."""
     return Stage(
         name="muscle",
@@ -245,7 +245,7 @@ def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str]) -> Stage:
         loss=Named(name="edd_muscle"),
         optimiser=_optimiser(),
         schedule=Named(name="constant"),
-        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **CANDIDATES}),
+        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **candidates(spacing_mm)}),
         augmentation=Augmentation(name="none", mirror_axes=()),
     )
 
@@ -306,7 +306,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
     width = _choose_width(options, size, budget_gb)
     lesions_px = lesion_sizes(fingerprint, options.spacing_mm)
     iterations = math.ceil(TRAINED_SHARE * sum(lesions_px) / options.batch_size)
-    candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
+    n_candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
     return EDDMuscleChoice(
         network=_network(options, field, width),
         receptive_field=field,
@@ -316,7 +316,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
         lesions_px=lesions_px,
         iterations=iterations,
         epochs=_epochs(ITERATIONS, iterations, EPOCHS),
-        muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
+        muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(n_candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
         stops_early=options.stopping != "none" and len(fingerprint.cases) >= FEWEST_CASES,
     )
 

@@ -378,6 +378,14 @@ def test_cases_are_held_back_to_end_the_first_stage(make_fingerprint, cases, pat
     assert [(s.patience, s.leave_out) for s in crossed[1:3]] == [(patience, (0, 2)), (patience, (1, 2))]
 
 
+def test_candidates_have_the_area_of_60_published_pixels_on_every_grid(make_fingerprint):
+    """60 pixels of 1.6 mm are 153.6 mm2: 240 of 0.8 mm."""
+    found = make_plan(make_fingerprint(**DWI), "edd_muscle", Budget(), {"spacing_mm": 0.8})
+    assert found.recipe.postprocessing[0].arguments["largest_px"] == 240
+    assert found.recipe.stages[-1].sampling.arguments["largest_px"] == 240
+    assert "up to 240 pixels" in reason(found, "recipe.postprocessing")
+
+
 def test_stopping_takes_no_case_from_the_training_where_a_test_part_is_scored(make_fingerprint):
     """The paper: 274 cases train, 106 stop, 361 score. In two parts one in five of the training cases stops."""
     fingerprint = make_fingerprint(**DWI | {"shapes": [(20, 128, 128)] * 30, "components": [[100]] * 30})
