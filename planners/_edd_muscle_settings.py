@@ -40,6 +40,8 @@ MUSCLE_NET: dict[str, Any] = {
     "image_windows_px": [16, 32, 64],
     "probability_windows_px": [16],
 }
+FULL_SLICE_PX = 128
+"""Edge of what the paper calls the full slice; 230 and 267 mm are 144 and 167 pixels of 1.6 mm."""
 PIXEL_MM = 1.6
 """The published grid, in which sizes in pixels are meant."""
 
@@ -121,6 +123,8 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
         stopping: which cases say when EDD Net ends and which of its weights count: ``validation``, the fold's
             validation part where it has a test part to be scored on, and else one training case in five, held back;
             ``held_back``, these in every fold; ``none``, all epochs and the last weights.
+        slices: ``whole``; or ``centre``, the middle 128 x 128 pixels of each, padded where it is smaller: what the
+            paper calls the full slice. Beyond it nothing is found; patches of 128 pixels then show just that.
         spacing_mm: pixels of the working grid; slices stay.
     """
 
@@ -132,6 +136,7 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
     muscle: bool = True
     cross_fitting: bool = False
     stopping: Literal["validation", "held_back", "none"] = "validation"
+    slices: Literal["whole", "centre"] = "whole"
     spacing_mm: float = Field(PIXEL_MM, ge=0.2, le=5)
 
 

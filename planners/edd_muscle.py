@@ -37,6 +37,7 @@ from autoseg.planners._edd_muscle_settings import (
     DECONVNETS,
     EPOCHS,
     FEWEST_CASES,
+    FULL_SLICE_PX,
     HEAD_MM,
     HELD_BACK,
     ITERATIONS,
@@ -207,9 +208,17 @@ def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
         members=1,
         fusion=Named(name="mean_probabilities"),
         postprocessing=steps,
-        inference=Inference(patch_size=[], mirror_axes=(), batch_size=8),
+        inference=_inference(options),
         validation=Validation(cases="all", every=1),
     )
+
+
+def _inference(options: EDDMuscleOptions) -> Inference:
+    """Whole slices, or the middle of each."""
+    if options.slices == "whole":
+        return Inference(patch_size=[], mirror_axes=(), batch_size=8)
+    middle = [FULL_SLICE_PX, FULL_SLICE_PX]
+    return Inference(patch_size=middle, tiles="centre", gaussian=False, mirror_axes=(), batch_size=8)
 
 
 def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
@@ -223,7 +232,7 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
         loss=Named(name="edd_muscle"),
         optimiser=_optimiser(),
         schedule=Named(name="constant"),
-        sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum"}),
+        sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum", **_where(options)}),
         augmentation=Augmentation(name="nnunet", mirror_axes=(2,), arguments=_rotation_only()),
         leave_out=HELD_BACK if choice.stops_early else None,
         leave_out_in="two_part_folds"
@@ -231,6 +240,12 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
         else "all_folds",
         patience=PATIENCE if choice.stops_early else None,
     )
+
+
+def _where(options: EDDMuscleOptions) -> dict[str, str]:
+    """Patches that are the full slice lie where the prediction looks."""
+    full = options.slices == "centre" and options.patch_size == FULL_SLICE_PX
+    return {"where": "centre"} if full else {}
 
 
 def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str], spacing_mm: float) -> Stage:
