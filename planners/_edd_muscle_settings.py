@@ -40,8 +40,21 @@ MUSCLE_NET: dict[str, Any] = {
     "image_windows_px": [16, 32, 64],
     "probability_windows_px": [16],
 }
-CANDIDATES = {"threshold": 0.5, "largest_px": SMALL_PX, "connectivity": 8}
-"""Which components are candidates: the same in training and prediction."""
+FULL_SLICE_PX = 128
+"""Edge of what the paper calls the full slice; 230 and 267 mm are 144 and 167 pixels of 1.6 mm."""
+PIXEL_MM = 1.6
+"""The published grid, in which sizes in pixels are meant."""
+
+
+def small_px(spacing_mm: float) -> int:
+    """How many pixels of a grid have the area of :data:`SMALL_PX` pixels of the published one."""
+    return round(SMALL_PX * (PIXEL_MM / spacing_mm) ** 2)
+
+
+def candidates(spacing_mm: float) -> dict[str, Any]:
+    """Which components are candidates on a grid: the same in training and prediction."""
+    return {"threshold": 0.5, "largest_px": small_px(spacing_mm), "connectivity": 8}
+
 
 TABLE_3 = {
     32: {18: 0.36, 32: 0.36},
@@ -110,6 +123,8 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
         stopping: which cases say when EDD Net ends and which of its weights count: ``validation``, the fold's
             validation part where it has a test part to be scored on, and else one training case in five, held back;
             ``held_back``, these in every fold; ``none``, all epochs and the last weights.
+        slices: ``whole``; or ``centre``, the middle 128 x 128 pixels of each, padded where it is smaller: what the
+            paper calls the full slice. Beyond it nothing is found; patches of 128 pixels then show just that.
         spacing_mm: pixels of the working grid; slices stay.
     """
 
@@ -121,7 +136,8 @@ class EDDMuscleOptions(BaseModel, extra="forbid"):
     muscle: bool = True
     cross_fitting: bool = False
     stopping: Literal["validation", "held_back", "none"] = "validation"
-    spacing_mm: float = Field(1.6, ge=0.2, le=5)
+    slices: Literal["whole", "centre"] = "whole"
+    spacing_mm: float = Field(PIXEL_MM, ge=0.2, le=5)
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,12 @@ from autoseg.plan import (
 )
 from autoseg.planners._edd_muscle_reasons import reasons
 from autoseg.planners._edd_muscle_settings import (
-    CANDIDATES,
     CANDIDATES_PER_CASE,
     COMPARATORS,
     DECONVNETS,
     EPOCHS,
     FEWEST_CASES,
+    FULL_SLICE_PX,
     HEAD_MM,
     HELD_BACK,
     ITERATIONS,
@@ -55,6 +55,7 @@ from autoseg.planners._edd_muscle_settings import (
     WIDTHS,
     EDDMuscleChoice,
     EDDMuscleOptions,
+    candidates,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB, Cost
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
@@ -200,16 +201,24 @@ def _recipe(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Recipe:
             for k in range(2 if options.cross_fitting else 0)
         ]
         finders = [stage.name for stage in parts or [first]]
-        stages += [*parts, _muscle_stage(choice, finders)]
-        steps = [Named(name="muscle", arguments={"rule": "component", **CANDIDATES})]
+        stages += [*parts, _muscle_stage(choice, finders, options.spacing_mm)]
+        steps = [Named(name="muscle", arguments={"rule": "component", **candidates(options.spacing_mm)})]
     return Recipe(
         stages=stages,
         members=1,
         fusion=Named(name="mean_probabilities"),
         postprocessing=steps,
-        inference=Inference(patch_size=[], mirror_axes=(), batch_size=8),
+        inference=_inference(options),
         validation=Validation(cases="all", every=1),
     )
+
+
+def _inference(options: EDDMuscleOptions) -> Inference:
+    """Whole slices, or the middle of each."""
+    if options.slices == "whole":
+        return Inference(patch_size=[], mirror_axes=(), batch_size=8)
+    middle = [FULL_SLICE_PX, FULL_SLICE_PX]
+    return Inference(patch_size=middle, tiles="centre", gaussian=False, mirror_axes=(), batch_size=8)
 
 
 def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
@@ -223,7 +232,7 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
         loss=Named(name="edd_muscle"),
         optimiser=_optimiser(),
         schedule=Named(name="constant"),
-        sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum"}),
+        sampling=Sampling(name="lesion_pixels", arguments={"outside": "minimum", **_where(options)}),
         augmentation=Augmentation(name="nnunet", mirror_axes=(2,), arguments=_rotation_only()),
         leave_out=HELD_BACK if choice.stops_early else None,
         leave_out_in="two_part_folds"
@@ -233,7 +242,13 @@ def _main_stage(options: EDDMuscleOptions, choice: EDDMuscleChoice) -> Stage:
     )
 
 
-def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str]) -> Stage:
+def _where(options: EDDMuscleOptions) -> dict[str, str]:
+    """Patches that are the full slice lie where the prediction looks."""
+    full = options.slices == "centre" and options.patch_size == FULL_SLICE_PX
+    return {"where": "centre"} if full else {}
+
+
+def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str], spacing_mm: float) -> Stage:
     """Patches around what the stages ``finders`` have found in the training cases."""
     return Stage(
         name="muscle",
@@ -245,7 +260,7 @@ def _muscle_stage(choice: EDDMuscleChoice, finders: Sequence[str]) -> Stage:
         loss=Named(name="edd_muscle"),
         optimiser=_optimiser(),
         schedule=Named(name="constant"),
-        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **CANDIDATES}),
+        sampling=Sampling(name="candidates", arguments={"stages": list(finders), **candidates(spacing_mm)}),
         augmentation=Augmentation(name="none", mirror_axes=()),
     )
 
@@ -306,7 +321,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
     width = _choose_width(options, size, budget_gb)
     lesions_px = lesion_sizes(fingerprint, options.spacing_mm)
     iterations = math.ceil(TRAINED_SHARE * sum(lesions_px) / options.batch_size)
-    candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
+    n_candidates = TRAINED_SHARE * len(fingerprint.cases) * CANDIDATES_PER_CASE
     return EDDMuscleChoice(
         network=_network(options, field, width),
         receptive_field=field,
@@ -316,7 +331,7 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: EDDMuscleOptions) 
         lesions_px=lesions_px,
         iterations=iterations,
         epochs=_epochs(ITERATIONS, iterations, EPOCHS),
-        muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
+        muscle_epochs=_epochs(MUSCLE_ITERATIONS, math.ceil(n_candidates / MUSCLE_BATCH), MUSCLE_EPOCHS),
         stops_early=options.stopping != "none" and len(fingerprint.cases) >= FEWEST_CASES,
     )
 

@@ -100,6 +100,14 @@ def test_one_command_trains_both_networks(whole):
     assert f"{facts['real_candidates']} real and {facts['false_candidates']} false candidates" in text
 
 
+def test_the_fold_is_scored_by_the_preset_of_the_family_too(trained):
+    (path,) = trained.rglob("validation/edd_muscle/summary.json")
+    own, general = (json.loads(p.read_text()) for p in (path, path.parents[1] / "summary.json"))
+    assert (own["preset"]["name"], general["preset"]["name"]) == ("edd_muscle", "autoseg")
+    of_case = [next(iter(s["cases"][0]["classes"].values())) for s in (own, general)]
+    assert "lesion_size_missed" in of_case[0] and of_case[0]["dice"] == of_case[1]["dice"]
+
+
 def test_the_columns_of_table_4_come_from_one_bundle(trained):
     """MUSCLE Net only takes away from EDD Net's mask; the naive ensemble is the mean of the branches."""
     off, truth = "postprocessing.muscle=off", str(trained / "raw" / DATASET / "labelsTs")

@@ -20,12 +20,12 @@ class SummedCrossEntropy(nn.Module):
     the networks that EDD Net was compared with.
 
     Each is the mean over the pixels that count of the whole batch. EDD Net's outputs are the refined logits, the
-    fused ones and those of both branches, all with weight 1. A single output is compared as it is; it may also be
+    fused ones and those of its branches, all with weight 1. A single output is compared as it is; it may also be
     one of whole patches, ``[b, k]`` with a target ``[b]``.
 
     Args:
         labels: the classes; regions are refused.
-        output_weights: one for each output.
+        output_weights: one for each output; None weighs all alike, with 1.
 
     Raises:
         AutosegError: regions; in use, outputs that are not as many as the weights.
@@ -33,10 +33,10 @@ class SummedCrossEntropy(nn.Module):
 
     class_of: torch.Tensor
 
-    def __init__(self, labels: LabelSet, output_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
+    def __init__(self, labels: LabelSet, output_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         refuse_regions(labels, "edd_muscle")
-        self.output_weights = tuple(output_weights)
+        self.output_weights = None if output_weights is None else tuple(output_weights)
         self.ignore = labels.ignore
         self.register_buffer("class_of", Targets(labels).table.argmax(0), persistent=False)
 
@@ -50,15 +50,16 @@ class SummedCrossEntropy(nn.Module):
             classes = classes.masked_fill(target == self.ignore, _NO_CLASS)
         if isinstance(outputs, torch.Tensor):
             return _mean_cross_entropy(outputs, classes)
-        if len(outputs) != len(self.output_weights):
+        weights = self.output_weights or (1.0,) * len(outputs)
+        if len(outputs) != len(weights):
             raise AutosegError(
                 "the loss 'edd_muscle' does not fit the network",
                 found=count_of(len(outputs), "output"),
-                expected=f"{len(self.output_weights)}, one for each of its output_weights",
+                expected=f"{len(weights)}, one for each of its output_weights",
                 fix="correct output_weights in the plan",
             )
         terms = [_mean_cross_entropy(output, classes) for output in outputs]
-        first, *others = (weight * term for weight, term in zip(self.output_weights, terms, strict=True))
+        first, *others = (weight * term for weight, term in zip(weights, terms, strict=True))
         return sum(others, first)
 
 

@@ -8,6 +8,7 @@ from autoseg.trainers._brainsegnet_losses import LOSSES
 
 TRAINER = Trainer(
     name="brainsegnet",
+    preset="brainsegnet",
     summary="Brain SegNet for perfusion stroke and multi-class tumours",
     networks=brainsegnet.NETWORKS,
     losses=LOSSES,

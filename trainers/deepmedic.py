@@ -9,6 +9,7 @@ from autoseg.trainers._deepmedic_sampling import SAMPLERS
 
 TRAINER = Trainer(
     name="deepmedic",
+    preset="deepmedic",
     summary="DeepMedic, two resolutions, for stroke on perfusion maps",
     networks=deepmedic.NETWORKS,
     optimisers=OPTIMISERS,

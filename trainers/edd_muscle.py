@@ -77,6 +77,7 @@ def judgements(network: nn.Module, patches: np.ndarray) -> np.ndarray:
 
 TRAINER = Trainer(
     name="edd_muscle",
+    preset="edd_muscle",
     summary="EDD Net and MUSCLE Net for acute lesions in DWI, and the networks they were compared with",
     networks=(*edd_muscle.NETWORKS, *edd_muscle_baselines.NETWORKS),
     losses=LOSSES,

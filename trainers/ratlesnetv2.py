@@ -9,6 +9,7 @@ from autoseg.trainers._ratlesnetv2_weights import IMPORT
 
 TRAINER = Trainer(
     name="ratlesnetv2",
+    preset="ratlesnetv2",
     summary="RatLesNetv2, its ablations and the networks it was compared with",
     networks=(*ratlesnetv2.NETWORKS, *ratlesnet.NETWORKS, *voxresnet.NETWORKS, *unet3d.NETWORKS),
     losses=LOSSES,

@@ -8,6 +8,7 @@ from autoseg.trainers._resunet_losses import LOSSES
 
 TRAINER = Trainer(
     name="resunet",
+    preset="resunet",
     summary="3D-ResU-Net for chronic stroke on T1",
     networks=resunet.NETWORKS,
     losses=LOSSES,

@@ -74,6 +74,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from functools import partial
     from pathlib import Path
 
+    from autoseg.comparison.agreement_figure import draw_agreement
     from autoseg.comparison.agreement_schema import JSON_NAME, folders_of, format_agreement
     from autoseg.comparison.raters import check_raters, parse_rater, rate_folders
     from autoseg.evaluation.case_files import find_dataset_json
@@ -102,7 +103,7 @@ def _main(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
         ),
     ).model_copy(update={"command": arguments.command, "settings": settings})
-    written = table.write(out)
+    written = [*table.write(out), *draw_agreement(table, out)]
     print(format_agreement(table))
     print()
     for path in written:

@@ -47,6 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="whose p-values are corrected and decide; the others stand beside them (default: %(default)s)",
     )
     command.add_argument(
+        "--series",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="NUMBER",
+        help="a number for each folder, such as the size of its training set: scores against it, by groups",
+    )
+    command.add_argument(
         "-djfile",
         dest="dataset_json",
         metavar="FILE",
@@ -75,6 +83,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.comparison.comparison_files import write_comparison
     from autoseg.comparison.comparison_schema import JSON_NAME, folders_of
     from autoseg.comparison.comparison_text import format_comparison
+    from autoseg.comparison.series import check_series, format_series, series_rows, write_series
     from autoseg.evaluation.case_files import find_dataset_json
     from autoseg.evaluation.output_folder import check_output, recorded
 
@@ -85,8 +94,11 @@ def _main(arguments: argparse.Namespace) -> None:
         metrics=arguments.metrics,
         names=arguments.names,
         test=None if arguments.test == TESTS[0] else arguments.test,
+        series=arguments.series,
         dataset_json=arguments.dataset_json,
     )
+    if arguments.series:
+        check_series(arguments.series, arguments.folders)
     inputs = [*arguments.folders, truths]
     info = find_dataset_json(arguments.folders[0], truths, arguments.dataset_json)
     comparison = compare_folders(
@@ -110,6 +122,10 @@ def _main(arguments: argparse.Namespace) -> None:
     written = write_comparison(comparison, out)
     print(format_comparison(comparison))
     print()
+    if arguments.series:
+        rows = series_rows(comparison, arguments.series)
+        written += write_series(comparison, rows, out)
+        print(format_series(rows, {name: row.unit for name, row in comparison.metrics.items()}), end="\n\n")
     for path in written:
         print(path)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from autoseg.comparison.comparison_schema import Difference
 from autoseg.comparison.rater_pairs import ALL
 from autoseg.evaluation.statistics import landis_koch
 from autoseg.evaluation.summary import MetricRow
-from autoseg.evaluation.text import csv_cell, grid, number
+from autoseg.evaluation.text import csv_cell, grid, number, p_text
 from autoseg.files import ExactModel, csv_text, write_json, write_text
 
 JSON_NAME, CSV_NAME, SCORES_NAME = "agreement.json", "agreement.csv", "agreement_cases.csv"
@@ -79,6 +80,8 @@ class Agreement(ExactModel):
         warnings: what was said about the folders.
         metrics: what each metric means.
         rows: the agreement.
+        tests: class to metric to a test of each rater, and of all raters, against the mixed pairs of runs: within
+            minus between raters, over the cases' means over pairs.
         pairs: the scores that it was made from.
     """
 
@@ -95,6 +98,7 @@ class Agreement(ExactModel):
     warnings: list[str] = []
     metrics: dict[str, MetricRow]
     rows: list[AgreementEntry]
+    tests: dict[str, dict[str, list[Difference]]] = {}
     pairs: list[PairScores]
 
     def write(self, folder: Path | str) -> list[Path]:
@@ -140,13 +144,36 @@ def format_agreement(agreement: Agreement) -> str:
         "undefined",
     ]
     in_words = any(row.metric in IN_WORDS for row in agreement.rows)
+    tests = _format_tests(agreement)
     lines = [grid([*header, "in words"] if in_words else header, rows), ""]
     lines.append(
         f"mean and SD over cases, of each case's mean over its pairs; interval of the mean: {agreement.interval}"
     )
     if in_words:
         lines.append("words for the means: Landis and Koch 1977")
-    return "\n".join(lines)
+    return "\n".join([*lines, *tests])
+
+
+def _format_tests(agreement: Agreement) -> list[str]:
+    """The tests of pairs within raters against mixed pairs; nothing where there are none."""
+    rows = []
+    for label, of_metrics in agreement.tests.items():
+        for metric, pairs in of_metrics.items():
+            unit = agreement.metrics[metric].unit
+            for pair in pairs:
+                interval = f"[{number(pair.low, unit)}, {number(pair.high, unit)}]"
+                who = "all raters" if pair.first == ALL else pair.first
+                p_values = [p_text(pair.p["permutation"]), p_text(pair.p_holm)]
+                cells = [who, number(pair.difference, unit), interval, number(pair.sd, unit), *p_values]
+                rows.append([label, metric, *cells, str(pair.n)])
+    if not rows:
+        return []
+    header = ["class", "metric", "within", "minus between", "95 % interval", "sd", "p", "p Holm", "n"]
+    return [
+        "",
+        "pairs within a rater against mixed pairs, paired sign-flip permutation test over cases",
+        grid(header, rows),
+    ]
 
 
 def who(row: AgreementEntry) -> str:

@@ -21,8 +21,9 @@ from autoseg.comparison.notes import TESTS, family, notes
 from autoseg.comparison.ranking import (
     ALPHA,
     INTERVAL,
+    TRUTH,
     MetricScores,
-    against_truth,
+    against_one,
     compare_metric,
     corrected_levels,
 )
@@ -287,7 +288,7 @@ def _against_truth(
     truths = {
         label: np.array([case.classes[label][twin] for case in one.cases], float) for label in one.classes
     }
-    return against_truth(scores, truths, better, test)
+    return against_one(scores, truths, TRUTH, better, test)
 
 
 def _listed(values: np.ndarray) -> list[float | None]:

@@ -58,19 +58,23 @@ def corrected(scores: MetricScores, better: Better, test: Test) -> dict[str, lis
     return dict(_corrected(raw, better, test))
 
 
-def against_truth(
-    scores: MetricScores, truths: Mapping[str, np.ndarray], better: Better, test: Test
+def against_one(
+    scores: MetricScores, others: Mapping[str, np.ndarray], name: str, better: Better, test: Test
 ) -> dict[str, list[Difference]]:
-    """Class to each method minus the truth; all of them are one family of Holm's correction.
+    """Class to each method minus one that is no method; all of them are one family of Holm's correction, and none is
+    called better.
 
     Args:
-        scores: of one metric, which looks at the prediction alone.
-        truths: class to the same quantity of the truth ``[n cases]``.
+        scores: of one metric.
+        others: class to the values of the other ``[n cases]``, such as the shape of the truth.
+        name: of it.
+        better: what a better method has.
+        test: whose p-values are corrected.
     """
     raw = [
         (
             label,
-            [_difference(method, TRUTH, values, truths[label], better) for method, values in methods.items()],
+            [_difference(method, name, values, others[label], better) for method, values in methods.items()],
         )
         for label, methods in scores.items()
     ]

@@ -15,7 +15,9 @@ import numpy as np
 
 from autoseg import messages
 from autoseg.comparison.agreement_schema import Agreement, AgreementEntry, PairScores, RaterRow
+from autoseg.comparison.comparison_schema import Difference
 from autoseg.comparison.methods import method_names
+from autoseg.comparison.ranking import against_one
 from autoseg.comparison.rater_pairs import ALL, AgreementRow, RaterPair, agreement_table, rater_pairs
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import as_labels, read_image
@@ -25,7 +27,7 @@ from autoseg.evaluation import statistics
 from autoseg.evaluation.case_files import CaseFiles, masks_in
 from autoseg.evaluation.cohort import metric_row
 from autoseg.evaluation.metrics.catalogue import METRICS
-from autoseg.evaluation.metrics.metric import Metric
+from autoseg.evaluation.metrics.metric import Better, Metric
 from autoseg.evaluation.metrics.pair import union_box
 from autoseg.evaluation.metrics.surface import nsd
 from autoseg.evaluation.score_case import all_cases, faults_of, score_labels, unknown_values
@@ -59,6 +61,10 @@ SYMMETRIC = (
     "nsd_1mm",
 )
 """Metrics that do not ask which of two masks is the truth; ``nsd_2mm`` and so on are others."""
+
+
+BETWEEN = "between"
+"""What the mixed pairs are called in tests."""
 
 
 @dataclass(frozen=True)
@@ -397,8 +403,66 @@ def rate_folders(
         interval=statistics.describe_interval(),
         warnings=messages.warnings_since(said),
         rows=rows,
+        tests=_tests(raters, scores, pairs, label_set.names, chosen),
         pairs=[_pair_scores(scores, pair, label_set.names, list(chosen)) for pair in pairs],
     )
+
+
+def _tests(
+    raters: Sequence[Rater],
+    scores: Mapping[str, Mapping[RaterPair, ClassScores]],
+    pairs: Sequence[RaterPair],
+    labels: Sequence[str],
+    chosen: Mapping[str, Metric],
+) -> dict[str, dict[str, list[Difference]]]:
+    """Class to metric to the tests of pairs within raters against mixed pairs; without what cannot be tested."""
+    people = {rater.name for rater in raters if not rater.method}
+    own = [pair for pair in pairs if {pair.rater_a, pair.rater_b} <= people]
+    found: dict[str, dict[str, list[Difference]]] = {}
+    for name, metric in chosen.items():
+        values = {label: {pair: _values(scores, pair, label, name) for pair in own} for label in labels}
+        for label, tests in within_against_between(values, list(scores), metric.better or "higher").items():
+            found.setdefault(label, {})[name] = tests
+    return found
+
+
+def within_against_between(
+    values: Mapping[str, Mapping[RaterPair, Mapping[str, float]]], cases: Sequence[str], better: Better
+) -> dict[str, list[Difference]]:
+    """Whether raters agree with themselves more than with each other, as Valverde et al. 2020 (RatLesNetv2) test it.
+
+    Of each case the mean over the pairs within one rater (and of all raters) minus the mean over the mixed pairs,
+    paired sign-flip permutation test over cases, Holm over raters and classes.
+
+    Args:
+        values: class to pair to case to score.
+        cases: all of them.
+        better: what a better agreement has.
+
+    Returns:
+        Class to tests; empty where there are no pairs of one kind.
+    """
+    within: dict[str, dict[str, np.ndarray]] = {}
+    between: dict[str, np.ndarray] = {}
+    for label, of_pairs in values.items():
+        groups: dict[str, list[Mapping[str, float]]] = {}
+        for pair, of_cases in of_pairs.items():
+            if pair.kind == "intra":
+                groups.setdefault(pair.rater_a, []).append(of_cases)
+        mixed = [of_cases for pair, of_cases in of_pairs.items() if pair.kind == "inter"]
+        if not groups or not mixed:
+            return {}
+        if len(groups) > 1:
+            groups[ALL] = [of_cases for group in groups.values() for of_cases in group]
+        within[label] = {rater: _means(group, cases) for rater, group in groups.items()}
+        between[label] = _means(mixed, cases)
+    return against_one(within, between, BETWEEN, better, "permutation")
+
+
+def _means(group: Sequence[Mapping[str, float]], cases: Sequence[str]) -> np.ndarray:
+    """``[n cases]``: of each case the mean over the pairs; ``nan`` where none is defined."""
+    found = [[v for of_cases in group if not np.isnan(v := of_cases.get(case, np.nan))] for case in cases]
+    return np.array([np.mean(known) if known else np.nan for known in found])
 
 
 def _values(

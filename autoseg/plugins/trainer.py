@@ -33,6 +33,7 @@ class Trainer:
         summary: one line for lists and help.
         networks, losses, optimisers, schedules, samplers, sources, transforms, fusions, steps: what the family brings,
             see :mod:`autoseg.plugins.parts`. A row goes before one of the same name elsewhere.
+        preset: by which a fold is scored too, beside autoseg's own; empty for none.
         import_weights: for ``autoseg_import_weights``; None where the family takes no weights from elsewhere.
     """
 
@@ -47,4 +48,5 @@ class Trainer:
     transforms: tuple[TransformPart, ...] = ()
     fusions: tuple[FusionPart, ...] = ()
     steps: tuple[StepPart, ...] = ()
+    preset: str = ""
     import_weights: WeightsImport | None = None

@@ -17,6 +17,24 @@ from autoseg.sampling.keys import Purpose, generator, order
 from autoseg.sampling.redraw import full_enough
 from autoseg.sampling.stage_cases import turn_in_passes, whole_axes
 
+ANYWHERE, CENTRE = "anywhere", "centre"
+"""Where a patch may lie: so that the pixel is anywhere in it, or in the middle of the pixel's slice."""
+
+
+def check_lesion_pixels(where: str = ANYWHERE) -> None:
+    """Refuse a place that does not exist.
+
+    Raises:
+        AutosegError: it is another.
+    """
+    if where not in (ANYWHERE, CENTRE):
+        raise AutosegError(
+            "the sampling 'lesion_pixels' cuts no patch there",
+            where="sampling.arguments.where",
+            found=where,
+            expected=f"{ANYWHERE} or {CENTRE}",
+        )
+
 
 class LesionPixels:
     """Every lesion pixel once, then all of them again in another order.
@@ -26,13 +44,16 @@ class LesionPixels:
 
     Args:
         cases: see :class:`autoseg.plugins.parts.TrainingCases`.
+        where: ``anywhere``, so that a patch may lie partly outside the image; ``centre``: it lies in the middle of the
+            slice of the pixel and shows all of the slice that it can, the pixel itself or not.
 
     Raises:
-        AutosegError: no case has a lesion.
+        AutosegError: no case has a lesion; another ``where``.
     """
 
-    def __init__(self, cases: TrainingCases) -> None:
-        self._cases = cases
+    def __init__(self, cases: TrainingCases, where: str = ANYWHERE) -> None:
+        check_lesion_pixels(where=where)
+        self._cases, self._in_middle = cases, where == CENTRE
         self._pixels = [cases.foreground_voxels(name) for name in cases.names]
         self._whole = whole_axes(cases.stage.patch_size)
         self._ends = np.cumsum([len(pixels) for pixels in self._pixels])
@@ -58,9 +79,10 @@ class LesionPixels:
 
         def draw() -> Place:
             start = geometry.start_that_shows(voxel, rng.integers(0, size), matrix, size)
-            if any(self._whole):
+            centred = np.array([False, True, True]) if self._in_middle else self._whole
+            if any(centred):
                 middle = geometry.centred_start(self._cases.size(case), size)
-                start = geometry.as_voxel(np.where(self._whole, middle, start))
+                start = geometry.as_voxel(np.where(centred, middle, start))
             return Place(case, True, voxel, start, size)
 
         return full_enough(self._cases, draw)

@@ -10,7 +10,7 @@ from autoseg.plugins.parts import Outside, Sampler, SamplerPart, TrainingCases
 from autoseg.plugins.registry import Registry, refuse_misfits
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling.foreground_share import ForegroundShare
-from autoseg.sampling.lesion_pixels import LesionPixels
+from autoseg.sampling.lesion_pixels import LesionPixels, check_lesion_pixels
 from autoseg.sampling.sub_volumes import SubVolumes, check_sub_volumes
 
 REGISTRY = Registry(
@@ -29,6 +29,7 @@ REGISTRY = Registry(
             redraws=True,
             needs_lesions=True,
             outside="minimum",
+            check=check_lesion_pixels,
             summary="every pixel of every lesion once in a pass, anywhere in its patch (EDD Net)",
         ),
         SamplerPart(

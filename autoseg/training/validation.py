@@ -143,8 +143,9 @@ def scored_cases(fold: Fold) -> tuple[str, ...]:
 def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     """Predict the cases that the fold is scored on as a user would, and score them on their original grids.
 
-    Label voxels that one tile in the centre never sees are counted and said, in the summary too. Of the probabilities
-    only what the precision-recall curve needs is kept, ``CASE.thresholds.json``.
+    Label voxels that one tile in the centre never sees are counted and said, in the summary too. The trainer's preset,
+    where it has one, has its own summary in a folder of its name beside the general one. Of the probabilities only what
+    the precision-recall curve needs is kept, ``CASE.thresholds.json``.
     """
     raw = load_raw(job.raw)
     names = scored_cases(fold)
@@ -167,4 +168,9 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
         summary = summary.model_copy(update={"warnings": [*summary.warnings, lost]})
     summary.write(folder)
     messages.info(f"\n{format_table(summary)}")
+    if preset := predictor.trainer.preset:
+        own = evaluate_folder(folder, truth_folder(raw), job.prepared.info, preset=preset, cases=names)
+        (folder / preset).mkdir(exist_ok=True)
+        own.write(folder / preset)
+        messages.info(f"\n{format_table(own)}")
     return summary.means()

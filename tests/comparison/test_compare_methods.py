@@ -494,6 +494,30 @@ def test_further_tolerances_are_compared(folders):
     assert found.preset.name == "isles22"
 
 
+# ------------------------------------------------------------------------------------------------------------ series
+
+
+def test_a_series_has_the_means_over_runs_and_groups(folders, capsys):
+    """Shifts of 1 and 2 voxels share the number 8; a square of side s has Dice 1 - shift / s, and 1 at 16."""
+    table = folders / "groups.csv"
+    table.write_text("case,stage\n" + "".join(f"c{i:02},{'early' if i < 3 else 'late'}\n" for i in range(8)))
+    options = ("--series", 8, 8, 16, "--groups", table, "--metrics", "dice")
+    assert run(folders, *options, methods=("fair", "poor", "good")) == 0
+    rows = list(csv.DictReader((folders / "out/series.csv").open()))
+    found = {(row["stratum"], row["level"], row["number"]): row for row in rows}
+    dice = [1 - 1.5 / (4 + i) for i in range(8)]
+    for key, part in ((("all", ""), dice), (("stage", "early"), dice[:3]), (("stage", "late"), dice[3:])):
+        row = found[(*key, "8")]
+        assert (row["runs"], row["n"]) == ("2", str(len(part)))
+        assert float(row["mean"]) == pytest.approx(np.mean(part))
+        assert float(row["sd"]) == pytest.approx(np.std(part, ddof=1))
+        assert float(found[(*key, "16")]["mean"]) == 1
+    assert (folders / "out/series.png").stat().st_size > 1000
+    assert "series\n" in capsys.readouterr().out
+    assert run(folders, "--series", 8, "-o", folders / "x") == 1
+    assert "8 for 2 folders" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------------------------------------- every metric of a preset
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import stats
 from storage import store_as
 
 from autoseg import messages
 from autoseg.cli import agreement as command
+from autoseg.comparison.agreement_figure import density, groups_of, make_figure
 from autoseg.comparison.agreement_schema import Agreement, format_agreement
 from autoseg.comparison.rater_pairs import ALL
 from autoseg.comparison.raters import SYMMETRIC, Rater, parse_rater, rate_folders, symmetric_metrics
@@ -94,6 +96,39 @@ def test_three_runs_give_three_and_nine_pairs(tmp_path):
     # shifts between runs of anna (0 1 2) and ben (1 2 3): 1 2 3, 0 1 2, 1 0 1; Dice is 1 - shift / 4
     assert found["inter", "anna", "ben"].mean == pytest.approx(1 - (1 + 2 + 3 + 0 + 1 + 2 + 1 + 0 + 1) / 36)
     assert found["inter", "anna", "ben"].sd is None and found["inter", "anna", "ben"].low is None
+
+
+def test_pairs_within_a_rater_are_tested_against_mixed_pairs(tmp_path):
+    """Eight cases; anna draws 10 twice, ben 5 twice: Dice 1 within, 2 * 5 / 15 between; all signs alike, 2 / 2^8."""
+    for i in range(8):
+        for folder, n in (("anna/1", 10), ("anna/2", 10), ("ben/1", 5), ("ben/2", 5)):
+            write(tmp_path / folder / f"c{i}.nii.gz", row_of(n))
+    raters = [Rater(name, (tmp_path / name / "1", tmp_path / name / "2")) for name in ("anna", "ben")]
+    found = rate_folders(raters)
+    tests = found.tests["label 1"]["dice"]
+    assert [(test.first, test.second, test.n) for test in tests] == [
+        ("anna", "between", 8),
+        ("ben", "between", 8),
+        (ALL, "between", 8),
+    ]
+    assert [test.difference for test in tests] == pytest.approx([1 / 3] * 3)
+    assert [(test.p["permutation"], test.p_holm) for test in tests] == [(2 / 256, 6 / 256)] * 3
+    assert "pairs within a rater against mixed pairs" in format_agreement(found)
+    groups = groups_of(found, "label 1", "dice")
+    sizes = {name: (len(v), v.mean()) for name, v in groups.items()}
+    expected = {"within anna": (8, 1), "within ben": (8, 1), "between raters": (32, 2 / 3)}
+    assert {k: (n, pytest.approx(m)) for k, (n, m) in sizes.items()} == expected
+    make_figure(found)
+
+
+def test_a_density_is_the_mean_of_normal_curves():
+    """Scott's bandwidth of two values a, b is sd / 2^(1/5); the curve has an area of 1."""
+    values, points = np.array([0.4, 0.6]), np.linspace(-2, 3, 5001)
+    width = values.std(ddof=1) * 2 ** (-1 / 5)
+    expected = np.mean([stats.norm(v, width).pdf(points) for v in values], axis=0)
+    assert density(values, points) == pytest.approx(expected)
+    assert np.trapezoid(density(values, points), points) == pytest.approx(1)
+    assert density(np.array([0.5, 0.5]), points) is None
 
 
 def test_one_run_each_has_no_row_within(study):

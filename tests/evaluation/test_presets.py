@@ -200,7 +200,9 @@ def test_deepmedic_measures_between_borders():
 def test_edd_muscle_on_empty_masks():
     """Chen et al. 2017 have lesions everywhere; false alarms of other cases count as such, not in Dice and DR."""
     names = ("dice", "detected", "lesions_false", "lesion_size_false")
-    found = {which: [score("edd_muscle", *pair)[n] for n in names] for which, pair in PAIRS.items()}
+    found = {
+        which: [score("edd_muscle", *pair, (6, 1.6, 1.6))[n] for n in names] for which, pair in PAIRS.items()
+    }
     assert found["prediction"] == [0, 0, 0, 0]
     assert found["truth"] == pytest.approx([NAN, NAN, 1, 2], nan_ok=True)
     assert found["both"] == pytest.approx([1, NAN, 0, 0], nan_ok=True)

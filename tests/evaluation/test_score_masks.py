@@ -612,7 +612,7 @@ def test_slices_are_counted_where_they_lie_in_most_truths(folders):
     summary = evaluated(folders, {"background": 0, "lesion": 1}, preset="edd_muscle")
     assert {
         case.name: case.classes["lesion"]["lesion_size_truth"] for case in summary.cases
-    } == dict.fromkeys("abcd", 12.0)
+    } == dict.fromkeys("abcd", pytest.approx(12 * 0.5 / 1.6**2))  # pixels of 1 x 0.5 mm in those of 1.6 mm
 
 
 def test_a_prediction_that_is_mirrored_by_its_header_is_still_refused(folders):

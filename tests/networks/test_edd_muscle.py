@@ -203,10 +203,22 @@ def test_the_loss_is_computed_in_float32_for_half_precision():
     assert torch.equal(loss(logits, target), loss(logits.float(), target))
 
 
+def test_three_branches_train():
+    """Five outputs, each with a cross-entropy of its own, and gradients in every branch."""
+    network = networks.REGISTRY.get("edd").build(1, 2, stacks=(1, 1, 1), width=4, branches=3).train()
+    target = torch.randint(0, 2, (2, 16, 16))
+    outputs = network(torch.randn(2, 1, 16, 16))
+    loss = losses.build("edd_muscle", labels=LABELS)(outputs, target)
+    assert len(outputs) == 5
+    assert loss.item() == pytest.approx(sum(F.cross_entropy(x, target).item() for x in outputs), rel=1e-5)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in network.branches.parameters())
+
+
 def test_the_loss_refuses_what_it_cannot_do():
     regions = LabelSet.from_labels({"background": 0, "whole": [1, 2], "core": [2]}, [1, 2])
     with pytest.raises(AutosegError, match=r"needs classes that exclude each other[\s\S]*dice_ce"):
         losses.build("edd_muscle", labels=regions)
     outputs = [torch.randn(1, 2, 4, 4)] * 5
     with pytest.raises(AutosegError, match=r"5 outputs[\s\S]*4, one for each of its output_weights"):
-        losses.build("edd_muscle", labels=LABELS)(outputs, torch.zeros(1, 4, 4))
+        losses.build("edd_muscle", labels=LABELS, output_weights=[1] * 4)(outputs, torch.zeros(1, 4, 4))

@@ -10,6 +10,7 @@ import pytest
 from autoseg import messages
 from autoseg.dataset.folds import Fold, held_back, watched_cases
 from autoseg.errors import AutosegError, FaultsError
+from autoseg.inference.tiling import make_tiling
 from autoseg.plan import Plan
 from autoseg.planners import ratlesnetv2, unet
 from autoseg.planners._edd_muscle_settings import COMPARATORS, DECONVNETS, TABLE_3, EDDMuscleOptions
@@ -376,6 +377,32 @@ def test_cases_are_held_back_to_end_the_first_stage(make_fingerprint, cases, pat
     assert ("too few" in reason(found, "recipe.stages.0.patience")) == (patience is None)
     crossed = make_plan(fingerprint, "edd_muscle", Budget(), {"cross_fitting": True}).recipe.stages
     assert [(s.patience, s.leave_out) for s in crossed[1:3]] == [(patience, (0, 2)), (patience, (1, 2))]
+
+
+def test_candidates_have_the_area_of_60_published_pixels_on_every_grid(make_fingerprint):
+    """60 pixels of 1.6 mm are 153.6 mm2: 240 of 0.8 mm."""
+    found = make_plan(make_fingerprint(**DWI), "edd_muscle", Budget(), {"spacing_mm": 0.8})
+    assert found.recipe.postprocessing[0].arguments["largest_px"] == 240
+    assert found.recipe.stages[-1].sampling.arguments["largest_px"] == 240
+    assert "up to 240 pixels" in reason(found, "recipe.postprocessing")
+
+
+def test_the_full_slice_of_the_paper_is_the_middle_128_pixels(make_fingerprint):
+    """230 and 267 mm are 144 and 167 pixels of 1.6 mm; the paper calls 128 x 128 the full slice."""
+
+    def made(**options):
+        return make_plan(make_fingerprint(**DWI), "edd_muscle", Budget(), options)
+
+    found = made(slices="centre", patch_size=128)
+    inference = found.recipe.inference
+    assert (inference.patch_size, inference.tiles) == ([128, 128], "centre")
+    assert make_tiling((20, 167, 144), inference).starts[1:] == ([19], [8])
+    assert found.recipe.stages[0].sampling.arguments["where"] == "centre"
+    assert "nothing is found beyond" in reason(found, "recipe.inference")
+    smaller = made(slices="centre").recipe
+    assert smaller.inference == inference and "where" not in smaller.stages[0].sampling.arguments
+    assert made().recipe.inference.patch_size == []
+    assert reason(found, "recipe.precision").startswith("float32, on CUDA mixed precision")
 
 
 def test_stopping_takes_no_case_from_the_training_where_a_test_part_is_scored(make_fingerprint):

@@ -120,6 +120,21 @@ def test_an_epoch_without_a_number_of_iterations_shows_every_pixel_once(make_sou
     assert shown(source, [0]) != shown(source, [1])
 
 
+@pytest.mark.parametrize("augmentation", [{"name": "none"}, turned("torch")])
+def test_patches_may_lie_in_the_middle_of_their_slice(make_source, store, augmentation):
+    """16 x 12 of 40 x 44 pixels begin at 12, 16; slices of 9 x 7 lie in the middle of the patch."""
+    source = make_source(
+        sampling={"name": "lesion_pixels", "arguments": {"where": "centre"}}, augmentation=augmentation
+    )
+    places = [source.sample(0, index).place for index in range(45)]
+    starts = {(place.case, *place.start[1:]) for place in places}
+    assert starts == {("large", 12, 16), ("one_slice", 7, 11), ("small", -3, -2)}
+    assert all(place.start[0] == place.voxel[0] for place in places)
+    assert Counter((place.case, *place.voxel) for place in places) == all_pixels(store)
+    with pytest.raises(AutosegError, match="found:    corner\n  expected: anywhere or centre"):
+        make_source(sampling={"name": "lesion_pixels", "arguments": {"where": "corner"}})
+
+
 def test_the_last_batch_is_filled_from_the_beginning(make_source, store):
     source = make_source(batch_size=6)
     found = shown(source, [2])

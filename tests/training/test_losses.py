@@ -139,6 +139,7 @@ CASES = {
     "edd_muscle": [
         ({}, None, ENTROPY),
         ({}, 4, 4 * ENTROPY),
+        ({}, 5, 5 * ENTROPY),  # three branches
         ({"output_weights": [1.0, 0.5]}, 2, 1.5 * ENTROPY),
     ],
 }

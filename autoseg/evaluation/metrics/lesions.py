@@ -32,14 +32,18 @@ class LesionRule:
         matching: ``any``: a true lesion is found when one of its voxels is predicted, a predicted one is right when
             one of its voxels is true; one prediction may find several lesions. A number: true and predicted lesions
             whose intersection over union (IoU) is at least this are paired one to one, those with the highest first.
+        pixel_mm: in 2D, edge of the pixels in which sizes are given: the area of a lesion by that of such a pixel, so
+            that scanners compare. None for those of each case.
 
     Raises:
-        AutosegError: the connectivity does not exist in so many dimensions, or the IoU is not in (0, 1].
+        AutosegError: the connectivity does not exist in so many dimensions, the IoU is not in (0, 1], or a size of
+            pixels is given for volumes.
     """
 
     dimensions: int = 3
     connectivity: int = 26
     matching: Literal["any"] | float = "any"
+    pixel_mm: float | None = None
 
     def __post_init__(self) -> None:
         if self.dimensions not in CONNECTIVITIES:
@@ -62,9 +66,22 @@ class LesionRule:
                 expected='"any", or the least IoU: a number above 0, at most 1',
             )
 
+        if self.pixel_mm is not None and (self.dimensions != 2 or not self.pixel_mm > 0):
+            raise AutosegError(
+                "a size of pixels is for lesions in slices",
+                found=f"pixel_mm {self.pixel_mm:g} in {self.dimensions}D",
+                expected="a positive number of mm in 2D",
+            )
+
     def __call__(self, pair: Pair) -> Lesions:
         """The lesions of a pair; any of its masks may be empty."""
-        return match_lesions(pair.prediction, pair.truth, self)
+        found = match_lesions(pair.prediction, pair.truth, self)
+        if self.pixel_mm is None:
+            return found
+        area = float(pair.spacing_mm[1] * pair.spacing_mm[2]) / self.pixel_mm**2
+        return replace(
+            found, truth_sizes=found.truth_sizes * area, prediction_sizes=found.prediction_sizes * area
+        )
 
     @property
     def words(self) -> dict[str, str]:
@@ -78,6 +95,7 @@ class LesionRule:
             matched, unmatched = f"are paired {how} with one of", f"are paired {how} with none of"
         return {
             "unit": "voxels" if self.dimensions == 3 else "px",
+            "sizes": "" if self.pixel_mm is None else f", in pixels of {self.pixel_mm:g} mm by area",
             "lesions_of_p": lesions + "P",
             "lesions_of_t": lesions + "T",
             "found": f"{matched} P",
@@ -92,7 +110,7 @@ class Lesions:
     """The lesions of prediction and truth.
 
     Attributes:
-        truth_sizes, prediction_sizes: voxels of each lesion, ``[lesion]``.
+        truth_sizes, prediction_sizes: voxels of each lesion, or pixels of the rule's size, ``[lesion]``.
         found: which lesions of the truth match, boolean ``[lesion]``.
         right: which lesions of the prediction match, boolean ``[lesion]``.
     """
@@ -261,16 +279,20 @@ _ROWS = (
         "lower",
     ),
     _Row(
-        "lesion_size_false", "{unit}", "mean size of the false lesions of P, 0 if none", _false_size, "lower"
+        "lesion_size_false",
+        "{unit}",
+        "mean size of the false lesions of P, 0 if none{sizes}",
+        _false_size,
+        "lower",
     ),
     _Row(
         "lesion_size_missed",
         "{unit}",
-        "mean size of the missed lesions of T, 0 if none",
+        "mean size of the missed lesions of T, 0 if none{sizes}",
         _missed_size,
         "lower",
     ),
-    _Row("lesion_size_truth", "{unit}", "mean size of the lesions of T", _truth_size, None, _OF_TRUTH),
+    _Row("lesion_size_truth", "{unit}", "mean size of the lesions of T{sizes}", _truth_size, None, _OF_TRUTH),
 )
 
 

@@ -326,6 +326,20 @@ def test_the_rule_stands_in_the_definitions():
     assert all("{" not in row.definition + row.unit for row in (*rows.values(), *default.values()))
 
 
+@pytest.mark.parametrize(("edge", "pixel_mm"), [(9, 1.4), (7, 1.8)])
+def test_the_same_lesion_has_the_same_size_on_every_scanner(edge, pixel_mm):
+    """A square of 12.6 mm is 81 pixels of 1.4 mm or 49 of 1.8 mm, and 62.02 of 1.6 mm by area."""
+    truth, prediction = np.zeros((2, 20, 20), bool), np.zeros((2, 20, 20), bool)
+    truth[0, :edge, :edge] = prediction[1, :edge, :edge] = True
+    pair = Pair(prediction, truth, (6, pixel_mm, pixel_mm))
+    found = {m.name: m(pair) for m in lesion_metrics(LesionRule(2, 8, pixel_mm=1.6))}
+    own = {m.name: m(pair) for m in lesion_metrics(LesionRule(2, 8))}
+    for name in ("lesion_size_truth", "lesion_size_false", "lesion_size_missed"):
+        assert found[name] == pytest.approx(12.6**2 / 2.56) and own[name] == edge**2
+    others = {name for name in found if "size" not in name}
+    assert {name: found[name] for name in others} == {name: own[name] for name in others}
+
+
 def test_values_for_empty_masks_can_be_changed():
     changed = lesion_metrics(empties={"lesion_f1": Empties(NAN, NAN, NAN)})
     found = {m.name: m(Pair(mask(), mask((1, 1)), (1, 1, 1))) for m in changed}
@@ -340,6 +354,7 @@ def test_values_for_empty_masks_can_be_changed():
         ({"dimensions": 4}, "counted in 2 or 3 dimensions\n  found:    4"),
         ({"connectivity": 8}, "no such connectivity in 3D\n  found:    8\n  expected: 6 or 18 or 26"),
         ({"dimensions": 2}, "no such connectivity in 2D\n  found:    26\n  expected: 4 or 8"),
+        ({"pixel_mm": 1.6}, "size of pixels is for lesions in slices\n  found:    pixel_mm 1.6 in 3D"),
         ({"matching": 0}, "matches lesions does not fit\n  found:    0\n.*above 0, at most 1"),
         ({"matching": 1.5}, "matches lesions does not fit\n  found:    1.5"),
         ({"matching": "iou"}, "matches lesions does not fit\n  found:    'iou'"),
