@@ -332,7 +332,9 @@ def test_metrics_of_a_hand_worked_cohort(tmp_path):
     for folder, masks in (("truth", truth), ("prediction", prediction)):
         for name, mask in zip("AB", masks, strict=True):
             (tmp_path / folder).mkdir(exist_ok=True)
-            sitk.WriteImage(sitk.GetImageFromArray(mask), str(tmp_path / folder / f"{name}.nii.gz"))
+            image = sitk.GetImageFromArray(mask)
+            image.SetSpacing((1.6, 1.6, 6.0))  # the published grid, in whose pixels sizes are given
+            sitk.WriteImage(image, str(tmp_path / folder / f"{name}.nii.gz"))
     summary = evaluate_folder(tmp_path / "prediction", tmp_path / "truth", preset="edd_muscle")
     (found,) = summary.classes.values()
     published = {
