@@ -115,7 +115,8 @@ def _size(shape: tuple[int, int, int]) -> str:
 def _memory(choice: ResUNetChoice) -> Row:
     saving = "with activations computed twice instead of kept, " * choice.saving
     why = f"{saving}batch 1, float32, of {choice.budget_gb:g} GB; -gpu_memory_target says how much there is"
-    return "memory", f"about {choice.memory_gb:.1f} GB", why
+    size = "less than 0.1 GB" if choice.memory_gb < 0.05 else f"about {choice.memory_gb:.1f} GB"
+    return "memory", size, why
 
 
 def _training(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:

@@ -159,6 +159,11 @@ def test_a_width_that_does_not_fit_is_answered_with_the_rule(make_fingerprint):
         make_plan(make_fingerprint(**ATLAS), "resunet", Budget(), {"planner.width": 12})
 
 
+def test_a_step_of_next_to_no_memory_does_not_take_0_gb(make_fingerprint):
+    found = plan(make_fingerprint(**ATLAS), ENOUGH, options(variant="zoom_in", zoom_in=8, width=8))
+    assert "less than 0.1 GB" in format_plan(found) and "0.0 GB" not in format_plan(found)
+
+
 def test_zeros_can_be_counted_with_every_choice_of_intensities(make_fingerprint):
     for name in ("divide_by_255", "rescale", "zscore"):
         found = plan(make_fingerprint(**ATLAS), ENOUGH, options(intensities=name, rejection=0.7, width=8))
