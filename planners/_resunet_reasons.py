@@ -115,7 +115,8 @@ def _size(shape: tuple[int, int, int]) -> str:
 def _memory(choice: ResUNetChoice) -> Row:
     saving = "with activations computed twice instead of kept, " * choice.saving
     why = f"{saving}batch 1, float32, of {choice.budget_gb:g} GB; -gpu_memory_target says how much there is"
-    return "memory", f"about {choice.memory_gb:.1f} GB", why
+    size = "less than 0.1 GB" if choice.memory_gb < 0.05 else f"about {choice.memory_gb:.1f} GB"
+    return "memory", size, why
 
 
 def _training(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:
@@ -146,18 +147,25 @@ def _training(options: ResUNetOptions, choice: ResUNetChoice) -> list[Row]:
 
 def _next_steps(options: ResUNetOptions) -> list[Row]:
     """What was set beyond the published training."""
-    rows = [
+    sampling = [
         (
             options.foreground_share,
-            "recipe.stages.0.sampling.foreground_share",
             f"{options.foreground_share:.0%} of the crops on lesions",
-            "set; the paper names crops that are aware of the foreground as a next step",
+            "the paper names crops that are aware of the foreground as a next step",
         ),
         (
             options.rejection,
-            "recipe.stages.0.sampling.nonzero_share",
             f"crops of which less than {options.rejection:.0%} is not 0 are drawn again",
-            "set; an option of the authors' code that is off by default",
+            "drawing again is an option of the authors' code that is off by default",
+        ),
+    ]
+    values, whys = zip(*[row[1:] for row in sampling if row[0]] or [("", "")], strict=True)
+    rows = [
+        (
+            any(values),
+            "recipe.stages.0.sampling",
+            ", ".join(values),
+            f"set; {'; '.join(whys)}",
         ),
         (
             options.rotation,
@@ -167,7 +175,7 @@ def _next_steps(options: ResUNetOptions) -> list[Row]:
         ),
         (
             options.validation == "lesion_crop",
-            "recipe.validation",
+            "validation",
             "one crop of each case, centred on its lesion",
             "set, as in the authors' code; it chooses the best weights, and all scores are of whole scans",
         ),

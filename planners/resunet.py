@@ -174,12 +174,11 @@ def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
         stages[-1].snapshots = list(range(CYCLE_EPOCHS, stages[-1].epochs + 1, CYCLE_EPOCHS))
     elif options.variant == "full":
         stages[-1].save_every = CYCLE_EPOCHS  # so that a prediction can be that of the ensemble
-    tile = [] if choice.inference == "whole" else list(choice.crops[stages[-1].name])
     return Recipe(
         stages=stages,
         fusion=Named(name="mean_probabilities"),
         inference=Inference(
-            patch_size=tile,
+            patch_size=_tile(stages[-1].name, choice),
             tiles="centre" if choice.inference == "centre" else "cover",
             gaussian=choice.inference == "window",
             mirror_axes=(),
@@ -187,6 +186,16 @@ def _recipe(options: ResUNetOptions, choice: ResUNetChoice) -> Recipe:
         validation=Validation(cases=4, every=10, view=options.validation),
         precision="float32",
     )
+
+
+def _tile(stage: str, choice: ResUNetChoice) -> list[int]:
+    """What is predicted at once. In the middle it is the large crop for small crops alone too: the paper's Table 5
+    compares the two (that it does so on this crop is assumed)."""
+    if choice.inference == "whole":
+        return []
+    if choice.inference == "centre" and stage == "zoom_in":
+        return list(wanted_crop("zoom_out", choice.shape))
+    return list(choice.crops[stage])
 
 
 def _stage(name: str, choice: ResUNetChoice, options: ResUNetOptions) -> Stage:
@@ -220,9 +229,16 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) ->
     """Grid, crops and prediction.
 
     Raises:
-        AutosegError: see :func:`plan`.
+        AutosegError: see :func:`plan`; an edge of small crops for a training without them.
     """
     spacing_mm, shape = working_grid(fingerprint)
+    if options.variant == "large_only" and options.zoom_in is not None:
+        raise AutosegError(
+            "planner.zoom_in and planner.variant=large_only do not go together",
+            found=f"planner.zoom_in={options.zoom_in}",
+            expected="a training that has small crops",
+            fix="leave one of the two out",
+        )
     names = {"zoom_in": ["zoom_in"], "large_only": ["zoom_out"]}.get(options.variant, ["zoom_in", "zoom_out"])
     wanted = {name: wanted_crop(name, shape) for name in names}
     if options.zoom_in is not None and "zoom_in" in wanted:

@@ -4,6 +4,7 @@ One row per input. The commands run in this process; what they print is read bac
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def test_all_faults_of_all_cases_come_at_once(root, capfd):
 def test_one_case_only_can_be_planned_but_has_no_folds(root, capfd):
     leave_one_case(root)
     assert plan_and_preprocess.main(["-d", "1", "-pl", "unet", "-np", "1", "--set", *small.TINY]) == 0
-    assert "warning" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert "warning" in said.err and re.search(r"next: autoseg_train \S+ all -p unet", said.out)
     assert train.main(["1", "0", "-device", "cpu"]) == 1
     assert "use the fold 'all'" in capfd.readouterr().err
 

@@ -48,6 +48,14 @@ def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
     if not overrides:
         return plan
     changed = apply_overrides(plan, {_long_members(path, to): to for path, to in overrides.items()})
+    if (asked := changed.recipe.members) > (made := plan.recipe.members):
+        raise AutosegError(
+            "--set members: the training made fewer",
+            found=f"members={asked}",
+            expected=f"at most {made}",
+            fix="choose among those that there are; weights after some epochs of a stage are chosen by "
+            + KEEP,
+        )
     if (found := _trained(changed)) != (before := _trained(plan)):
         raise AutosegError(
             "these settings cannot be changed for a prediction",

@@ -130,7 +130,8 @@ def _main(arguments: argparse.Namespace) -> None:
         if arguments.no_pp:  # a training would find nothing to read
             print(f"next: autoseg_plan_and_preprocess -d {raw_folder.name} -p {name} --keep_plan{folders}")
         else:
-            print(f"next: autoseg_train {raw_folder.name} 0 -p {name}{folders}")
+            fold = "0" if len(raw.cases) > 1 else "all"  # one case cannot be divided
+            print(f"next: autoseg_train {raw_folder.name} {fold} -p {name}{folders}")
 
 
 def _check(plan: Plan) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoseg import messages
 from autoseg.dataset.folds import Fold, checked_folds, refuse_torn
 from autoseg.dataset.text_table import read_table
 from autoseg.errors import AutosegError, Fault, FaultsError, nearest_names
@@ -179,6 +180,7 @@ def _held_out(path: Path, cells: Sequence[tuple[int, str, str]]) -> Entries:
         raise AutosegError(
             "all cases are held out by one fold", where=str(path), found=found, expected=expected
         )
+    _tell_numbers(path, numbers)
     return [
         {
             "train": [name for _, name, fold in cells if int(fold) != number],
@@ -201,6 +203,7 @@ def _with_parts(path: Path, cells: Sequence[tuple[int, str, str, str]]) -> Entri
     faults += [_no_number(path, line, fold) for line, *_, fold in cells if fold and not fold.isdecimal()]
     _refuse(path, faults)
     numbers = sorted({int(fold) for *_, fold in cells if fold}) or [0]
+    _tell_numbers(path, numbers)
     entries: Entries = []
     for number in numbers:
         here = [(line, name, part) for line, name, part, fold in cells if not fold or int(fold) == number]
@@ -210,6 +213,13 @@ def _with_parts(path: Path, cells: Sequence[tuple[int, str, str, str]]) -> Entri
             entry.setdefault(words[part.casefold()], []).append(name)
         entries.append(entry)
     return entries
+
+
+def _tell_numbers(path: Path, numbers: Sequence[int]) -> None:
+    """Folds are counted from 0 here, whatever their numbers in the list."""
+    if numbers != (here := list(range(len(numbers)))):
+        there, now = (", ".join(map(str, listed)) for listed in (numbers, here))
+        messages.warn(f"{path.name}: the folds {there} of the list are folds {now} here, in this order")
 
 
 def _no_number(path: Path, line: int, fold: str) -> Fault:

@@ -225,6 +225,7 @@ def _range(place: dict[str, Any]) -> str:
         "exclusiveMinimum": "above",
         "maximum": "at most",
         "exclusiveMaximum": "below",
+        "multipleOf": "a multiple of",
     }
     bounds = [f"{words} {place[key]:.12g}" for key, words in said.items() if key in place]
     return f", {' and '.join(bounds)}" if bounds else ""

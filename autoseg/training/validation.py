@@ -22,6 +22,7 @@ from autoseg.inference.folder import ExtraFile, predict_cases
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.tiling import all_of, predict_logits
 from autoseg.labels import OUTSIDE
+from autoseg.messages import count_of
 from autoseg.plan import Inference, Stage
 from autoseg.preprocessing.centre_tile import beyond_centre, told
 from autoseg.training.interrupt import StopRequest
@@ -151,9 +152,8 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
     names = scored_cases(fold)
     cases = [case for case in raw.cases if case.name in set(names)]
     folder = job.folder / "validation"
-    messages.info(
-        f"predicting the {len(cases)} {'test' if fold.test else 'validation'} cases of fold {job.fold}"
-    )
+    part = "test" if fold.test else "validation"
+    messages.info(f"predicting {count_of(len(cases), f'{part} case')} of fold {job.fold}")
     predictor = Predictor(job.model, folds=[job.fold], device=job.device)
 
     def write(path: Path, case: Case, probabilities: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autoseg import messages
 from autoseg.dataset.fold_lists import read_fold_list
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError
@@ -52,13 +53,15 @@ def test_nnunets_form(tmp_path: Path, spelled) -> None:
 
 
 def test_the_number_of_the_fold_that_holds_a_case_out(tmp_path: Path) -> None:
-    """Counted from 1, as some do; the order of lines does not matter."""
+    """Counted from 1, as some do, and said; the order of lines does not matter."""
     text = "subject,fold\nsub-r002s001,3\nsub-r001s001,1\nsub-r001s002,2\n"
     assert read(tmp_path, text) == [
         Fold((B1, B2, C), (A,)),
         Fold((A, C), (B1, B2)),
         Fold((A, B1, B2), (C,)),
     ]
+    said = "list.csv: the folds 1, 2, 3 of the list are folds 0, 1, 2 here, in this order"
+    assert list(messages.warning_counts()) == [said]
 
 
 def test_several_folds_with_parts_and_test_cases_of_all(tmp_path: Path) -> None:

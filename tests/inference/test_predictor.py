@@ -247,6 +247,7 @@ def test_a_prediction_chooses_among_the_weights_that_were_written(tmp_path, mode
         ({"stages.train.keep": [1, 4]}, r"\[4\]; it writes them after epochs 1, 2, 3"),
         ({"stages.warm.keep": [2]}, r"stage 'warm' writes no weights: \[2\]; it writes them after epoch 3"),
         ({"members": [2]}, r"\[2\], there are members 0 to 1, counted from 0"),
+        ({"members": 3}, "(?s)the training made fewer.*members=3.*at most 2.*stages.STAGE.keep"),
         ({"stages.train.keep": False}, "at least one stage must be kept"),
         ({"stages.train.snapshots": [1]}, "(?s)cannot be changed for a prediction.*stages.STAGE.keep"),
         ({"stages.train.save_every": 2}, "cannot be changed for a prediction"),

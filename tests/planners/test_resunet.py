@@ -9,6 +9,7 @@ from autoseg import plugins
 from autoseg.errors import AutosegError
 from autoseg.inference.tiling import make_tiling
 from autoseg.plan import apply_overrides
+from autoseg.plan.table import format_plan
 from autoseg.planners._resunet_settings import ResUNetOptions
 from autoseg.planners.resunet import PLANNER, is_t1, match, memory_gb, plan, wanted_crop
 from autoseg.plugins.planner import Budget, Verdict
@@ -131,11 +132,36 @@ def test_next_steps_of_the_paper_are_off_and_can_be_set(make_fingerprint):
         }
         assert chances == {"rotation_p": 0.2} and drawn.rotation_degrees == (-20, 20)
         assert not drawn.mirror_axes
-    assert "an option of the authors' code" in why(found, "recipe.stages.0.sampling.nonzero_share")
+    assert "an option of the authors' code" in why(found, "recipe.stages.0.sampling")
     assert "next step" in why(found, "recipe.stages.0.augmentation")
-    assert "whole scans" in why(found, "recipe.validation")
+    assert "whole scans" in why(found, "validation")
+    labels = [line[2:18].strip() for line in format_plan(found).splitlines() if line.startswith("  ")]
+    assert "validation" in labels and not any("recipe" in label for label in labels)
     assert "no augmentation" in why(published, "recipe.stages.0.epochs")
     assert "no augmentation" not in why(found, "recipe.stages.0.epochs")
+
+
+def test_small_crops_alone_are_predicted_on_the_large_crop_as_in_table_5(make_fingerprint):
+    for variant in ("full", "zoom_in"):
+        inference = plan(
+            make_fingerprint(**ATLAS), ENOUGH, options(variant=variant, inference="centre")
+        ).recipe.inference
+        assert (inference.tiles, list(inference.patch_size)) == ("centre", [168, 172, 144])
+
+
+def test_an_edge_of_small_crops_is_refused_where_there_are_none(make_fingerprint):
+    with pytest.raises(AutosegError, match="(?s)zoom_in and planner.variant=large_only.*zoom_in=32"):
+        plan(make_fingerprint(**ATLAS), ENOUGH, options(variant="large_only", zoom_in=32))
+
+
+def test_a_width_that_does_not_fit_is_answered_with_the_rule(make_fingerprint):
+    with pytest.raises(AutosegError, match="a whole number, at least 8 and a multiple of 8"):
+        make_plan(make_fingerprint(**ATLAS), "resunet", Budget(), {"planner.width": 12})
+
+
+def test_a_step_of_next_to_no_memory_does_not_take_0_gb(make_fingerprint):
+    found = plan(make_fingerprint(**ATLAS), ENOUGH, options(variant="zoom_in", zoom_in=8, width=8))
+    assert "less than 0.1 GB" in format_plan(found) and "0.0 GB" not in format_plan(found)
 
 
 def test_zeros_can_be_counted_with_every_choice_of_intensities(make_fingerprint):

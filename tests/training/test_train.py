@@ -33,7 +33,7 @@ def test_a_log_names_members_epochs_and_cases_and_what_is_left(root, capfd):
         "member 2 of 2: 2 epochs of 4 iterations",
         "member 2/2  epoch 1/2  loss ",
         "member 2/2  epoch 2/2  loss ",
-        "predicting the 1 validation cases of fold 0",
+        "predicting 1 validation case of fold 0",
     ]
     begun = [next((text for text in expected if line.startswith(text)), None) for line in shown]
     assert [text for text in begun if text] == expected, shown
