@@ -207,9 +207,9 @@ def _inference(options: ResUNetOptions, choice: ResUNetChoice) -> Row:
         return (
             "recipe.inference",
             f"the whole volume, {choice.prediction_gb:.1f} GB",
-            f"{published}; {depends}",
+            f"set; {published}; {depends}: more air than in any crop of the training",
         )
-    why = f"{published}; the whole volume would need {choice.prediction_gb:.1f} GB; {depends}"
+    why = f"{published}; tiles of its size show the normalisation what it has learned from, the whole volume does not"
     return "recipe.inference", "overlapping tiles", why if options.inference == "auto" else f"set; {depends}"
 
 

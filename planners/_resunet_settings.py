@@ -65,8 +65,8 @@ class ResUNetOptions(BaseModel, extra="forbid"):
         zoom_in: edge of the small crops in voxels; 16 and 32 were tried and rejected in the paper. Chosen from data
             and memory when left out.
         inference: ``centre`` predicts one crop in the middle, as published, and takes all outside for background;
-            ``whole`` the whole volume at once; ``window`` tiles of the size of the large crop; ``auto`` is ``whole``
-            where it fits the memory, else ``window``.
+            ``window`` overlapping tiles of the size of the large crop; ``whole`` the whole volume at once, of which the
+            normalisation sees more air than of any crop that it learned from; ``auto`` is ``window``.
         intensities: ``divide_by_255`` as published, for scans of 0 to 255 (a scan among them that is not is brought to
             0 to 1 by itself, and named); ``rescale`` turns the least and the
             largest value of a scan into 0 and 1; ``zscore``; ``auto`` looks at the data.

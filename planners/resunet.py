@@ -55,7 +55,6 @@ from autoseg.planners._resunet_settings import (
     TILE_ELEMENTS,
     WEIGHT_DECAY,
     WIDTH,
-    InferenceName,
     Intensities,
     ResUNetChoice,
     ResUNetOptions,
@@ -246,7 +245,6 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) ->
         wanted["zoom_in"] = (z, y, x)
     budget_gb = budget.memory_gb or DEFAULT_MEMORY_GB
     crops, saving = fitting(wanted, budget_gb, options.width)
-    whole_gb = prediction_gb(shape, options.width)
     return ResUNetChoice(
         spacing_mm=spacing_mm,
         shape=shape,
@@ -254,9 +252,9 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: ResUNetOptions) ->
         saving=saving,
         memory_gb=max(memory_gb(crop, options.width, saving) for crop in crops.values()),
         budget_gb=budget_gb,
-        prediction_gb=whole_gb,
+        prediction_gb=prediction_gb(shape, options.width),
         shrunk={name: wanted[name] for name in names if wanted[name] != crops[name]},
-        inference=_inference(options, whole_gb <= budget_gb),
+        inference="window" if options.inference == "auto" else options.inference,
         intensities=tuple(
             _intensities(fingerprint, i, options) for i in range(len(fingerprint.channel_names))
         ),
@@ -344,12 +342,6 @@ def prediction_gb(shape: Shape, width: int) -> float:
     """Memory of predicting a whole volume at once."""
     elements = PREDICTION_ELEMENTS * width / WIDTH + TILE_ELEMENTS
     return elements * float(np.prod(shape)) * BYTES / 1e9
-
-
-def _inference(options: ResUNetOptions, fits: bool) -> InferenceName:
-    if options.inference != "auto":
-        return options.inference
-    return "whole" if fits else "window"
 
 
 def _intensities(fingerprint: Fingerprint, channel: int, options: ResUNetOptions) -> Intensities:

@@ -240,12 +240,18 @@ def test_a_card_that_holds_nothing_is_refused(make_fingerprint):
         plan(make_fingerprint(**ATLAS), Budget(memory_gb=0.1), options())
 
 
-@pytest.mark.parametrize(("budget", "patch"), [(24, []), (4, []), (2.9, None)])
-def test_the_whole_volume_is_predicted_where_it_fits(make_fingerprint, budget, patch):
-    """85 elements of each of 189 x 233 x 197 voxels are 2.9 GB (2.95)."""
+@pytest.mark.parametrize("budget", [24, 4, 2.9])
+def test_tiles_of_the_size_of_the_last_crop_predict_everything(make_fingerprint, budget):
     found = plan(make_fingerprint(**ATLAS), Budget(memory_gb=budget), options())
-    expected = patch if patch is not None else found.recipe.stages[-1].patch_size
-    assert found.recipe.inference.patch_size == expected and found.recipe.inference.tiles == "cover"
+    assert found.recipe.inference.patch_size == found.recipe.stages[-1].patch_size
+    assert found.recipe.inference.tiles == "cover" and found.recipe.inference.gaussian
+    assert "loses lesions outside" in why(found, "recipe.inference")
+
+
+def test_the_whole_volume_is_predicted_where_it_is_asked_for(make_fingerprint):
+    """85 elements of each of 189 x 233 x 197 voxels are 2.9 GB (2.95)."""
+    found = plan(make_fingerprint(**ATLAS), ENOUGH, options(inference="whole"))
+    assert found.recipe.inference.patch_size == [] and found.recipe.inference.tiles == "cover"
     assert "differ everywhere" in why(found, "recipe.inference") and "2.9 GB" in str(found.reasons)
 
 
