@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import math
+
+from autoseg.dataset.folds import N_FOLDS
 from autoseg.fingerprint import Fingerprint
+from autoseg.messages import count_of
 from autoseg.plan import Reason
 from autoseg.planners._brainsegnet_settings import (
     BATCH,
@@ -53,6 +57,11 @@ AUGMENTED = (
     "nnU-Net's augmentation, instance normalisation, focal loss and Dice",
     "set: what is known since the paper, whose batch normalisation needs large batches",
 )
+WHOLE = {
+    True: "as published for thin stacks",
+    False: f"the paper predicts heads in chunks of {PAPERS_PLANES} planes (planner.inference=concatenate)",
+}
+"""Of one pass, by whether the scans are thin stacks."""
 INTENSITIES = {
     "constants": (
         "mean and mean absolute deviation of the training cases",
@@ -85,6 +94,7 @@ def reasons(
         _prediction(options, choice),
         ("recipe.members", "one", "as published; no post-processing, no mirrored images"),
         *_notes(options, choice, fit),
+        *_more_than_once(fingerprint, options, choice),
     ]
     return [Reason(what=what, value=value, why=why) for what, value, why in rows]
 
@@ -251,7 +261,7 @@ def _memory(choice: BrainSegNetChoice) -> Row:
 def _prediction(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Row:
     found = choice.prediction
     if found.way == "whole":
-        why = f"the largest takes about {found.whole_gb:.1f} GB of {choice.budget_gb:g}; ISLES scans as published"
+        why = f"the largest takes about {found.whole_gb:.1f} GB of {choice.budget_gb:g}; {WHOLE[choice.thin]}"
         return "recipe.inference", "whole scans in one pass", why
     if found.way == "chunks":
         why = (
@@ -278,6 +288,21 @@ def _notes(options: BrainSegNetOptions, choice: BrainSegNetChoice, fit: Match) -
         )
         notes.append(("note: small batches", str(choice.batch), why))
     return notes
+
+
+def _more_than_once(
+    fingerprint: Fingerprint, options: BrainSegNetOptions, choice: BrainSegNetChoice
+) -> list[Row]:
+    """Batches are full, also where there are fewer scans."""
+    n_cases = len(fingerprint.cases)
+    training = n_cases - math.ceil(n_cases / N_FOLDS)
+    if options.epoch != "one_per_scan" or not 0 < training < choice.batch:
+        return []
+    why = (
+        f"batches are full, so an epoch is one step that shows each of about {count_of(training, 'training scan')} "
+        f"{choice.batch / training:.1f} times, not once; batch_size={training} shows each once"
+    )
+    return [("note: batch larger than the training set", str(choice.batch), why)]
 
 
 def _size(shape: tuple[int, ...]) -> str:

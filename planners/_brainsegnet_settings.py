@@ -110,6 +110,14 @@ class BrainSegNetOptions(BaseModel, extra="forbid"):
             raise ValueError("focal, curriculum and baseline are ablations of training=published")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_set_in_vain(self) -> BrainSegNetOptions:
+        if self.carry_optimizer and (self.training != "published" or self.kind in ("at_once", "baseline")):
+            raise ValueError("carry_optimizer is of the curriculum, found a training of one stage")
+        if self.map_dropout and self.kind == "baseline":
+            raise ValueError("map_dropout is of augmented samples, and baseline augments none")
+        return self
+
     @property
     def kind(self) -> Literal["curriculum", "no_focal", "at_once", "baseline"]:
         """Which of the paper's trainings it is."""

@@ -287,7 +287,7 @@ def _may_be_missing(
 ) -> list[str]:
     """Channels without which the network learns to do, in part of its samples."""
     seen = list(choice.channels) or fingerprint.channel_names
-    return seen if options.map_dropout and options.kind != "baseline" else []
+    return seen if options.map_dropout else []
 
 
 def _augmented(stage: Stage, options: BrainSegNetOptions) -> Stage:

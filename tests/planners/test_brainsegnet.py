@@ -271,6 +271,10 @@ def test_channels_that_are_not_there_are_named(isles, inputs):
         ({"training": "augmented", "focal": False}, "are ablations of training=published"),
         ({"inference": "centre"}, "whole"),
         ({"map_dropout": 1.5}, "at most 1"),
+        ({"map_dropout": 0.2, "baseline": True}, "map_dropout is of augmented samples"),
+        ({"carry_optimizer": True, "baseline": True}, "carry_optimizer is of the curriculum"),
+        ({"carry_optimizer": True, "curriculum": False}, "carry_optimizer is of the curriculum"),
+        ({"carry_optimizer": True, "training": "augmented"}, "carry_optimizer is of the curriculum"),
     ],
 )
 def test_options_that_contradict_each_other(isles, settings, words):
@@ -352,6 +356,20 @@ def test_small_batches_are_said(isles):
     assert "planner.training=augmented" in why(found, "note: small batches")
     with pytest.raises(AutosegError, match="(?s)does not fit the memory.*0.1 GB.*-gpu_memory_target"):
         planned(isles, Budget(memory_gb=0.1))
+
+
+def test_that_an_epoch_shows_few_scans_more_than_once_is_said(isles, make_fingerprint):
+    """Nine scans, of which seven train in one of five folds: a batch of 40 shows each 5.7 times."""
+    note = "note: batch larger than the training set"
+    assert "about 7 training scans 5.7 times" in why(planned(isles), note)
+    all_of_isles = make_fingerprint(**{**ISLES, "shapes": [(19, 192, 192)] * 50})
+    assert note not in [reason.what for reason in planned(all_of_isles).reasons]
+    assert note not in [reason.what for reason in planned(isles, epoch="all_subvolumes").reasons]
+
+
+def test_one_pass_is_published_for_stacks_and_not_for_heads(isles, brats):
+    assert "as published for thin stacks" in why(planned(isles), "recipe.inference")
+    assert "the paper predicts heads in chunks of 31 planes" in why(planned(brats), "recipe.inference")
 
 
 def test_a_whole_scan_is_predicted_where_it_fits(brats):
