@@ -262,6 +262,8 @@ def _prediction(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Row:
     found = choice.prediction
     if found.way == "whole":
         why = f"the largest takes about {found.whole_gb:.1f} GB of {choice.budget_gb:g}; {WHOLE[choice.thin]}"
+        if found.whole_gb > choice.budget_gb:
+            why = f"set; {why}; planner.inference=chunks gives the same in less"
         return "recipe.inference", "whole scans in one pass", why
     if found.way == "chunks":
         why = (
@@ -270,6 +272,9 @@ def _prediction(options: BrainSegNetOptions, choice: BrainSegNetChoice) -> Row:
             "one pass"
         )
         return "recipe.inference", f"chunks of {found.planes} planes with a halo of {HALO}", why
+    if found.chunk_gb == found.whole_gb:
+        why = f"set, as published; no scan has more than {PAPERS_PLANES} planes, so each is one chunk without seams"
+        return "recipe.inference", f"chunks of up to {PAPERS_PLANES} planes side by side", why
     why = (
         f"set, as published ({PAPERS_PLANES} planes): at a seam about 7 planes on each side, up to {HALO}, lack what "
         "the next chunk shows; planner.inference=chunks has no seams"

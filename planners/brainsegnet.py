@@ -285,9 +285,9 @@ def _missing(options: BrainSegNetOptions) -> list[Named]:
 def _may_be_missing(
     fingerprint: Fingerprint, options: BrainSegNetOptions, choice: BrainSegNetChoice
 ) -> list[str]:
-    """Channels without which the network learns to do, in part of its samples."""
+    """Channels without which the network learns to do, in part of its samples; not that of the mask."""
     seen = list(choice.channels) or fingerprint.channel_names
-    return seen if options.map_dropout else []
+    return [name for name in seen if name != choice.mask] if options.map_dropout else []
 
 
 def _augmented(stage: Stage, options: BrainSegNetOptions) -> Stage:

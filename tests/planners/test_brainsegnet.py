@@ -228,6 +228,8 @@ def test_other_options(isles, make_fingerprint):
     assert [s.augmentation.transforms[-1].arguments for s in found[1:]] == [{"p": 0.2}] * 2
     assert not found[0].augmentation.transforms
     assert planned(isles, map_dropout=0.2).preprocessing.may_be_missing == list(MAPS)
+    masked = planned(isles, map_dropout=0.2, mask="TTP").preprocessing
+    assert masked.may_be_missing == [name for name in MAPS if name != "TTP"]
     assert planned(isles).preprocessing.may_be_missing == []
     zscore = planned(isles, normalisation="zscore").preprocessing.normalisation
     assert {(e.scheme, e.inside_nonzero) for e in zscore} == {("zscore", True)}
@@ -397,6 +399,14 @@ def test_the_papers_chunks(brats):
     assert make_tiling((155, 240, 240), inference).starts[0] == [0, 31, 62, 93, 124]
     assert inference.tiles == "chunks" and inference.halo == []
     assert "at a seam about 7 planes on each side" in why(found, "recipe.inference")
+
+
+def test_a_way_of_prediction_that_is_set_is_explained_for_these_scans(isles, brats):
+    too_large = planned(brats, Budget(memory_gb=3), inference="whole")
+    assert "4.4 GB of 3" in why(too_large, "recipe.inference")
+    assert "planner.inference=chunks gives the same in less" in why(too_large, "recipe.inference")
+    one_chunk = why(planned(isles, inference="concatenate"), "recipe.inference")
+    assert "one chunk without seams" in one_chunk and "at a seam" not in one_chunk
 
 
 def test_a_quick_plan(isles):
