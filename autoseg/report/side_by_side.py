@@ -126,8 +126,7 @@ def read_beside(
     truth = read_image(path)
     view, labels = View.of(truth.geometry), LabelSet.from_labels(comparison.labels)
     label = as_labels(truth.pixels, where=case)
-    others = [c for c in range(MOST_CHANNELS) if c != channel]
-    found = {c: find_image(images, case, c) for c in [channel, *others]}
+    found = {c: find_image(images, case, c) for c in shown_channels(channel)}
     if found[channel] is None:
         raise AutosegError(
             "the image is missing", where=case, expected=f"{images / case}_{channel:04d}.nii.gz"
@@ -152,6 +151,12 @@ def read_beside(
         view=view,
         lines=_score_lines(comparison, case),
     )
+
+
+def shown_channels(channel: int) -> list[int]:
+    """The numbers of the channel that the masks are drawn on and of the first others, as far as they are there."""
+    others = [c for c in range(MOST_CHANNELS) if c != channel]
+    return [channel, *others][:MOST_CHANNELS]
 
 
 def _on_grid(path: Path, geometry: Geometry, case: str) -> np.ndarray:

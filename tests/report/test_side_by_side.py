@@ -6,7 +6,7 @@ import pytest
 from autoseg.report.montage import CLASSES
 from autoseg.report.picture import PREDICTION, TRUTH
 from autoseg.report.planes import View
-from autoseg.report.side_by_side import Beside, choose_compared, draw_beside
+from autoseg.report.side_by_side import Beside, choose_compared, draw_beside, shown_channels
 
 AXIAL = View((0, 1, 2), (False, False, False), (5.0, 1.0, 1.0), ("R", "L", "A", "P"), "axial", "axial slices")
 
@@ -58,6 +58,10 @@ def pixels_of(figure):
 def has_colour(pixels, colour):
     wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
     return bool((np.abs(pixels - wanted).max(-1) <= 40).any())
+
+
+def test_three_channels_are_shown_whichever_the_masks_are_drawn_on():
+    assert [shown_channels(c) for c in (0, 1, 5)] == [[0, 1, 2], [1, 0, 2], [5, 0, 1]]
 
 
 @pytest.mark.parametrize("n_classes", [1, 2])
