@@ -152,8 +152,8 @@ def _planned(
 
 
 def _option(path: str) -> str:
-    """How a user writes an option of the planner."""
-    return f"{OPTIONS}{path}"
+    """How a user writes an option of the planner; what is wrong with several of them together is of no one."""
+    return "options together" if path == "the whole" else f"{OPTIONS}{path}"
 
 
 def _unknown_option(planner: Planner, name: str) -> AutosegError:

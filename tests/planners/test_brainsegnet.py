@@ -280,10 +280,11 @@ def test_channels_that_are_not_there_are_named(isles, inputs):
     ],
 )
 def test_options_that_contradict_each_other(isles, settings, words):
-    with pytest.raises(FaultsError, match=words):
+    with pytest.raises(FaultsError, match=words) as caught:
         make_plan(
             isles, "brainsegnet", ENOUGH, {f"planner.{name}": value for name, value in settings.items()}
         )
+    assert "the whole " not in str(caught.value)
 
 
 # ----------------------------------------------------------------------------------------------------- intensities
