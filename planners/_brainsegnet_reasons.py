@@ -307,7 +307,7 @@ def _more_than_once(
         f"batches are full, so an epoch is one step that shows each of about {count_of(training, 'training scan')} "
         f"{choice.batch / training:.1f} times, not once; batch_size={training} shows each once"
     )
-    return [("note: batch larger than the training set", str(choice.batch), why)]
+    return [("note: large batch", str(choice.batch), why)]
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -363,7 +363,7 @@ def test_small_batches_are_said(isles):
 
 def test_that_an_epoch_shows_few_scans_more_than_once_is_said(isles, make_fingerprint):
     """Nine scans, of which seven train in one of five folds: a batch of 40 shows each 5.7 times."""
-    note = "note: batch larger than the training set"
+    note = "note: large batch"
     assert "about 7 training scans 5.7 times" in why(planned(isles), note)
     all_of_isles = make_fingerprint(**{**ISLES, "shapes": [(19, 192, 192)] * 50})
     assert note not in [reason.what for reason in planned(all_of_isles).reasons]
