@@ -15,7 +15,7 @@ import os, sys, time
 from autoseg.parallel import each
 
 def work(task):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece, whatever Python is told about buffers
     time.sleep(0.3)
 
 if __name__ == "__main__":

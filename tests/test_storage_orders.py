@@ -100,7 +100,8 @@ def untrained(folder, plan, constants):
         write_json(folder / "fold_0" / NORMALISATION, constants)
     write_json(folder / "fold_0" / "fold.json", {"validation_cases": ["a"], "validation": {}})
     write_model_card(folder)
-    return Predictor(folder, device="cpu")
+    learning = [step.name for step in plan.recipe.postprocessing if step.fit != "none"]
+    return Predictor(folder, device="cpu", overrides={f"postprocessing.{name}": "off" for name in learning})
 
 
 def facts(fingerprint):
