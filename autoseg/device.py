@@ -118,6 +118,11 @@ def peak_memory_gb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e9 if is_card(device) else None
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether it computes in double precision."""
+    return device.type != "mps"
+
+
 # ------------------------------------------------------------------------------------------------ there and back
 
 

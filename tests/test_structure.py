@@ -4,6 +4,7 @@ All imports count, those within functions and those for type checkers too: a cir
 """
 
 import ast
+import re
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -172,3 +173,11 @@ def test_no_two_classes_share_a_name():
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{module}:{node.lineno}")
     assert not {name: found for name, found in places.items() if len(found) > 1 and name not in KNOWN}
+
+
+def test_only_one_file_asks_what_kind_a_device_is():
+    """autoseg/device.py answers by ability; "meta", of trials without a device, is no kind that computes."""
+    asks = re.compile(r"""\.type\s*(==|!=|in)\s*[("'](?!meta)""")
+    files = [path for room in ("autoseg", "trainers", "planners") for path in (ROOT / room).rglob("*.py")]
+    found = [path.name for path in files if path.name != "device.py" and asks.search(path.read_text("utf-8"))]
+    assert files and not found

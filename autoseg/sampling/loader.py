@@ -146,11 +146,9 @@ class BatchSource:
                     if start_iteration == 0:
                         self._say_nothing_shown(epoch)
                     return
-                if is_card(self.device):  # what comes then is work of the card, not waiting for data
-                    waited = time.perf_counter() - asked
-                    images, target = self._deliver(prepared)
-                else:
-                    images, target = self._deliver(prepared)
+                waited = time.perf_counter() - asked
+                images, target = self._deliver(prepared)
+                if not is_card(self.device):  # there it is work of the card, not waiting for data
                     waited = time.perf_counter() - asked
                 samples = prepared.samples
                 cases = tuple(sample.place.case for sample in samples)

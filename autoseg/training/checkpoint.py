@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from autoseg.bundle import weights
-from autoseg.device import device_name, fetch
+from autoseg.device import accelerates, device_name, fetch
 from autoseg.errors import AutosegError
 from autoseg.files import atomic_path
 
@@ -84,7 +84,7 @@ def surroundings(
     return {
         "device": device_name(device),
         "precision": str(dtype or torch.float32).removeprefix("torch."),
-        **(on_cpu if device.type == "cpu" else {}),
+        **({} if accelerates(device) else on_cpu),
         "torch": torch.__version__,
         "processes": str(processes),
         "workers": "some" if workers else "none",

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from autoseg.device import is_card
+from autoseg.device import has_float64, is_card
 from autoseg.errors import AutosegError
 
 # The others wait while rank 0 validates; NCCL would give up after 10 minutes. torchrun ends them when one dies.
@@ -71,9 +71,8 @@ class World:
         """The mean over all processes."""
         if self.size == 1:
             return value
-        tensor = torch.tensor(
-            value, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device
-        )
+        dtype = torch.float64 if has_float64(device) else torch.float32
+        tensor = torch.tensor(value, dtype=dtype, device=device)
         dist.all_reduce(tensor)
         return float(tensor.item()) / self.size
 
