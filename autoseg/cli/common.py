@@ -188,6 +188,21 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def fold(text: str) -> int | str:
+    """The fold that was typed: its number, or ``all``.
+
+    Raises:
+        AutosegError: it is neither.
+    """
+    from autoseg.errors import AutosegError
+
+    if text == "all" or (text.isdecimal() and len(text) < 10):
+        return text if text == "all" else int(text)
+    raise AutosegError(
+        f"fold '{text}' is not known", expected="a number from 0, or all", fix="for example: 0"
+    )
+
+
 def add_folders(command: argparse.ArgumentParser, *kinds: str) -> None:
     """Add ``--raw``, ``--preprocessed``, ``--results`` as asked."""
     for kind in kinds:

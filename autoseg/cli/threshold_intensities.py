@@ -18,7 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     command = common.parser(__doc__ or "", examples=EXAMPLES)
     command.add_argument("dataset", metavar="DATASET", help="id or name, such as 11 or RatT2")
-    command.add_argument("fold", type=int, metavar="FOLD", help="whose training cases are learned from")
+    command.add_argument(
+        "fold", metavar="FOLD", help="whose training cases are learned from: a number, or all (then with -i)"
+    )
     command.add_argument("-o", dest="out", required=True, metavar="FOLDER", help="where the masks go")
     command.add_argument(
         "-p",
@@ -51,20 +53,26 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.dataset.images_to_predict import list_images
     from autoseg.dataset.raw_layout import load_raw
     from autoseg.errors import AutosegError
+    from autoseg.evaluation.output_folder import check_folder
     from autoseg.preparation.prepared import open_prepared
 
     raw_root, preprocessed = paths.roots(raw=arguments.raw, preprocessed=arguments.preprocessed)
     prepared, out = open_prepared(preprocessed, arguments.dataset, arguments.plan_name), Path(arguments.out)
-    if out.exists() and any(out.iterdir()) and not arguments.overwrite:
+    if out.is_dir() and any(out.iterdir()) and not arguments.overwrite:
         raise AutosegError(
             "the folder is not empty", where=str(out), fix="choose another with -o, or give --overwrite"
         )
-    fold = prepared.fold(arguments.fold)
+    check_folder(out)
+    fold = prepared.fold(common.fold(arguments.fold))
     if arguments.images:
         cases = list_images(arguments.images, prepared.info)
     else:
         scored = set(fold.test or fold.validation)
         cases = [case for case in load_raw(raw_root / prepared.dataset).cases if case.name in scored]
+    if not cases:
+        raise AutosegError(
+            f"fold {arguments.fold} scores no case", fix="give images to segment with -i, or another fold"
+        )
     found = learn_threshold(prepared, fold.train, arguments.channel)
     messages.info(
         f"{found.channel} {found.side} {found.threshold:.6g} after the preprocessing of plan {prepared.plan_name}: "

@@ -82,7 +82,7 @@ def _main(arguments: argparse.Namespace) -> int:
     from autoseg.plan import apply_overrides
     from autoseg.preparation.prepared import model_folder, open_prepared, plan_to_continue
 
-    fold = _fold(arguments.fold)
+    fold = common.fold(arguments.fold)
     raw_root, preprocessed, results = paths.roots(
         raw=arguments.raw, preprocessed=arguments.preprocessed, results=arguments.results
     )
@@ -130,16 +130,6 @@ def _main(arguments: argparse.Namespace) -> int:
     if record:
         _report(job, record)
     return 0
-
-
-def _fold(text: str) -> int | str:
-    from autoseg.errors import AutosegError
-
-    if text == "all" or (text.isdecimal() and len(text) < 10):
-        return text if text == "all" else int(text)
-    raise AutosegError(
-        f"fold '{text}' is not known", expected="a number from 0, or all", fix="for example: 0"
-    )
 
 
 def _report(job: FoldJob, record: dict[str, Any]) -> None:

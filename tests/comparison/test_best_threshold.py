@@ -62,3 +62,8 @@ def test_the_command_segments_what_the_fold_is_scored_on(tmp_path, monkeypatch, 
     assert "the folder is not empty" in capsys.readouterr().err
     assert threshold_intensities.main(["1", "9", "-o", str(tmp_path / "x")]) == 1
     assert "there is no fold 9" in capsys.readouterr().err
+    assert threshold_intensities.main(["1", "all", "-o", str(tmp_path / "x")]) == 1
+    assert "fold all scores no case" in capsys.readouterr().err
+    images = str(root / "raw" / small.NAME / "imagesTs")
+    assert threshold_intensities.main(["1", "all", "-i", images, "-o", str(tmp_path / "all")]) == 0
+    assert "1 case segmented" in capsys.readouterr().out
