@@ -7,7 +7,7 @@ import runs
 import small
 
 from autoseg import plugins
-from autoseg.cli import plan_and_preprocess, train
+from autoseg.cli import common, plan_and_preprocess
 from autoseg.errors import AutosegError
 from autoseg.plan import apply_overrides
 from autoseg.plugins.planner import Budget
@@ -142,4 +142,4 @@ def test_options_that_cannot_be(options, words, tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize("fold", ["\u00b2", "9" * 20, "-1", "x"])
 def test_folds_that_cannot_be(fold):
     with pytest.raises(AutosegError, match="is not known"):
-        train._fold(fold)
+        common.fold(fold)
