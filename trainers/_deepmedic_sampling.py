@@ -107,6 +107,7 @@ class SubEpochs:
 
     def _of(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Lesion and background voxels of a case around which a patch fits, counted through the image."""
+        case = self.cases.original(case)
         if case not in self._voxels:
             label = np.asarray(self.cases.arrays(case)[1])
             fits = np.zeros(label.shape, bool)

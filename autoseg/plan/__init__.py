@@ -5,6 +5,7 @@ from autoseg.plan.overrides import OFF, QUICK, apply_overrides, replan
 from autoseg.plan.schema import (
     PLAN_VERSION,
     Augmentation,
+    Clones,
     Inference,
     MaskRole,
     ModelStart,
@@ -24,6 +25,7 @@ from autoseg.plan.schema import (
 
 __all__ = [
     "Augmentation",
+    "Clones",
     "Inference",
     "MaskRole",
     "ModelStart",

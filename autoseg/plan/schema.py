@@ -214,6 +214,21 @@ class Preprocessing(Strict):
         return self
 
 
+class Clones(Strict):
+    """Further training cases: copies whose lesion voxels are drawn anew, see :mod:`autoseg.sampling.clones`.
+
+    Attributes:
+        number: of each training case of the fold.
+        noise: ``white``, voxel by voxel; ``correlated``, so that neighbours are alike.
+        drawn: ``once``: a clone is the same in all epochs, stages and members, as if it were a file; ``each_epoch``:
+            its lesions are others in each.
+    """
+
+    number: int = Field(1, ge=1, le=100)
+    noise: Literal["white", "correlated"] = "white"
+    drawn: Literal["once", "each_epoch"] = "once"
+
+
 class Sampling(Strict):
     """Where patches come from.
 
@@ -226,12 +241,14 @@ class Sampling(Strict):
             ``component`` (every lesion has the same chance).
         nonzero_share: a patch of which a smaller share is non-zero is drawn again
             (:func:`autoseg.sampling.redraw.full_enough`); 0 takes every patch as it comes.
+        clones: of the training cases, which the sampler sees as further cases; None for none.
     """
 
     name: str = "foreground_share"
     foreground_share: float = Field(0.33, ge=0, le=1)
     balance: Literal["voxel", "component"] = "voxel"
     nonzero_share: float = Field(0.0, ge=0, le=1)
+    clones: Clones | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 

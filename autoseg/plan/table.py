@@ -255,6 +255,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
         PlanRow("augmentation", _augmentation(stage, plan), f"{path}.augmentation"),
     ]
     optional = [
+        (stage.sampling.clones is not None, "clones", _clones(stage), "sampling.clones"),
         (bool(stage.channels), "channels", ", ".join(stage.channels), "channels"),
         (any(stage.context), "context", f"{_times(stage.context)} voxels on each side", "context"),
         (stage.start != "scratch", "start", _start(stage), "start"),
@@ -276,6 +277,15 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
         (stage.leave_out is not None, "cases", _left_out(stage), "leave_out"),
     ]
     return rows + [PlanRow(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
+
+
+def _clones(stage: Stage) -> str:
+    """Further training cases, and what stands in their lesions."""
+    clones = stage.sampling.clones
+    if clones is None:
+        return ""
+    drawn = "in each epoch" if clones.drawn == "each_epoch" else "once"
+    return f"{clones.number} of each training case, {clones.noise} noise in its lesions, drawn {drawn}"
 
 
 def _start(stage: Stage) -> str:

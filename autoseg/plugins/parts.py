@@ -333,7 +333,7 @@ class TrainingCases(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the training cases."""
+        """Of the training cases and, after them, of their clones."""
 
     @property
     def stage(self) -> Stage:
@@ -342,6 +342,9 @@ class TrainingCases(Protocol):
     @property
     def seed_key(self) -> tuple[int, ...]:
         """The root of the stage's random numbers."""
+
+    def original(self, name: str) -> str:
+        """The case that a clone was made of, whose label, mask and maps are the clone's too; any other as it is."""
 
     def size(self, name: str) -> Voxel:
         """Size of a case."""

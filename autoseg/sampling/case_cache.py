@@ -14,6 +14,7 @@ import numpy as np
 
 from autoseg import messages
 from autoseg.errors import AutosegError
+from autoseg.sampling.clones import CaseClones
 from autoseg.sampling.foreground import Foreground
 from autoseg.sampling.geometry import as_voxel
 
@@ -41,6 +42,7 @@ class CaseCache:
         limit_gb: memory for cases (1e9 bytes); None takes half of what is available now.
         share_with: how many processes of this machine take their part of that half.
         channels: indices of those that are wanted, in this order; None for all. No others are kept.
+        clones: of the cases, which can be asked for by name; they share what is kept of their originals.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class CaseCache:
         share_with: int = 1,
         *,
         channels: Sequence[int] | None = None,
+        clones: CaseClones | None = None,
     ) -> None:
+        self.clones = clones
         self.store, self.classes = store, classes
         self.stored_channels = stored_channels
         self.channels = tuple(range(stored_channels) if channels is None else channels)
@@ -68,12 +72,14 @@ class CaseCache:
 
     def size(self, name: str) -> Voxel:
         """Size z, y, x of a case."""
+        name = self.original(name)
         if name not in self._sizes:
             self.arrays(name)
         return self._sizes[name]
 
     def foreground(self, name: str) -> Foreground:
         """The foreground of a case, for drawing."""
+        name = self.original(name)
         if name not in self._foreground:
             self.arrays(name)
         return self._foreground[name]
@@ -86,7 +92,8 @@ class CaseCache:
             return np.argwhere(np.isin(label[...], values)).astype(np.int32)
 
     def minimum(self, name: str) -> np.ndarray:
-        """The least value of each channel, float32 ``[c]``; found once."""
+        """The least value of each channel, float32 ``[c]``, of a clone that of its original; found once."""
+        name = self.original(name)
         if name not in self._minima:
             image, _ = self.arrays(name)
             with of_case(name, "read from the store"):
@@ -99,8 +106,9 @@ class CaseCache:
 
         What lies outside the image is 0, but a box that is larger than the image counts as full where all of the image
         is. 0 is what is less than :data:`ALMOST_NOTHING` of the channel's largest magnitude: resampling by splines
-        leaves traces of the head in the air.
+        leaves traces of the head in the air. A clone counts as its original.
         """
+        name = self.original(name)
         image, _ = self.arrays(name)
         with of_case(name, "read from the store"):
             limits = ALMOST_NOTHING * self._magnitudes(name, image)
@@ -121,8 +129,25 @@ class CaseCache:
             self._largest[name] = np.array([np.abs(channel).max() for channel in channels], np.float32)
         return self._largest[name]
 
-    def arrays(self, name: str) -> tuple[Any, Any]:
-        """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced; do not write to them."""
+    def original(self, name: str) -> str:
+        """The case that a clone was made of; any other as it is."""
+        return name if self.clones is None else self.clones.original(name)
+
+    def arrays(self, name: str, epoch: int = 0) -> tuple[Any, Any]:
+        """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced; do not write to them.
+
+        Args:
+            name: of a case or a clone.
+            epoch: for clones that are drawn anew in each.
+        """
+        image, label = self._stored(self.original(name))
+        if self.clones is None:
+            return image, label
+        with of_case(name, "read from the store"):
+            return self.clones.image(name, image, label, epoch), label
+
+    def _stored(self, name: str) -> tuple[Any, Any]:
+        """Image and label of a case that is no clone."""
         if name in self._arrays:
             return self._arrays[name]
         with of_case(name, "read from the store"):

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     NOISE = 5
     SHARE = 6
     TRANSFORM = 7
+    CLONE = 8
 
 
 def generator(purpose: Purpose, key: Sequence[int]) -> np.random.Generator:

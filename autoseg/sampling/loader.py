@@ -26,6 +26,7 @@ from autoseg.plugins.parts import Batch, CaseStore, PatchShape, Place
 from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import batchgenerators_backend, geometry, parameters, patches, samplers, torch_backend
 from autoseg.sampling.case_cache import AUGMENTED, CaseCache, of_case
+from autoseg.sampling.clones import CaseClones
 from autoseg.sampling.keys import Purpose, generator
 from autoseg.sampling.parameters import Parameters
 from autoseg.sampling.patches import Patch
@@ -55,7 +56,7 @@ class BatchSource:
 
     Args:
         store: preprocessed cases.
-        cases: names of the training cases.
+        cases: names of the training cases; the stage's clones of them follow.
         stage: patch and batch size, sampling, augmentation.
         seed_key: numbers from 0 that name this run (seed, fold, member, stage).
         device: where batches are wanted.
@@ -97,7 +98,7 @@ class BatchSource:
         trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
-        self.names, self.stage, self.seed_key = tuple(cases), stage, tuple(seed_key)
+        self.stage, self.seed_key = stage, tuple(seed_key)
         self.device, self.workers = torch.device(device), workers
         self.rank, self.world_size = rank, world_size
         self.dims = len(stage.patch_size) or 3
@@ -107,7 +108,18 @@ class BatchSource:
         part = samplers.check(stage.sampling, trainer)
         self.outside = samplers.outside_of(stage.sampling, part)
         classes = [(value,) if isinstance(value, int) else tuple(value) for value in label_values]
-        self.cases = CaseCache(store, classes, len(inside_nonzero), cache_gb, world_size, channels=channels)
+        seen = tuple(range(len(inside_nonzero)) if channels is None else channels)
+        clones = CaseClones(
+            cases,
+            stage.sampling.clones,
+            seed=self.seed_key[0],
+            values=sorted({value for values in classes for value in values}),
+            channels=seen,
+        )
+        self.names = (*cases, *clones.originals)
+        self.cases = CaseCache(
+            store, classes, len(inside_nonzero), cache_gb, world_size, channels=seen, clones=clones
+        )
         self.inside_nonzero = tuple(inside_nonzero[channel] for channel in self.cases.channels)
         self._raw_zero = tuple(raw_zero[channel] for channel in self.cases.channels) if raw_zero else ()
         stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor))
@@ -210,7 +222,7 @@ class BatchSource:
 
     def _cut(self, sample: Sample) -> Patch:
         case = sample.place.case
-        image, label = self.cases.arrays(case)
+        image, label = self.cases.arrays(case, sample.epoch)
         with of_case(case, "read from the store"):
             self._look_for_foreground(sample.place, label)
             pinned = self._augments_on_device

@@ -28,6 +28,10 @@ class StageCases:
     cache: CaseCache
     divisor: tuple[int, ...] = (1, 1, 1)
 
+    def original(self, name: str) -> str:
+        """The case that a clone was made of; any other as it is."""
+        return self.cache.original(name)
+
     def size(self, name: str) -> Voxel:
         """Size of a case."""
         return self.cache.size(name)

@@ -97,11 +97,23 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
     _on_trial("loss", loss, stage.loss)
     source = source_part(stage.sampling.name, trainer)
     if source is not None:
+        _refuse_clones(stage)
         source.check(plan, stage)
     else:
         _on_trial("sampler", samplers.check, stage.sampling, trainer)
         _refuse_uncountable(plan, stage)
     _on_trial("augmentation", augmentation, stage.augmentation)
+
+
+def _refuse_clones(stage: Stage) -> None:
+    """Clones are cases for a sampler; a source finds its batches by itself."""
+    if stage.sampling.clones is not None:
+        raise AutosegError(
+            f"stage '{stage.name}' has clones, and no sampler that could show them",
+            found=f"sampling.name {stage.sampling.name}, a source of batches of its own",
+            expected=f"a sampler: {', '.join(samplers.REGISTRY.names())}",
+            fix=f"--set stages.{stage.name}.sampling.clones=null",
+        )
 
 
 def _refuse_uncountable(plan: Plan, stage: Stage) -> None:

@@ -214,6 +214,8 @@ def _what_begins(job: FoldJob, fold: Fold, index: int) -> str:
     again = f"again from stage {stages[0].name}, " if index else ""
     length = " + ".join(str(stage.epochs) for stage in stages)
     epochs = f"{length} {'epoch' if length == '1' else 'epochs'}"
+    clones = max((stage.sampling.clones.number if stage.sampling.clones else 0) for stage in stages)
+    cloned = f" with {count_of(clones, 'clone')} of each" if clones else ""
     tested = f", {len(fold.test)} to test" if fold.test else ""
     held = "".join(
         f" ({stage.name} without {len(left)}, which say when it ends)"
@@ -221,7 +223,7 @@ def _what_begins(job: FoldJob, fold: Fold, index: int) -> str:
         if stage.patience is not None and (left := held_back(fold, stage)) and stage.keep
     )
     return (
-        f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on{held}, "
+        f"fold {job.fold}: {again}{count_of(len(fold.train), 'case')} to train on{cloned}{held}, "
         f"{len(fold.validation)} to validate{tested}; plan {job.prepared.plan_name}, {epochs}, "
         f"on {device_name(job.device)}"
     )

@@ -104,6 +104,12 @@ def test_what_the_user_set_is_shown_and_said(plan):
     assert "- before what you set;" in flat(format_plan(smaller, width=80))
 
 
+def test_clones_have_a_line(plan):
+    changed = apply_overrides(plan, {"stages.0.sampling.clones": {"number": 2, "drawn": "each_epoch"}})
+    line = "clones 2 of each training case, white noise in its lesions, drawn in each epoch - set by you"
+    assert line in flat(format_plan(changed, width=80)) and "clones" not in format_plan(plan, width=80)
+
+
 def test_the_chosen_configuration_is_marked(plan):
     lines = format_plan(plan, width=100).splitlines()
     rows = [line for line in lines if line.split()[:2] in (["*", "3d_fullres"], ["2d", "1.8x1.8"])]

@@ -48,6 +48,8 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("inference.tiles", "centre"),
         ("inference.members", [0]),
         ("stages.0.save_every", 2),
+        ("stages.0.sampling.clones", {}),
+        ("stages.0.sampling.clones", {"number": 2, "noise": "correlated", "drawn": "each_epoch"}),
         ("stages.0.leave_out_in", "two_part_folds"),
         ("stages.0.keep", [3]),
         ("inference", {"patch_size": [8, 8, 8], "tiles": "chunks", "halo": [2, 0, 0]}),

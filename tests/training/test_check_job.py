@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import runs
@@ -13,7 +14,7 @@ from autoseg import plugins
 from autoseg.bundle import weights
 from autoseg.cli import train
 from autoseg.errors import AutosegError
-from autoseg.plan import Augmentation, Named, Sampling, Stage, apply_overrides
+from autoseg.plan import Augmentation, Clones, Named, Sampling, Stage, apply_overrides
 from autoseg.plugins.parts import FusionPart, SourcePart, StepPart
 from autoseg.plugins.planner import Budget
 from autoseg.plugins.trainer import Trainer
@@ -156,11 +157,11 @@ GOOD = {
 def check_with(model_folder):
     """Checks a recipe of which one part is another."""
 
-    def check(part, changed):
+    def check(part, changed, trainer=TRAINER):
         parts = {**GOOD, part: changed}
         last = {"fusion": parts.pop("fusion"), "postprocessing": [parts.pop("postprocessing")]}
         stages = [Stage(name="s", patch_size=[8, 8, 8], batch_size=1, epochs=1, **parts)]
-        check_recipe.check_recipe(model_folder.make_plan(stages=stages, **last), TRAINER)
+        check_recipe.check_recipe(model_folder.make_plan(stages=stages, **last), trainer)
 
     return check
 
@@ -229,6 +230,15 @@ def test_a_source_is_found_as_every_other_part_is():
     assert source_part(candidates.name, Trainer("mine", "", sources=(other,))) is other
     assert source_part("lesion_pixels", trainers["edd_muscle"]) is None
     assert source_part("no_such_source", trainers["unet"]) is None
+
+
+def test_clones_need_a_sampler_that_shows_them(check_with):
+    check_with("sampling", Sampling(clones=Clones()))
+    own = replace(TRAINER, sources=(SourcePart("candidates", print),))
+    with pytest.raises(
+        AutosegError, match=r"(?s)has clones.*candidates.*foreground_share.*sampling.clones=null"
+    ):
+        check_with("sampling", Sampling(name="candidates", clones=Clones()), own)
 
 
 def test_chunks_that_cut_the_steps_of_a_network_are_refused_before_the_training(make_fingerprint):

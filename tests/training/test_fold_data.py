@@ -17,6 +17,8 @@ from autoseg.inference.predictor import Predictor
 from autoseg.preparation.prepared import open_prepared
 from autoseg.preprocessing.fixed import FixedConstants, measure
 from autoseg.preprocessing.normalised_store import NormalisedStore
+from autoseg.sampling import clones
+from autoseg.sampling.clones import draw_lesions
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +92,27 @@ def test_parts_of_a_normalised_image_are_those_of_the_whole(root):
     box = (slice(1, 3), slice(0, 5), slice(2, 9))
     assert np.array_equal(image[(Ellipsis, *box)], whole[(slice(None), *box)])
     assert np.array_equal(image[(slice(0, 1), *box)], whole[(slice(None), *box)])
+
+
+def test_only_training_cases_are_cloned(root, monkeypatch, capsys):
+    """Not those that are validated or tested, and not those that a stage leaves out."""
+    cases, cloned = [f"case_00{i}" for i in range(5)], []
+    given = [{"train": cases[:3], "val": cases[3:4], "test": cases[4:]}]
+    (root / "raw" / small.NAME / "splits.json").write_text(json.dumps(given))
+
+    def draw(*arguments, case, **settings):
+        cloned.append(case)
+        return draw_lesions(*arguments, case=case, **settings)
+
+    monkeypatch.setattr(clones, "draw_lesions", draw)
+    assert plan() == 0
+    settings = ("stages.0.sampling.clones={}", "stages.0.iterations_per_epoch=null")
+    assert trained(*settings) == 0
+    assert sorted(cloned) == cases[:3]
+    assert "3 cases to train on with 1 clone of each, 1 to validate" in capsys.readouterr().err
+    cloned.clear()
+    assert trained(*settings, "stages.0.leave_out=[1,3]", "--overwrite") == 0
+    assert sorted(cloned) == [cases[0], cases[2]]
 
 
 def test_a_fold_with_a_test_part_is_scored_on_it(root):
