@@ -16,6 +16,7 @@ from autoseg.planners._deepmedic_settings import (
     LAST_RATE,
     PATCH,
     RADIUS,
+    SAMPLES,
     SCALE,
     SEGMENT,
     SEGMENTS,
@@ -23,6 +24,7 @@ from autoseg.planners._deepmedic_settings import (
     SPACING_MM,
     SUB_EPOCHS,
     SUBJECTS,
+    VALIDATE_EVERY,
     DeepMedicChoice,
     DeepMedicOptions,
 )
@@ -66,8 +68,8 @@ def reasons(
         _decision(options, choice),
         (
             "recipe.validation",
-            "all validation cases, every five epochs",
-            "as the study",
+            f"{SAMPLES} segments after each epoch, all validation scans every {VALIDATE_EVERY}",
+            "as the study, which took segments after each sub-epoch; they are for curves, no weights are chosen",
         ),
         *_notes(fit),
     ]

@@ -26,7 +26,8 @@ LEARNING_RATE, LAST_RATE = 1e-3, 1e-4
 RHO, EPS, L1, L2 = 0.9, 1e-4, 1e-6, 1e-4
 SHIFT, SCALE = 0.05, 0.01
 RADIUS = 3
-VALIDATE_EVERY = 5
+VALIDATE_EVERY, SAMPLES, SAMPLE_SIZE = 5, 5000, (1, 1, 1)
+"""Epochs between validations of whole scans; segments after each epoch, and what is predicted of one of 17 voxels."""
 
 QUICK_MAPS, QUICK_COMMON, QUICK_BATCH = (8, 8, 10, 10, 10, 10, 12, 12), (24, 24), 8
 """Of a plan for trying out: a fifteenth of the operations."""

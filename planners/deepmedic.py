@@ -50,6 +50,8 @@ from autoseg.planners._deepmedic_settings import (
     QUICK_MAPS,
     RADIUS,
     RHO,
+    SAMPLE_SIZE,
+    SAMPLES,
     SCALE,
     SEGMENTS,
     SHIFT,
@@ -142,7 +144,9 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
             fusion=Named(name="mean_probabilities"),
             postprocessing=_steps(fingerprint, options) if choice.one_lesion else [],
             inference=_inference(options, choice),
-            validation=Validation(cases="all", every=VALIDATE_EVERY),
+            validation=Validation(
+                cases="all", every=VALIDATE_EVERY, samples=SAMPLES, sample_size=list(SAMPLE_SIZE)
+            ),
         ),
         reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )

@@ -245,7 +245,7 @@ def predict_logits(
     image = takes.select(image)
     flips = mirrorings(inference.mirror_axes if mirror else (), tiling.planes)
     run = _TileRun(network, tiling, inference, n_outputs, device, flips, progress, precision)
-    with _evaluating(network):
+    with evaluating(network):
         logits, full = _while_it_fits(run, image, device)
         if logits is None:  # outside of the handler of the error, which holds all that lies on the device
             logits = _with_less_memory(run, image, device, full)
@@ -389,7 +389,7 @@ class _TileRun:
 
 
 @contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """The network in evaluation mode; every module's own mode comes back afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

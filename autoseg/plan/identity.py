@@ -33,7 +33,7 @@ SINCE_VERSION_2: dict[str, Any] = {
             }
         },
         "inference": {"context", "tiles", "halo", "members"},
-        "validation": {"view"},
+        "validation": {"view", "samples", "sample_size"},
         "postprocessing": {"__all__": {"fit", "apply"}},
     },
 }

@@ -506,11 +506,16 @@ class Validation(Strict):
         view: ``whole`` cases; or ``lesion_crop``, one patch of each, centred on its lesion
             (:mod:`autoseg.training.lesion_crop`). That takes less time, needs the truth to know where to look, and
             serves the choice of the best weights alone.
+        samples: so many patches around voxels that count are scored after each epoch, drawn from all of the cases that
+            the stage is watched by (:mod:`autoseg.training.validation_samples`); for curves only. 0 for none.
+        sample_size: what is predicted and scored of each, as a stage's ``patch_size``; empty for that.
     """
 
     cases: Annotated[int, Field(ge=0)] | Literal["all"] = 4
     every: int = Field(1, ge=1)
     view: Literal["whole", "lesion_crop"] = "whole"
+    samples: int = Field(0, ge=0, le=1_000_000)
+    sample_size: PatchSize = Field(default_factory=list, max_length=3)
 
 
 class PostStep(Named):

@@ -10,7 +10,7 @@ from autoseg.plan import QUICK, Plan, Reason, Stage, replan
 
 EPOCHS, BATCHES = 30, 20
 """Of a stage at most: 600 batches, which a narrow network with small patches does in minutes on two CPU cores."""
-VALIDATIONS, CASES = 3, 2
+VALIDATIONS, CASES, SAMPLES = 3, 2, 500
 """During the training, and cases in each, at most."""
 
 
@@ -41,6 +41,7 @@ def make_quick(plan: Plan) -> Plan:
         "members": 1,
         "inference.mirror_axes": [],
         "validation.every": max(validation.every, longest // VALIDATIONS),
+        "validation.samples": min(validation.samples, SAMPLES),
         "validation.cases": CASES if validation.cases == "all" else min(validation.cases, CASES),
     }
     short = replan(plan, changes, QUICK)

@@ -9,6 +9,7 @@ from autoseg.errors import AutosegError
 from autoseg.plugins.parts import Outside, Sampler, SamplerPart, TrainingCases
 from autoseg.plugins.registry import Registry, refuse_misfits
 from autoseg.plugins.trainer import Trainer
+from autoseg.sampling.counted_voxels import CountedVoxels
 from autoseg.sampling.foreground_share import ForegroundShare
 from autoseg.sampling.lesion_pixels import LesionPixels, check_lesion_pixels
 from autoseg.sampling.sub_volumes import SubVolumes, check_sub_volumes
@@ -31,6 +32,11 @@ REGISTRY = Registry(
             outside="minimum",
             check=check_lesion_pixels,
             summary="every pixel of every lesion once in a pass, anywhere in its patch (EDD Net)",
+        ),
+        SamplerPart(
+            "counted_voxels",
+            CountedVoxels,
+            summary="around any voxel that counts, each case in turn (DeepMedic's uniform sampling)",
         ),
         SamplerPart(
             "sub_volumes",

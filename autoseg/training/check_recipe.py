@@ -75,6 +75,8 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
             fix=f"--set stages.{stage.name}.patience=null",
         )
 
+    _refuse_samples_without_size(plan, stage)
+
     def optimiser(spec: Named) -> Any:
         trained = trained_parameters(network, stage)
         return optimisers.REGISTRY.build(spec.name, trained, trainer=trainer, **spec.arguments)
@@ -103,6 +105,20 @@ def _check_stage(plan: Plan, trainer: Trainer, stage: Stage, network: nn.Module)
         _on_trial("sampler", samplers.check, stage.sampling, trainer)
         _refuse_uncountable(plan, stage)
     _on_trial("augmentation", augmentation, stage.augmentation)
+
+
+def _refuse_samples_without_size(plan: Plan, stage: Stage) -> None:
+    """A sample is a patch around a voxel; whole images and whole axes have none."""
+    validation = plan.recipe.validation
+    size = validation.sample_size or stage.patch_size
+    if validation.samples and stage.network == PREDICTING_NETWORK and (not size or "whole" in size):
+        raise AutosegError(
+            f"stage '{stage.name}' is validated on samples, and they have no size",
+            where="validation.sample_size",
+            found=f"{validation.sample_size or 'that of the stage'}, patch_size {list(stage.patch_size)}",
+            expected="numbers of voxels",
+            fix="--set validation.sample_size='[...]' or validation.samples=0",
+        )
 
 
 def _refuse_clones(stage: Stage) -> None:

@@ -49,7 +49,8 @@ class Journal:
         Args:
             entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
                 measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those are,
-                and ``validation_view`` where it is not of whole cases.
+                and ``validation_view`` where it is not of whole cases. With samples: ``validation_samples``, class to
+                its ``accuracy``, ``tpr``, ``tnr`` and ``dice``, and ``sample_count``.
         """
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
@@ -78,9 +79,12 @@ def _to_board(board: Any, entry: dict[str, Any]) -> None:
     prefix = f"member{entry['member']}/{entry['stage']}"
     for name in ("loss", "lr", "seconds", "wait_share"):
         board.add_scalar(f"{prefix}/{name}", entry[name], entry["epoch"])
-    for name, value in (entry.get("validation_dice") or {}).items():
+    scores = {f"dice/{name}": value for name, value in (entry.get("validation_dice") or {}).items()}
+    for name, of_class in (entry.get("validation_samples") or {}).items():
+        scores |= {f"samples_{metric}/{name}": value for metric, value in of_class.items()}
+    for name, value in scores.items():
         if value is not None:
-            board.add_scalar(f"{prefix}/validation_dice/{name}", value, entry["epoch"])
+            board.add_scalar(f"{prefix}/validation_{name}", value, entry["epoch"])
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -104,6 +108,7 @@ def epoch_line(entry: dict[str, Any], epochs: int, left: Left | None = None) -> 
         f"stage {entry['stage']}" if entry.get("stages", 1) > 1 else "",
         f"epoch {entry['epoch'] + 1:>{width}}/{epochs}",
         f"loss {entry['loss']:.4f}",
+        _samples_text(entry),
         _dice_text(entry),
         f"lr {entry['lr']:.3g}",
         f"{entry['seconds']:.1f} s",
@@ -125,6 +130,15 @@ def _dice_text(entry: dict[str, Any]) -> str:
     mean = sum(known.values()) / len(known)
     each = ", ".join(f"{name} {value:.3f}" for name, value in known.items()) if len(known) > 1 else ""
     return f"{what} {mean:.3f}" + (f" ({each})" if each else "")
+
+
+def _samples_text(entry: dict[str, Any]) -> str:
+    """The mean Dice of the samples."""
+    scores = [of_class["dice"] for of_class in (entry.get("validation_samples") or {}).values()]
+    known = [value for value in scores if value is not None]
+    if not scores:
+        return ""
+    return f"Dice of samples {sum(known) / len(known):.3f}" if known else "Dice of samples -"
 
 
 def _tensorboard_writer(folder: Path) -> Any | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoseg.bundle.networks import network_row
+from autoseg.plan import Stage
 from autoseg.plugins.parts import Source, SourcePart
 from autoseg.plugins.registry import Registry
 from autoseg.plugins.trainer import Trainer
@@ -32,22 +35,50 @@ def open_source(run: StageRun) -> Source:
     part = source_part(run.stage.sampling.name, run.trainer)
     if part is not None:
         return part.open(run)
-    plan, spec = run.plan, run.plan.networks[run.stage.network]
-    return BatchSource(
-        run.store,
+    return patches_of(
+        run,
         run.cases,
         run.stage,
         run.seed_key,
-        run.device,
         workers=run.workers,
         rank=run.rank,
         world_size=run.world_size,
+    )
+
+
+def patches_of(
+    run: StageRun,
+    cases: Sequence[str],
+    stage: Stage,
+    seed_key: tuple[int, ...],
+    *,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    cache_gb: float | None = None,
+) -> BatchSource:
+    """Patches of some cases as a stage has them, for a network of the run; see :class:`BatchSource`.
+
+    Raises:
+        AutosegError: there is nothing to show.
+    """
+    plan, spec = run.plan, run.plan.networks[stage.network]
+    return BatchSource(
+        run.store,
+        cases,
+        stage,
+        seed_key,
+        run.device,
+        workers=workers,
+        rank=rank,
+        world_size=world_size,
+        cache_gb=cache_gb,
         inside_nonzero=[
             entry.inside_nonzero or entry.inside_mask for entry in plan.preprocessing.normalisation
         ],
         label_values=plan.label_set.values,
-        channels=plan.channels_of(run.stage.network),
+        channels=plan.channels_of(stage.network),
         raw_zero=run.raw_zero,
-        divisor=network_row(plan, run.stage.network, run.trainer).divisor_of(spec.arguments),
+        divisor=network_row(plan, stage.network, run.trainer).divisor_of(spec.arguments),
         trainer=run.trainer,
     )

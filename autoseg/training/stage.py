@@ -32,8 +32,9 @@ from autoseg.training.interrupt import Interrupted
 from autoseg.training.journal import epoch_line
 from autoseg.training.seeds import derive
 from autoseg.training.sources import open_source
-from autoseg.training.stage_run import StageRun
+from autoseg.training.stage_run import Scores, StageRun
 from autoseg.training.start import fill_optimiser, keep_optimiser, load_optimiser, load_start
+from autoseg.training.validation_samples import SampleScores, SampleValidator, open_samples
 
 # iterations between looks at the loss; each look waits for the device, which a CPU never does
 CHECK_EVERY = 10
@@ -54,6 +55,7 @@ class _Running:
     position: Position
     start: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, int] = field(default_factory=dict)
+    samples: SampleValidator | None = None
     pending: list[tuple[torch.Tensor, tuple[str, ...]]] = field(default_factory=list)
 
 
@@ -73,7 +75,7 @@ def train_stage(run: StageRun, resume: Checkpoint | None = None) -> None:
     if resume is None and (run.member or run.index):
         _save(run, running)  # making the source may take long: --c then goes on here
     source = open_source(run)
-    running.facts = source.facts
+    running.facts, running.samples = source.facts, open_samples(run)
     try:
         run.world.check_same(
             [source.iterations, *source.facts.values()],
@@ -91,6 +93,8 @@ def train_stage(run: StageRun, resume: Checkpoint | None = None) -> None:
             _finish_epoch(run, running, source.iterations)
     finally:
         source.close()
+        if running.samples is not None:
+            running.samples.close()
     if run.journal is not None:
         run.journal.draw()
 
@@ -276,7 +280,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
     last = position.epoch + 1 == stage.epochs
     if run.progress is not None:
         run.progress.end_iterations()
-    scores, view = _validate(run, running, last), run.plan.recipe.validation.view
+    (scores, samples), view = _validate(run, running, last), run.plan.recipe.validation.view
     entry = {
         "member": run.member,
         "members": run.plan.recipe.members,
@@ -291,6 +295,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         "validation_dice": scores,
         **({"validation_cases": run.n_validated} if scores else {}),
         **({"validation_view": view} if scores and view != "whole" else {}),
+        **({"validation_samples": samples, "sample_count": running.samples.count} if running.samples else {}),
     }
     tired = False
     if run.journal is not None:
@@ -341,20 +346,27 @@ def _keep_last(run: StageRun, running: _Running) -> None:
     _keep(run, running, tensors=best.tensors, epoch=best.info.epoch)
 
 
-def _validate(run: StageRun, running: _Running, last: bool) -> dict[str, float | None]:
-    """The validation Dice where it is due; the other processes wait. A stop there saves the epoch before it."""
+def _validate(run: StageRun, running: _Running, last: bool) -> tuple[Scores, SampleScores]:
+    """The validation Dice where it is due, and scores of samples; the other processes wait.
+
+    A stop there saves the epoch before it.
+    """
     due = last or (running.position.epoch + 1) % run.plan.recipe.validation.every == 0
-    if not due or run.stage.network != PREDICTING_NETWORK:
-        return {}
-    scores, stopped = {}, False
+    scores: Scores = {}
+    samples: SampleScores = {}
+    if run.stage.network != PREDICTING_NETWORK or not (due or run.plan.recipe.validation.samples):
+        return scores, samples
+    stopped = False
     if run.world.leads:
         try:
-            scores = run.validate(running.network)
+            if running.samples is not None:
+                samples = running.samples(running.network, running.position.epoch)
+            scores = run.validate(running.network) if due else {}
         except Interrupted:
             stopped = True
     if run.world.any(stopped, run.device):
         _leave(run, running)
-    return scores
+    return scores, samples
 
 
 def mean_score(scores: dict[str, float | None]) -> float | None:

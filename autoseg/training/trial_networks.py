@@ -54,12 +54,17 @@ def try_patches(plan: Plan, stage: Stage, network: ReadyNetwork, trainer: Traine
     Raises:
         AutosegError: it cannot take them, or puts out something of another shape.
     """
-    inference = plan.recipe.inference
+    inference, validation = plan.recipe.inference, plan.recipe.validation
     network.module.train()
-    _try_patch(plan, stage, network, trainer, f"stages.{stage.name}", stage.patch_size, stage.batch_size)
+    path = f"stages.{stage.name}.patch_size"
+    _try_patch(plan, stage, network, trainer, path, stage.patch_size, stage.batch_size)
     if stage.network == PREDICTING_NETWORK:
         network.module.eval()
-        _try_patch(plan, stage, network, trainer, "inference", inference.patch_size, inference.batch_size)
+        path = "inference.patch_size"
+        _try_patch(plan, stage, network, trainer, path, inference.patch_size, inference.batch_size)
+        if validation.samples:
+            path = "validation.sample_size"
+            _try_patch(plan, stage, network, trainer, path, validation.sample_size, stage.batch_size)
         network.module.train()
 
 
@@ -107,10 +112,10 @@ def _first_shape(module: nn.Module, shape: Sequence[int]) -> list[int] | None:
 def _misfit(plan: Plan, stage: Stage, where: str, patch_size: Sequence[Any], expected: str) -> AutosegError:
     return AutosegError(
         f"the network '{plan.networks[stage.network].name}' cannot take this patch",
-        where=f"{where}.patch_size",
+        where=where,
         found=list(patch_size),
         expected=expected,
-        fix="choose another patch_size, or correct the arguments of the network",
+        fix="choose another size, or correct the arguments of the network",
     )
 
 

@@ -47,6 +47,8 @@ def test_what_has_its_default_is_no_part_of_the_hash(plan):
         ("stages.0.augmentation.transforms", [{"name": "quarter_turns"}]),
         ("inference.tiles", "centre"),
         ("inference.members", [0]),
+        ("validation.samples", 100),
+        ("validation.sample_size", [1, 1, 1]),
         ("stages.0.save_every", 2),
         ("stages.0.sampling.clones", {}),
         ("stages.0.sampling.clones", {"number": 2, "noise": "correlated", "drawn": "each_epoch"}),

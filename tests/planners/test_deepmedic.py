@@ -83,6 +83,9 @@ def test_the_published_recipe(isles):
         ("channel_shift_scale", {"shift_deviation": 0.05, "scale_deviation": 0.01}),
     ]
     assert stage.optimiser.arguments == {"lr": 1e-3, "rho": 0.9, "eps": 1e-4, "l1": 1e-6, "l2": 1e-4}
+    validation = found.recipe.validation
+    assert (validation.samples, validation.sample_size) == (5000, [1, 1, 1])  # segments of 17 voxels
+    assert (validation.cases, validation.every) == ("all", 5)
     preprocessing = found.preprocessing
     assert preprocessing.spacing_mm == pytest.approx((1.428571,) * 3, abs=1e-6)
     assert (preprocessing.mask.channel, preprocessing.mask.dilation) == ("TTP", 1)

@@ -165,7 +165,27 @@ def lesion_and_background_in_sub_epochs(make_store, make_stage):
         assert all(1 <= kinds.count((case, forced)) <= 4 for case in "ab" for forced in (True, False))
 
 
+def any_voxel_that_counts(make_store, make_stage):
+    """Three voxels of ``a`` count, one of ``b`` and none of ``c``, which is passed over; patches may reach beyond."""
+    cases = {name: case_with(size=(6, 6, 6)) for name in "abc"}
+    for case in cases.values():
+        case.label[...] = -1
+    cases["a"].label[0, 0, :3] = (0, 1, 0)
+    cases["b"].label[5, 5, 5] = 0
+    sampling = {"name": "counted_voxels"}
+    found, pass_length, part = first_places(
+        make_store, make_stage, sampling, 60, cases, patch_size=[3, 3, 3], batch_size=1
+    )
+    assert [place.case for place in found] == ["a", "b"] * 30 and pass_length == 2
+    assert {place.start for place in found[::2]} == {(-1, -1, -1), (-1, -1, 0), (-1, -1, 1)}
+    assert {place.start for place in found[1::2]} == {(4, 4, 4)}
+    assert not any(place.forced for place in found) and part.outside == "zero" and not part.needs_lesions
+    with pytest.raises(AutosegError, match="(?s)no case has a voxel that counts.*preprocessing.mask"):
+        first_places(make_store, make_stage, sampling, 1, {"c": cases["c"]})
+
+
 CASES = {
+    "counted_voxels": any_voxel_that_counts,
     "sub_epochs": lesion_and_background_in_sub_epochs,
     "foreground_share": share_of_the_foreground,
     "lesion_pixels": each_pixel_of_a_lesion,
