@@ -9,6 +9,8 @@ from autoseg import plugins
 from autoseg.cli import common
 
 if TYPE_CHECKING:
+    from autoseg.dataset.folds import Fold
+    from autoseg.fingerprint import Fingerprint
     from autoseg.plan import Plan
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
@@ -16,6 +18,7 @@ EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d 11 -p quick --set planner.length=quick
   autoseg_plan_and_preprocess -d 11 -pl unet -p unet_L --set planner.preset=L
   autoseg_plan_and_preprocess -d 14 --folds 182/26/31
+  autoseg_plan_and_preprocess -d 13 -pl deepmedic --test_part --stratify subtype
   autoseg_plan_and_preprocess -d 11 -pl unet --set patch_size='[20,128,128]' epochs=100"""
 
 
@@ -64,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make folds with a third part, which is scored: each tests once, and what is tuned is tuned on another",
     )
+    command.add_argument(
+        "--stratify",
+        metavar="COLUMN|lesion_volume",
+        help="with a number of folds: spread the groups in this column of groups.csv evenly over them, such as "
+        "subtype; or the thirds of the cases by the volume of their lesions",
+    )
     command.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
     command.add_argument(
         "--keep_plan",
@@ -104,11 +113,17 @@ def _main(arguments: argparse.Namespace) -> None:
     check_writable(folder)
     with messages.LogFile(folder / "prepare.log"):
         with exclusive(folder / ".lock", doing=f"checking {folder.name}", wait=True):
-            asked = arguments.folds is not None or arguments.test_part
-            folds = steps.folds_asked_for(raw_folder, arguments.folds, arguments.test_part) if asked else []
+            wanted = (arguments.folds, arguments.test_part)
+            asked = wanted != (None, False) or arguments.stratify is not None
+
+            def folds(*measured: Fingerprint) -> list[Fold]:
+                strata = steps.strata_asked_for(raw_folder, arguments.stratify, *measured)
+                return steps.folds_asked_for(raw_folder, *wanted, strata) if asked else []
+
+            folds()  # what cannot be is refused before a case is read
             raw, fingerprint = steps.take_fingerprint(raw_folder, folder, processes)
-            if folds:
-                steps.use_folds(folder, folds)
+            if found := folds(fingerprint):
+                steps.use_folds(folder, found)
             refuse_damaged(folder / "splits.json")
         name, plan = steps.decide(
             fingerprint,

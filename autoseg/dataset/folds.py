@@ -51,6 +51,7 @@ def make_folds(
     *,
     with_test: bool = False,
     subjects: Mapping[str, str] | None = None,
+    strata: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """Divide the cases into parts, and let each part validate exactly once (and test once, ``with_test``).
 
@@ -62,6 +63,7 @@ def make_folds(
         seed: of the shuffle.
         with_test: fold i tests on part i, validates on part i + 1 (the last one on part 0) and trains on the rest.
         subjects: case to subject; all cases of a subject are in one part. Cases without one are subjects of their own.
+        strata: case to its group; the cases of a group are spread evenly over the parts. None for no groups.
 
     Returns:
         The folds; none for a single subject, which cannot be divided.
@@ -80,7 +82,8 @@ def make_folds(
         )
     if len(groups) < 2:
         return []
-    parts = _parts(groups, min(n_folds, len(groups)), seed)
+    n_parts = min(n_folds, len(groups))
+    parts = _parts(groups, n_parts, seed) if strata is None else _spread(groups, n_parts, seed, strata)
     folds = []
     for i, part in enumerate(parts):
         test, held = (part, parts[(i + 1) % len(parts)]) if with_test else ([], part)
@@ -113,6 +116,28 @@ def _parts(groups: Sequence[Sequence[str]], n_parts: int, seed: int) -> list[lis
     parts: list[list[str]] = [[] for _ in range(n_parts)]
     for i in sorted(shuffled, key=lambda i: -len(groups[i])):
         min(parts, key=len).extend(groups[i])
+    return parts
+
+
+def _spread(
+    groups: Sequence[Sequence[str]], n_parts: int, seed: int, strata: Mapping[str, str]
+) -> list[list[str]]:
+    """Groups put together to parts that are alike in strata and in size.
+
+    Stratum by stratum, the largest groups first, in the shuffled order, each into the part with the fewest cases of its
+    stratum, of several such into the one with the fewest cases so far. A group is of the stratum of most of its cases.
+    """
+    from sklearn.utils import check_random_state
+
+    of = [Counter(strata[name] for name in group).most_common(1)[0][0] for group in groups]
+    shuffled = check_random_state(seed).permutation(len(groups)).tolist()
+    parts: list[list[str]] = [[] for _ in range(n_parts)]
+    for stratum in sorted(set(of)):
+        here = [0] * n_parts
+        for i in sorted((i for i in shuffled if of[i] == stratum), key=lambda i: -len(groups[i])):
+            part = min(range(n_parts), key=lambda p: (here[p], len(parts[p])))
+            parts[part].extend(groups[i])
+            here[part] += len(groups[i])
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Which cases are of one subject: the column ``subject`` of a raw dataset's groups.csv."""
+"""What a raw dataset's groups.csv says of its cases, such as of which subject they are (column ``subject``)."""
 
 from __future__ import annotations
 
@@ -29,25 +29,60 @@ def read_subjects(path: Path, names: Iterable[str]) -> dict[str, str]:
         AutosegError: the file cannot be read.
         FaultsError: a case has two subjects.
     """
+    return _read(path, names, COLUMN)[1]
+
+
+def read_strata(path: Path, names: Iterable[str], column: str) -> dict[str, str]:
+    """Case to its entry in a column; those without one to the empty text.
+
+    Args:
+        path, names: as of :func:`read_subjects`.
+        column: its title; capitals do not matter.
+
+    Raises:
+        AutosegError: there is no such column, no entry in it, or a new one in each line.
+        FaultsError: a case has two entries.
+    """
+    names = sorted(names)
+    header, found = _read(path, names, column)
+    strata = {name: found.get(name, "") for name in names}
+    kinds = len(set(found.values()))
+    if not found or kinds == len(names):
+        raise AutosegError(
+            f"{GROUPS} has no groups to spread over the folds",
+            where=str(path),
+            found=f"{kinds} entries in column {column} for {len(names)} cases"
+            if found
+            else f"the columns {', '.join(header)}"
+            if header
+            else "no such file",
+            expected=f"a column {column} with the group of each case, several cases in a group",
+            fix="name another column, or lesion_volume for thirds by the volume of the lesions",
+        )
+    return strata
+
+
+def _read(path: Path, names: Iterable[str], column: str) -> tuple[list[str], dict[str, str]]:
+    """The titles, and case to its entry in a column; nothing without the file or the column."""
     if not path.exists():
-        return {}
+        return [], {}
     header, *lines = _table(path) or [[]]
     titles = [title.casefold() for title in header]
-    if COLUMN not in titles:
-        return {}
-    at, of = titles.index("case") if "case" in titles else 0, titles.index(COLUMN)
-    known, subjects, faults = set(names), dict[str, str](), []
+    if column.casefold() not in titles:
+        return header, {}
+    at, of = titles.index("case") if "case" in titles else 0, titles.index(column.casefold())
+    known, entries, faults = set(names), dict[str, str](), []
     for line in lines:
-        case, subject = (line[i] if i < len(line) else "" for i in (at, of))
+        case, entry = (line[i] if i < len(line) else "" for i in (at, of))
         case = case if case in known else (split_name(case) or (case,))[0]
-        if case not in known or not subject:
+        if case not in known or not entry:
             continue
-        if subjects.setdefault(case, subject) != subject:
-            found, fix = f"{subjects[case]}, {subject}", "keep one line for each case"
-            faults.append(Fault(case, "is of two subjects", found, "one subject", fix))
+        if entries.setdefault(case, entry) != entry:
+            found, fix = f"{entries[case]}, {entry}", "keep one line for each case"
+            faults.append(Fault(case, f"is of two {column}s", found, f"one {column}", fix))
     if faults:
         raise FaultsError(f"{path}: {count_of(len(faults), 'fault')}", faults)
-    return subjects
+    return header, entries
 
 
 def _table(path: Path) -> list[list[str]]:

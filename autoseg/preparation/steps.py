@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from autoseg.dataset.folds import (
     write_folds,
 )
 from autoseg.dataset.raw_layout import RawDataset, load_raw
-from autoseg.dataset.subjects import GROUPS, read_subjects
+from autoseg.dataset.subjects import GROUPS, read_strata, read_subjects
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
@@ -93,7 +93,13 @@ def _keep_groups(given: Path, kept: Path) -> None:
         kept.unlink(missing_ok=True)
 
 
-def folds_asked_for(raw_folder: Path, wanted: str | None, with_test: bool) -> list[Fold]:
+LESION_VOLUME, THIRDS = "lesion_volume", ("small", "medium", "large")
+"""What ``--stratify`` takes beside a column of groups.csv, and the groups that it makes."""
+
+
+def folds_asked_for(
+    raw_folder: Path, wanted: str | None, with_test: bool, strata: Mapping[str, str] | None = None
+) -> list[Fold]:
     """The folds that the user asks for, with the cases of a subject together; before any case is read.
 
     Args:
@@ -101,6 +107,7 @@ def folds_asked_for(raw_folder: Path, wanted: str | None, with_test: bool) -> li
         wanted: how many; proportions of train, validation and test such as ``182/26/31``, for one fold; or a file, see
             :func:`autoseg.dataset.fold_lists.read_fold_list`. None for as many as a training would make.
         with_test: with a third part, where a number is wanted.
+        strata: case to its group, where the groups are to be spread evenly over a number of folds.
 
     Raises:
         AutosegError: the raw dataset has folds of its own; the cases are too few; words that do not go together; as
@@ -112,13 +119,14 @@ def folds_asked_for(raw_folder: Path, wanted: str | None, with_test: bool) -> li
         raise AutosegError(
             "the raw dataset has folds of its own",
             where=str(given),
-            fix="leave --folds and --test_part out, or move this file away",
+            fix="leave --folds, --test_part and --stratify out, or move this file away",
         )
     subjects = read_subjects(raw_folder / GROUPS, names)
     if wanted is not None and not _is_number(wanted):
-        if with_test:
-            fix = "leave --test_part out: proportions and lists of folds say themselves which cases test"
-            raise AutosegError("--test_part goes with a number of folds", found=f"--folds {wanted}", fix=fix)
+        if with_test or strata is not None:
+            option = "--test_part" if with_test else "--stratify"
+            fix = f"leave {option} out: proportions and lists of folds say themselves what each case does"
+            raise AutosegError(f"{option} goes with a number of folds", found=f"--folds {wanted}", fix=fix)
         if shares := _proportions(wanted):
             return [divide_once(names, shares, subjects=subjects)]
         if not Path(wanted).is_file():
@@ -129,10 +137,35 @@ def folds_asked_for(raw_folder: Path, wanted: str | None, with_test: bool) -> li
                 fix="check the path",
             )
         return read_fold_list(Path(wanted), names, subjects)
-    folds = make_folds(names, int(wanted or N_FOLDS), with_test=with_test, subjects=subjects)
+    folds = make_folds(names, int(wanted or N_FOLDS), with_test=with_test, subjects=subjects, strata=strata)
     if not folds:
         raise AutosegError("one case, or the cases of one subject, cannot be divided", where=raw.name)
     return folds
+
+
+def strata_asked_for(
+    raw_folder: Path, by: str | None, fingerprint: Fingerprint | None = None
+) -> dict[str, str] | None:
+    """Case to the group that is spread over the folds.
+
+    Args:
+        raw_folder: of the dataset.
+        by: a column of groups.csv, or :data:`LESION_VOLUME` for thirds of the cases by the volume of their lesions;
+            None for no groups.
+        fingerprint: of the dataset, which knows the volumes. Before it is there all cases are of one group.
+
+    Raises:
+        AutosegError: there is no such column, or nothing in it.
+    """
+    if by is None:
+        return None
+    names = sorted(case.name for case in load_raw(raw_folder).cases)
+    if by != LESION_VOLUME:
+        return read_strata(raw_folder / GROUPS, names, by)
+    if fingerprint is None:
+        return dict.fromkeys(names, "")
+    cases = sorted(fingerprint.cases, key=lambda case: (case.lesions.volume_ml, case.name))
+    return {case.name: THIRDS[rank * len(THIRDS) // len(cases)] for rank, case in enumerate(cases)}
 
 
 def _is_number(text: str) -> bool:

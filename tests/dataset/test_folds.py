@@ -252,3 +252,33 @@ def test_no_part_is_empty_and_the_third_may_be_left_out() -> None:
 def test_fewer_subjects_than_parts_are_refused() -> None:
     with pytest.raises(AutosegError, match=r"(?s)into 3 parts.*2 cases or subjects.*at least 3"):
         divide_once("abc", (1, 1, 1), subjects={"a": "s", "b": "s"})
+
+
+def stratified(counts: dict[str, int]) -> dict[str, str]:
+    """So many cases of each stratum."""
+    return {f"{stratum}_{i:02d}": stratum for stratum, n in counts.items() for i in range(n)}
+
+
+def test_the_study_of_43_strokes_in_three_subtypes() -> None:
+    """10 lacunar, 7 small cortical and 26 big cortical cases: parts of 9, 9, 9, 8 and 8 that are alike."""
+    strata = stratified({"lacunar": 10, "small": 7, "big": 26})
+    folds = make_folds(strata, with_test=True, strata=strata)
+    assert sorted((len(fold.test) for fold in folds), reverse=True) == [9, 9, 9, 8, 8]
+    assert all(len(fold.validation) in (8, 9) and len(fold.train) in (25, 26, 27) for fold in folds)
+    for stratum, each in {"lacunar": {2}, "small": {1, 2}, "big": {5, 6}}.items():
+        assert {sum(strata[name] == stratum for name in fold.test) for fold in folds} == each
+    tested = [fold.test for fold in folds]
+    assert sorted(name for part in tested for name in part) == sorted(strata)
+    assert [fold.validation for fold in folds] == [*tested[1:], tested[0]]
+    assert folds == make_folds(reversed(list(strata)), with_test=True, strata=strata)
+    assert folds != make_folds(strata, seed=1, with_test=True, strata=strata)
+
+
+def test_subjects_stay_together_in_strata() -> None:
+    """Ten subjects of each stratum, every other one with two scans; each part has three scans of each."""
+    strata = {f"{s}{i}_{scan}": s for s in ("left", "right") for i in range(10) for scan in range(1 + i % 2)}
+    subjects = {name: name.split("_")[0] for name in strata}
+    folds = make_folds(strata, strata=strata, subjects=subjects)
+    for fold in folds:
+        assert {subjects[name] for name in fold.train}.isdisjoint(subjects[name] for name in fold.validation)
+        assert [sum(strata[n] == s for n in fold.validation) for s in ("left", "right")] == [3, 3]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from autoseg.dataset.folds import Fold, make_folds
 from autoseg.errors import AutosegError, StaleError
-from autoseg.preparation.steps import folds_asked_for, use_folds
+from autoseg.preparation.steps import folds_asked_for, strata_asked_for, use_folds
 
 NAMES = [f"case_{i:02}" for i in range(12)]
 
@@ -50,6 +51,46 @@ def test_a_list_makes_its_folds(raw: Path, tmp_path: Path) -> None:
     assert folds_asked_for(raw, str(tmp_path / "list.csv"), False) == [
         Fold(tuple(NAMES[3:]), tuple(NAMES[:3]))
     ]
+
+
+def test_groups_of_a_column_are_spread(raw: Path) -> None:
+    kinds = {name: "rare" if name in NAMES[4:8] else "common" for name in NAMES}
+    (raw / "groups.csv").write_text("case,Kind\n" + "".join(f"{n},{k}\n" for n, k in kinds.items()))
+    strata = strata_asked_for(raw, "kind")
+    assert strata == kinds
+    folds = folds_asked_for(raw, "4", True, strata)
+    assert [sum(kinds[name] == "rare" for name in fold.test) for fold in folds] == [1] * 4
+    assert strata_asked_for(raw, None) is None
+
+
+def test_thirds_by_the_volume_of_lesions_are_spread(raw: Path) -> None:
+    volumes = {name: (7 * i) % 12 for i, name in enumerate(NAMES)}
+    cases = [SimpleNamespace(name=n, lesions=SimpleNamespace(volume_ml=float(v))) for n, v in volumes.items()]
+    strata = strata_asked_for(raw, "lesion_volume", SimpleNamespace(cases=cases))
+    assert strata == {n: ("small", "medium", "large")[v // 4] for n, v in volumes.items()}
+    assert set(strata_asked_for(raw, "lesion_volume").values()) == {""}  # before a case is read
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (None, "no such file"),
+        ("case,site\n", "the columns case, site"),
+        ("case,kind\n", "the columns case, kind"),
+        ("case,kind\n" + "".join(f"{n},{n}\n" for n in NAMES), "12 entries in column kind for 12 cases"),
+    ],
+)
+def test_a_column_without_groups_is_refused(raw: Path, table: str | None, found: str) -> None:
+    (raw / "groups.csv").unlink()
+    if table is not None:
+        (raw / "groups.csv").write_text(table)
+    with pytest.raises(AutosegError, match=rf"no groups to spread(.|\n)*{found}(.|\n)*lesion_volume"):
+        strata_asked_for(raw, "kind")
+
+
+def test_proportions_and_lists_have_no_strata(raw: Path) -> None:
+    with pytest.raises(AutosegError, match=r"--stratify goes with a number of folds(.|\n)*--folds 8/2/2"):
+        folds_asked_for(raw, "8/2/2", False, dict.fromkeys(NAMES, ""))
 
 
 @pytest.mark.parametrize(
