@@ -294,7 +294,7 @@ def _start(stage: Stage) -> str:
     if isinstance(start, ModelStart):
         fold = "the same fold" if start.fold == "same" else f"fold {start.fold}"
         best = "best " * (start.weights == "best")
-        words = f"{best}weights of {start.model}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
+        words = f"{best}weights of {start.words}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
         words += ", as far as they fit" * start.partial
     return words + ", with its optimiser's state" * (stage.optimiser_state == "previous")
 

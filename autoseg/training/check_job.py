@@ -29,8 +29,13 @@ from autoseg.training.job import FoldJob
 from autoseg.training.start import check_starts
 
 
-def check_job(job: FoldJob, fold: Fold) -> None:
+def check_job(job: FoldJob, fold: Fold, *, starts: bool = True) -> None:
     """Everything that can be known before the first iteration; nothing is written.
+
+    Args:
+        job: the run.
+        fold: its cases.
+        starts: also what the stages start from, which may still have to be trained.
 
     Raises:
         AutosegError: the fold has a result and nobody said what to do with it; data that are missing or stale; a plan
@@ -52,5 +57,6 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     check_recipe(job.plan, trainer)
     for step in learning_steps(job.plan):
         cases_to_fit(job.plan, fold, step)
-    check_starts(job, fold, trainer)
+    if starts:
+        check_starts(job, fold, trainer)
     refuse_nothing_to_show(job, fold, trainer)
