@@ -9,6 +9,7 @@ from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import samplers
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.stage_run import StageRun
+from autoseg.training.weight_maps import maps_folder
 
 REGISTRY: Registry[SourcePart] = Registry("source of batches", "sources")
 """autoseg has none of its own beside :class:`autoseg.sampling.loader.BatchSource`."""
@@ -49,5 +50,6 @@ def open_source(run: StageRun) -> Source:
         channels=plan.channels_of(run.stage.network),
         raw_zero=run.raw_zero,
         divisor=network_row(plan, run.stage.network, run.trainer).divisor_of(spec.arguments),
+        weights=maps_folder(run.job, run.stage) if run.stage.sampling.weights is not None else None,
         trainer=run.trainer,
     )

@@ -5,6 +5,8 @@ Such a model is a variant of the same prepared plan (:mod:`autoseg.preparation.v
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,36 @@ def job_of_start(job: FoldJob, start: ModelStart) -> FoldJob:
         redo_from=None,
     )
     return replace(made, resume=can_be_continued(made))
+
+
+def command_of_start(job: FoldJob, start: ModelStart, folder: Path | None, fold: int) -> str:
+    """What a user types to train another fold of what a stage starts from.
+
+    Args:
+        job: the run.
+        start: of the stage.
+        folder: of the model, where it is there; None otherwise.
+        fold: to train.
+    """
+    words = [f"autoseg_train {job.prepared.dataset} {fold}"]
+    if not start.options:
+        return f"{words[0]} -name {start.model} ..."
+    made = job_of_start(job, start)
+    told = [f"planner.{name}={_typed(value)}" for name, value in _set_options(job, made).items()]
+    told += [f"{path}={_typed(value)}" for path, value in set_for_training(made).items()]
+    words += [f"-p {job.prepared.plan_name}"]
+    words += [f"-name {folder.name}"] if folder is not None and folder != made.model else []
+    return " ".join([*words, *(["--set", *told] if told else [])])
+
+
+def _set_options(job: FoldJob, made: FoldJob) -> dict[str, Any]:
+    """Options in which a variant differs from the prepared plan."""
+    before = own_options(job.prepared.plan)
+    return {name: value for name, value in own_options(made.planned).items() if before.get(name) != value}
+
+
+def _typed(value: Any) -> str:
+    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
 
 
 def say_differences(job: FoldJob, start: ModelStart, folder: Path) -> None:

@@ -46,6 +46,7 @@ from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
 from autoseg.training.validation import Validator, scored_cases, validate_fold
+from autoseg.training.weight_maps import make_weight_maps
 from autoseg.version import __version__
 
 
@@ -97,6 +98,7 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
         write_json(job.model / "dataset.json", job.prepared.info)
         write_json(job.model / FINGERPRINT, job.prepared.fingerprint)
     _measure_constants(job, fold)
+    make_weight_maps(job, fold)
 
 
 def _take_up(job: FoldJob, fold: Fold) -> None:
