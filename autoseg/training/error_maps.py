@@ -144,8 +144,8 @@ class ErrorMaps:
             where=f"fold {self.job.fold}",
             found=f"no trained fold of {self._start.words} that held out {some_of(lacking, 3)}",
             expected="for each training case the fold that held it out, trained",
-            fix=f"train these first:{first}\n            or leave the maps out: --set error_maps=off where the planner "
-            f"has the option, else stages.{self.stage.name}.sampling.weights=null",
+            fix=f"train these first (fold {self.job.fold} is trained by itself):{first}\n            "
+            f"or leave the maps out: --set stages.{self.stage.name}.sampling.weights=null (deepmedic: error_maps=off)",
         )
 
     def _say(self) -> None:

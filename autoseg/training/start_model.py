@@ -80,8 +80,9 @@ def command_of_start(job: FoldJob, start: ModelStart, folder: Path | None, fold:
         return f"{words[0]} -name {start.model} ..."
     made = job_of_start(job, start)
     told = [f"planner.{name}={_typed(value)}" for name, value in _set_options(job, made).items()]
-    told += [f"{path}={_typed(value)}" for path, value in set_for_training(made).items()]
+    told += [f"{path}={_typed(value)}" for path, value in set_for_training(made).items() if path != "trainer"]
     words += [f"-p {job.prepared.plan_name}"]
+    words += [f"-tr {made.plan.trainer}"] if made.plan.trainer != made.planned.trainer else []
     words += [f"-name {folder.name}"] if folder is not None and folder != made.model else []
     return " ".join([*words, *(["--set", *told] if told else [])])
 
