@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoseg.errors import AutosegError
-from autoseg.plan import ModelStart, Stage, WeightMaps
+from autoseg.plan import Clones, ModelStart, Stage, WeightMaps
 from autoseg.planners._deepmedic_settings import LAYERS, LEARNING_RATE, DeepMedicOptions
 
 FINE_RATE = 5e-4
@@ -47,6 +47,8 @@ EXPERIMENTS = {
 }
 CLONED_FROM = "E1"
 """What E2 to E5 start from."""
+OWN_OPTIONS = ("error_maps", "start_from", "other_map", "frozen_layers")
+"""What is set for one experiment, and not for what it starts from."""
 
 
 def starts_from(options: DeepMedicOptions) -> list[dict[str, Any]]:
@@ -60,7 +62,11 @@ def starts_from(options: DeepMedicOptions) -> list[dict[str, Any]]:
         return []
     others = [n for n in names[: names.index(options.experiment)] if n != CLONED_FROM]
     chosen = [*(others if options.start_from == "best" else ()), CLONED_FROM]
-    return [{"experiment": name} for name in chosen]
+    usual = DeepMedicOptions()
+    own = {
+        name: getattr(usual, name) for name in OWN_OPTIONS if getattr(options, name) != getattr(usual, name)
+    }
+    return [{"experiment": name, **(own if name == CLONED_FROM else {})} for name in chosen]
 
 
 def frozen_patterns(layers: list[int]) -> list[str]:
@@ -120,14 +126,15 @@ def experiment_channels(names: list[str], wanted: list[str], options: DeepMedicO
 def with_experiment(stage: Stage, options: DeepMedicOptions) -> Stage:
     """The stage of E0 as the experiment has it."""
     experiment, starts = EXPERIMENTS[options.experiment], starts_from(options)
-    if not starts:
-        return stage.model_copy(update={"frozen": frozen_patterns(frozen_layers(options))})
-    sampling = stage.sampling
-    if experiment.errors and options.error_maps:
-        sampling = sampling.model_copy(update={"weights": WeightMaps(errors_of="start")})
+    sampling = stage.sampling.model_copy(
+        update={
+            "clones": Clones(number=1) if experiment.clones else None,
+            "weights": WeightMaps(errors_of="start") if experiment.errors and options.error_maps else None,
+        }
+    )
     return stage.model_copy(
         update={
-            "start": ModelStart(options=starts),
+            "start": ModelStart(options=starts) if starts else "scratch",
             "frozen": frozen_patterns(frozen_layers(options)),
             "sampling": sampling,
         }

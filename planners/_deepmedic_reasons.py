@@ -86,6 +86,11 @@ def _configuration(options: DeepMedicOptions) -> Row:
 def _going_on(options: DeepMedicOptions) -> list[Row]:
     """What E2 to E5 take over, and what of it trains."""
     rows, starts, layers = [], starts_from(options), frozen_layers(options)
+    if EXPERIMENTS[options.experiment].clones:
+        first = options.experiment == "E1"
+        why = "as the study: their lesion voxels are drawn anew, by mean and deviation"
+        more = "" if first else "; that E2 to E5 keep the clones of E1 follows from its software"
+        rows.append(("recipe.stages.0.sampling.clones", "one of each training case", why + more))
     if starts:
         best = len(starts) > 1
         why = (

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 SPACING_MM = 1 / 0.7
 """1 mm, then a factor of 0.7 along each axis, in one interpolation."""
@@ -78,6 +78,16 @@ class DeepMedicOptions(BaseModel, extra="forbid"):
     start_from: Literal["E1", "best"] = "E1"
     other_map: str = "auto"
     frozen_layers: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_set_in_vain(self) -> DeepMedicOptions:
+        if not self.error_maps and self.experiment != "E2":
+            raise ValueError(f"error_maps is of E2, found experiment={self.experiment}")
+        if self.start_from == "best" and self.experiment in ("E0", "E1"):
+            raise ValueError(f"{self.experiment} starts from scratch, found start_from=best")
+        if self.other_map != "auto" and self.experiment not in ("E3", "E4", "E5"):
+            raise ValueError(f"other_map is of E3, E4 and E5, found experiment={self.experiment}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class SubEpochs:
         case, forced = self._dealt(epoch, index // self.pass_length)[index % self.pass_length]
         rng = generator(Purpose.CROP, (*self.cases.seed_key, epoch, index))
         kind = 0 if forced else 1
-        voxels, sums = self._of(case)[kind], self._sums[case][kind]
+        voxels, sums = self._of(case)[kind], self._sums[self.cases.original(case)][kind]
         image, size = self.cases.size(case), self.cases.patch_size(case)
         voxel = geometry.as_voxel(
             np.array(np.unravel_index(int(voxels[draw(rng, len(voxels), sums)]), image))

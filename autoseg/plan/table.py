@@ -256,6 +256,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     ]
     optional = [
         (stage.sampling.clones is not None, "clones", _clones(stage), "sampling.clones"),
+        (stage.sampling.weights is not None, "weights", _weights(stage), "sampling.weights"),
         (bool(stage.channels), "channels", ", ".join(stage.channels), "channels"),
         (any(stage.context), "context", f"{_times(stage.context)} voxels on each side", "context"),
         (stage.start != "scratch", "start", _start(stage), "start"),
@@ -286,6 +287,17 @@ def _clones(stage: Stage) -> str:
         return ""
     drawn = "in each epoch" if clones.drawn == "each_epoch" else "once"
     return f"{clones.number} of each training case, {clones.noise} noise in its lesions, drawn {drawn}"
+
+
+def _weights(stage: Stage) -> str:
+    """By what voxels of a kind differ in how often patches are cut around them."""
+    weights = stage.sampling.weights
+    if weights is None:
+        return ""
+    if weights.errors_of is not None:
+        return "patches rather where the start errs, among voxels of a kind"
+    told = {"lesion": weights.foreground, "background": weights.background}
+    return "; ".join(f"{kind} voxels by the maps in {folder}" for kind, folder in told.items() if folder)
 
 
 def _start(stage: Stage) -> str:

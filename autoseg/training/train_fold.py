@@ -277,6 +277,12 @@ def _done(job: FoldJob, first: Position) -> dict[tuple[int, int], int]:
     return done
 
 
+def _started_from(job: FoldJob) -> dict[str, Any]:
+    """Which other model the last stage of the first member goes back to, with the chain behind it."""
+    name = weight_file_name(job.plan.recipe.stages[-1].name)
+    return dict(weights.read_info(job.folder / "weights" / name).start)
+
+
 def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     """Predict and score the validation cases, write the model card and, last of all, fold.json."""
     from autoseg.bundle import card
@@ -294,6 +300,8 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "validation_cases": list(fold.validation),
         **({"test_cases": list(fold.test)} if fold.test else {}),
     }
+    if start := _started_from(job):
+        record["start"] = start
     if (peak_gb := peak_memory_gb(job.device)) is not None:
         record["peak_device_memory_gb"] = peak_gb
     if learned := fit_steps(job, fold):
