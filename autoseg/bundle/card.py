@@ -39,7 +39,7 @@ class FoldCard(BaseModel):
     Attributes:
         n_validation_cases: scored cases; None when the fold was not validated.
         validation: the fold's mean scores, as evaluation wrote them.
-        start: of weights that were trained on from those of another model: which (its name, file, hash and plan), and in
+        start: of weights that were trained on from those of another model: its name, file, hash and plan, and in
             ``start`` what those were trained on from. Left out where there is none.
     """
 
