@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Reason
+from autoseg.planners._deepmedic_experiments import EXPERIMENTS, frozen_layers, starts_from
 from autoseg.planners._deepmedic_settings import (
     BATCH,
     CONTEXT,
@@ -56,7 +57,7 @@ def reasons(
 ) -> list[Reason]:
     """One reason for each decision, then notes on how the data differ from the study's."""
     rows = [
-        ("configuration", "E0", "the study's first experiment: from scratch, without clones"),
+        _configuration(options),
         *_preprocessing(choice),
         (
             "networks.main",
@@ -64,6 +65,7 @@ def reasons(
             "as the study ran it; 1 051 088 parameters with 3 channels",
         ),
         *_training(options, choice),
+        *_going_on(options),
         _prediction(options, choice),
         _decision(options, choice),
         (
@@ -74,6 +76,39 @@ def reasons(
         *_notes(fit),
     ]
     return [Reason(what=what, value=value, why=why) for what, value, why in rows]
+
+
+def _configuration(options: DeepMedicOptions) -> Row:
+    name = options.experiment
+    if name == "E0":
+        return "configuration", name, "the study's first experiment: from scratch, without clones"
+    return "configuration", name, f"an experiment of the study: {EXPERIMENTS[name].what}"
+
+
+def _going_on(options: DeepMedicOptions) -> list[Row]:
+    """What E2 to E5 take over, and what of it trains."""
+    rows, starts, layers = [], starts_from(options), frozen_layers(options)
+    if EXPERIMENTS[options.experiment].clones:
+        first = options.experiment == "E1"
+        why = "as the study: their lesion voxels are drawn anew, by mean and deviation"
+        more = "" if first else "; that E2 to E5 keep the clones of E1 follows from its software"
+        rows.append(("recipe.stages.0.sampling.clones", "one of each training case", why + more))
+    if starts:
+        best = len(starts) > 1
+        why = (
+            "set: the study's pairs, the better of what is trained by its Dice of the validation cases; the optimiser "
+            "begins anew"
+            if best
+            else "as the study; the optimiser and the epochs begin anew"
+        )
+        names = ", ".join(str(entry["experiment"]) for entry in starts)
+        rows.append(("recipe.stages.0.start", f"the best of {names}" if best else names, why))
+    if layers:
+        set_by = "set" if options.frozen_layers is not None else "as the study"
+        why = f"{set_by}: no update of weights, slopes and normalisation; its running statistics go on"
+        told = ", ".join(map(str, layers))
+        rows.append(("recipe.stages.0.frozen", f"layers {told} of both pathways", why))
+    return rows
 
 
 def _preprocessing(choice: DeepMedicChoice) -> list[Row]:
@@ -115,8 +150,10 @@ def _training(options: DeepMedicOptions, choice: DeepMedicChoice) -> list[Row]:
     seen = (
         "as the study, which had memory for three maps" if choice.channels and not options.channels else "set"
     )
+    if EXPERIMENTS[options.experiment].other_map:
+        seen = "as the study: another map in the place of rCBF, whose filters it takes over"
     text = options.schedule == "text"
-    ends = f"to {LAST_RATE:g}" if text else "to 1e-07"
+    ends = f"to {LAST_RATE:g}" if text else f"to {EXPERIMENTS[options.experiment].lr * LAST_RATE:g}"
     why = (
         "as the study says; its software read the number as a share of the first rate and ended at 1e-7"
         if text
@@ -156,11 +193,7 @@ def _training(options: DeepMedicOptions, choice: DeepMedicChoice) -> list[Row]:
             "RMSProp with Nesterov momentum, L1 and L2 of the convolutions",
             f"as the study; the rate falls {ends}: {why}",
         ),
-        (
-            f"{stage}.sampling",
-            "half of the segments around lesion voxels",
-            f"as the study: the rest around background of the brain, dealt out over up to {SUBJECTS} cases",
-        ),
+        _sampling(options),
         (f"{stage}.augmentation", *flip),
         (
             f"{stage}.augmentation.transforms",
@@ -168,6 +201,17 @@ def _training(options: DeepMedicOptions, choice: DeepMedicChoice) -> list[Row]:
             "as the study, for each segment and channel",
         ),
     ]
+
+
+def _sampling(options: DeepMedicOptions) -> Row:
+    where, half = "recipe.stages.0.sampling", "half of the segments around lesion voxels"
+    if not EXPERIMENTS[options.experiment].errors:
+        why = f"as the study: the rest around background of the brain, dealt out over up to {SUBJECTS} cases"
+        return where, half, why
+    if options.error_maps:
+        why = "as the study says; its own models were never trained so, as its software left the maps out"
+        return where, f"{half}, of both kinds rather where the start errs", why
+    return where, half, "set: as the study's software ran E2, without the error maps that the study speaks of"
 
 
 def _prediction(options: DeepMedicOptions, choice: DeepMedicChoice) -> Row:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 SPACING_MM = 1 / 0.7
 """1 mm, then a factor of 0.7 along each axis, in one interpolation."""
@@ -23,6 +23,8 @@ HALO = 3
 BATCH, EPOCHS, SUB_EPOCHS, SEGMENTS, SUBJECTS = 24, 35, 20, 1000, 50
 LESION_SHARE = 0.5
 LEARNING_RATE, LAST_RATE = 1e-3, 1e-4
+LAYERS = 8
+"""Of each pathway."""
 RHO, EPS, L1, L2 = 0.9, 1e-4, 1e-6, 1e-4
 SHIFT, SCALE = 0.05, 0.01
 RADIUS = 3
@@ -57,6 +59,13 @@ class DeepMedicOptions(BaseModel, extra="forbid"):
         decision: what a prediction makes of the probabilities: ``base`` the likelier class, ``tht0`` or ``tht1`` a
             threshold, ``fh`` the likelier class after closing. The other two are learned too and can be asked for.
         border: of the closing: ``safe``, or ``scipy`` as in the study, which loses lesions near the border.
+        experiment: of the study: ``E0`` from scratch, ``E1`` with clones, ``E2`` fine-tuned from E1 where that errs,
+            ``E3``, ``E4`` and ``E5`` from E1 with another map and three depths of freezing.
+        error_maps: off: E2 draws its patches as E0, as the study's software did.
+        start_from: what E2 to E5 start from: ``E1``, or the ``best`` of the experiments before them that are trained,
+            by their validation cases.
+        other_map: what takes the place of rCBF in E3 to E5; ``auto``: rCBV.
+        frozen_layers: numbers from 1 of the layers of each pathway that do not train; None for the experiment's own.
     """
 
     channels: list[str] = Field(default_factory=list)
@@ -65,6 +74,21 @@ class DeepMedicOptions(BaseModel, extra="forbid"):
     inference: Literal["dense", "faithful"] = "dense"
     decision: Literal["base", "tht0", "tht1", "fh"] = "fh"
     border: Literal["safe", "scipy"] = "safe"
+    experiment: Literal["E0", "E1", "E2", "E3", "E4", "E5"] = "E0"
+    error_maps: bool = True
+    start_from: Literal["E1", "best"] = "E1"
+    other_map: str = "auto"
+    frozen_layers: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_set_in_vain(self) -> DeepMedicOptions:
+        if not self.error_maps and self.experiment != "E2":
+            raise ValueError(f"error_maps is of E2, found experiment={self.experiment}")
+        if self.start_from == "best" and self.experiment in ("E0", "E1"):
+            raise ValueError(f"{self.experiment} starts from scratch, found start_from=best")
+        if self.other_map != "auto" and self.experiment not in ("E3", "E4", "E5"):
+            raise ValueError(f"other_map is of E3, E4 and E5, found experiment={self.experiment}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Perez Malla, Valdes Hernandez, Rachmadi, Komura, "Evaluation of enhanced learning techniques for segmenting ischaemic
 stroke lesions in brain magnetic resonance perfusion images using a convolutional neural network scheme", Frontiers in
-Neuroinformatics 13:33 (2019), doi 10.3389/fninf.2019.00033. This is its experiment E0. Where the paper and its first
+Neuroinformatics 13:33 (2019), doi 10.3389/fninf.2019.00033; its experiments E0 to E5. Where the paper and its first
 author's code differ, the plan's reasons say which of them it follows; docs/families/deepmedic.md has the list.
 """
 
@@ -31,6 +31,7 @@ from autoseg.plan import (
     Validation,
     replan,
 )
+from autoseg.planners._deepmedic_experiments import EXPERIMENTS, experiment_channels, with_experiment
 from autoseg.planners._deepmedic_reasons import reasons
 from autoseg.planners._deepmedic_settings import (
     CONTEXT,
@@ -42,7 +43,6 @@ from autoseg.planners._deepmedic_settings import (
     L1,
     L2,
     LAST_RATE,
-    LEARNING_RATE,
     LESION_SHARE,
     PATCH,
     QUICK_BATCH,
@@ -130,7 +130,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
     choice = decide(fingerprint, budget, options)
     full = Plan(
         planner="deepmedic",
-        planner_options=options.model_dump(mode="json"),
+        planner_options=_recorded(options),
         trainer="deepmedic",
         dataset=fingerprint.dataset,
         fingerprint_hash=fingerprint.content_hash,
@@ -140,7 +140,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
         preprocessing=_preprocessing(fingerprint, choice),
         networks={"main": Named(name="deepmedic")},
         recipe=Recipe(
-            stages=[_stage(options, choice)],
+            stages=[with_experiment(_stage(options, choice), options)],
             fusion=Named(name="mean_probabilities"),
             postprocessing=_steps(fingerprint, options) if choice.one_lesion else [],
             inference=_inference(options, choice),
@@ -151,6 +151,17 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
         reasons=reasons(fingerprint, options, choice, match(fingerprint)),
     )
     return replan(full, _quick_changes(), QUICK) if budget.quick else full
+
+
+FIRST_OPTIONS = {"channels", "mask", "schedule", "inference", "decision", "border"}
+"""Those of the first version, which are always recorded."""
+
+
+def _recorded(options: DeepMedicOptions) -> dict[str, Any]:
+    """The options for the plan; later ones where they are not as usual, so that plans from before stay the same."""
+    usual = DeepMedicOptions().model_dump(mode="json")
+    found = options.model_dump(mode="json")
+    return {name: value for name, value in found.items() if name in FIRST_OPTIONS or value != usual[name]}
 
 
 def _quick_changes() -> dict[str, Any]:
@@ -173,8 +184,9 @@ def _preprocessing(fingerprint: Fingerprint, choice: DeepMedicChoice) -> Preproc
 
 
 def _stage(options: DeepMedicOptions, choice: DeepMedicChoice) -> Stage:
-    end_factor = LAST_RATE / LEARNING_RATE if options.schedule == "text" else LAST_RATE
-    optimiser = {"lr": LEARNING_RATE, "rho": RHO, "eps": EPS, "l1": L1, "l2": L2}
+    lr = EXPERIMENTS[options.experiment].lr
+    end_factor = LAST_RATE / lr if options.schedule == "text" else LAST_RATE
+    optimiser = {"lr": lr, "rho": RHO, "eps": EPS, "l1": L1, "l2": L2}
     flip = (
         []
         if choice.left_right is None
@@ -239,6 +251,8 @@ def decide(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) 
     found = study_maps(names)
     wanted = options.channels or (list(found.values()) if len(found) == len(MAPS) else [])
     _refuse_unknown(wanted, names, "channels")
+    _refuse_unknown([] if options.other_map == "auto" else [options.other_map], names, "other_map")
+    wanted = experiment_channels(names, wanted, options)
     mask = mask_channel(names) if options.mask == "auto" else "" if options.mask == "none" else options.mask
     _refuse_unknown([mask] if mask else [], names, "mask")
     entries = fingerprint.summary.extent_mm if head else fingerprint.summary.shape

@@ -11,6 +11,7 @@ from autoseg.errors import AutosegError
 from autoseg.plugins.parts import Place, SamplerPart, TrainingCases
 from autoseg.sampling import geometry
 from autoseg.sampling.keys import Purpose, generator
+from autoseg.sampling.voxel_weights import draw, summed
 
 Dealt = list[tuple[str, bool]]
 """For each sample of a sub-epoch its case, and whether a lesion voxel lies in its middle."""
@@ -23,8 +24,8 @@ class SubEpochs:
     Each sub-epoch takes up to ``subjects`` cases. Of its ``segments`` a share (``sampling.foreground_share``) is of
     lesion. Every case that has such voxels gets equally many patches of each kind, what is left over goes to cases
     drawn at random; then all are shuffled, and those that fill no batch are left out. Within a case all voxels of a
-    kind are equally likely, with replacement, as long as the patch around them lies within the image. Background is
-    what counts and is no lesion: with a mask of the brain, only its inside.
+    kind are equally likely (or as ``sampling.weights`` says), with replacement, as long as the patch around them lies
+    within the image. Background is what counts and is no lesion: with a mask of the brain, only its inside.
 
     Args:
         cases: of the stage.
@@ -39,6 +40,7 @@ class SubEpochs:
     segments: int = 1000
     subjects: int = 50
     _voxels: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    _sums: dict[str, tuple[np.ndarray | None, np.ndarray | None]] = field(default_factory=dict, repr=False)
     _last: tuple[tuple[int, int], Dealt] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,9 +62,12 @@ class SubEpochs:
         """See :class:`autoseg.plugins.parts.Sampler`."""
         case, forced = self._dealt(epoch, index // self.pass_length)[index % self.pass_length]
         rng = generator(Purpose.CROP, (*self.cases.seed_key, epoch, index))
-        voxels = self._of(case)[0 if forced else 1]
+        kind = 0 if forced else 1
+        voxels, sums = self._of(case)[kind], self._sums[self.cases.original(case)][kind]
         image, size = self.cases.size(case), self.cases.patch_size(case)
-        voxel = geometry.as_voxel(np.array(np.unravel_index(int(voxels[rng.integers(len(voxels))]), image)))
+        voxel = geometry.as_voxel(
+            np.array(np.unravel_index(int(voxels[draw(rng, len(voxels), sums)]), image))
+        )
         start = np.where(
             np.less_equal(size, image),
             np.array(voxel) - np.array(size) // 2,
@@ -115,6 +120,9 @@ class SubEpochs:
                 tuple(_middles(n, p) for n, p in zip(label.shape, self.cases.patch_size(case), strict=True))
             ] = True
             self._voxels[case] = np.flatnonzero((label > 0) & fits), np.flatnonzero((label == 0) & fits)
+            weights = self.cases.voxel_weights(case) if self.cases.stage.sampling.weights else None
+            lesion, background = (summed(weights, voxels) for voxels in self._voxels[case])
+            self._sums[case] = lesion, background
         return self._voxels[case]
 
 
@@ -137,6 +145,7 @@ SAMPLERS = (
         "sub_epochs",
         SubEpochs,
         needs_lesions=True,
+        weighs=True,
         summary="patches around lesion and background voxels, dealt out over the cases (DeepMedic)",
     ),
 )

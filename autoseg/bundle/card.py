@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from autoseg.bundle.layout import CARD
 from autoseg.bundle.opening import read_plan
@@ -39,6 +39,8 @@ class FoldCard(BaseModel):
     Attributes:
         n_validation_cases: scored cases; None when the fold was not validated.
         validation: the fold's mean scores, as evaluation wrote them.
+        start: of weights that were trained on from those of another model: its name, file, hash and plan, and in
+            ``start`` what those were trained on from. Left out where there is none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +48,12 @@ class FoldCard(BaseModel):
     fold: str
     n_validation_cases: int | None = None
     validation: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_start_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return content if self.start else {key: value for key, value in content.items() if key != "start"}
 
 
 class ImportedFile(BaseModel):
@@ -185,7 +193,12 @@ def _licence(info: DatasetJson) -> str:
 def _scores(fold: str, record: Mapping[str, Any]) -> FoldCard:
     cases = record.get("test_cases") or record.get("validation_cases") or []
     scores = record.get("validation")
-    return FoldCard(fold=fold, n_validation_cases=len(cases) if scores else None, validation=scores)
+    return FoldCard(
+        fold=fold,
+        n_validation_cases=len(cases) if scores else None,
+        validation=scores,
+        start=record.get("start"),
+    )
 
 
 def _fold_card(folder: Path, fold: str) -> FoldCard:

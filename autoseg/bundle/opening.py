@@ -250,7 +250,7 @@ def refuse_changed(folder: Path, files: Iterable[Path]) -> dict[str, str]:
         AutosegError: the card is of another version.
         FaultsError: files that were changed or damaged.
     """
-    finished = [path for path in files if not _in_training(folder / path.relative_to(folder).parts[0])]
+    finished = [path for path in files if not in_training(folder / path.relative_to(folder).parts[0])]
     card = _files_on_card(folder) if finished else {}
     checked, unknown, faults = {}, [], []
     for path in finished:
@@ -269,7 +269,7 @@ def refuse_changed(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     return checked
 
 
-def _in_training(fold: Path) -> bool:
+def in_training(fold: Path) -> bool:
     """Whether a fold was begun here and is not finished; fold.json is the last file of a training."""
     return (fold / "checkpoint").is_dir() and not (fold / "fold.json").exists()
 
@@ -410,7 +410,7 @@ def _others(names: Sequence[str], chosen: Sequence[str]) -> str:
 def _has_finished_fold(model: Path) -> bool:
     """Whether a fold has weights that were trained to the end, or imported."""
     return any(
-        any(fold.glob("weights/*.safetensors")) and not _in_training(fold) for fold in model.glob("fold_*")
+        any(fold.glob("weights/*.safetensors")) and not in_training(fold) for fold in model.glob("fold_*")
     )
 
 

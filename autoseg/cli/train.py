@@ -81,6 +81,7 @@ def _main(arguments: argparse.Namespace) -> int:
     from autoseg import paths, plugins
     from autoseg.plan import apply_overrides
     from autoseg.preparation.prepared import model_folder, open_prepared, plan_to_continue
+    from autoseg.preparation.variant import make_variant, parted, typed_options, variant_name
 
     fold = common.fold(arguments.fold)
     raw_root, preprocessed, results = paths.roots(
@@ -91,23 +92,24 @@ def _main(arguments: argparse.Namespace) -> int:
         plan_name = plan_to_continue(preprocessed, results, arguments.dataset, fold, arguments.trainer)
     prepared = open_prepared(preprocessed, arguments.dataset, plan_name)
     raw = raw_root / prepared.dataset
-    plan = prepared.plan
-    overrides = common.parse_overrides(arguments.overrides)
+    options, overrides = parted(prepared.plan, common.parse_overrides(arguments.overrides))
     if arguments.trainer:
         plugins.load(plugins.TRAINERS, arguments.trainer)
         overrides["trainer"] = arguments.trainer
+    variant = make_variant(prepared, options) if options else None
+    plan = variant or prepared.plan
+    told = variant_name(prepared.plan, typed_options(plan, options)) if options else ""
     if overrides:
         plan = apply_overrides(plan, overrides)
 
     from autoseg.device import choose_device
+    from autoseg.training.chain import train_chain
     from autoseg.training.interrupt import Interrupted
     from autoseg.training.job import FoldJob
-    from autoseg.training.train_fold import train_fold
 
     device = choose_device(arguments.device)
-    model = model_folder(
-        results, prepared.dataset, plan.trainer, prepared.plan_name, arguments.model_name or None
-    )
+    name = arguments.model_name or "__".join(filter(None, [plan.trainer, prepared.plan_name, told]))
+    model = model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name, name)
     job = FoldJob(
         prepared=prepared,
         plan=plan,
@@ -120,10 +122,11 @@ def _main(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         redo_from=arguments.redo_from,
         command=arguments.command,
+        variant=variant,
     )
     arguments.job = job
     try:
-        record = train_fold(job)
+        record = train_chain(job)
     except Interrupted as stopped:
         print(f"\nstopped by {stopped} and saved; continue with --c", file=sys.stderr)
         return 128 + stopped.number

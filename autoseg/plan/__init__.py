@@ -21,6 +21,7 @@ from autoseg.plan.schema import (
     Stage,
     Strict,
     Validation,
+    WeightMaps,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Stage",
     "Strict",
     "Validation",
+    "WeightMaps",
     "apply_overrides",
     "hash_plan",
     "is_hash_of",

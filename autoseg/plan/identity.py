@@ -28,7 +28,7 @@ SINCE_VERSION_2: dict[str, Any] = {
                 "context": True,
                 "save_every": True,
                 "leave_out_in": True,
-                "sampling": {"nonzero_share", "clones"},
+                "sampling": {"nonzero_share", "clones", "weights"},
                 "augmentation": {"share", "transforms"},
             }
         },

@@ -229,6 +229,35 @@ class Clones(Strict):
     drawn: Literal["once", "each_epoch"] = "once"
 
 
+class WeightMaps(Strict):
+    """How likely the voxels of a case are to be in the middle of a patch, beside their kind.
+
+    Attributes:
+        foreground, background: folders of the raw dataset with a map ``CASE`` + file ending of each training case, on
+            the grid of its image: weights of 0 and more, of which each kind of voxels has its own share. Without a
+            folder the voxels of that kind are alike. Both may name the same one.
+        errors_of: ``start``: the maps are the errors of the model that the stage starts from, each predicted by the
+            fold that did not train on the case (:mod:`autoseg.training.error_maps`).
+    """
+
+    foreground: str | None = None
+    background: str | None = None
+    errors_of: Literal["start"] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> WeightMaps:
+        if (self.errors_of is not None) == any(self.folders):
+            raise ValueError("weights come from folders or are errors of the start, one of them")
+        if not all(is_name(part) for folder in self.folders for part in folder.split("/")):
+            raise ValueError(f"the folders of weight maps lie in that of the dataset, found {self.folders}")
+        return self
+
+    @property
+    def folders(self) -> list[str]:
+        """Those that are named."""
+        return [folder for folder in (self.foreground, self.background) if folder is not None]
+
+
 class Sampling(Strict):
     """Where patches come from.
 
@@ -242,6 +271,7 @@ class Sampling(Strict):
         nonzero_share: a patch of which a smaller share is non-zero is drawn again
             (:func:`autoseg.sampling.redraw.full_enough`); 0 takes every patch as it comes.
         clones: of the training cases, which the sampler sees as further cases; None for none.
+        weights: of the voxels of each kind, for samplers that heed them; None: all voxels of a kind are alike.
     """
 
     name: str = "foreground_share"
@@ -249,6 +279,7 @@ class Sampling(Strict):
     balance: Literal["voxel", "component"] = "voxel"
     nonzero_share: float = Field(0.0, ge=0, le=1)
     clones: Clones | None = None
+    weights: WeightMaps | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -278,6 +309,11 @@ class ModelStart(Strict):
 
     Attributes:
         model: name of a model of the same dataset (``TRAINER__PLAN``), or path of a model folder or an exported zip.
+        options: instead of a name what tells the model from this one: options of the planner, such as
+            ``[{"experiment": "E1"}]``. It is that of the same dataset whose plan was made by the same planner with
+            them; where there is none, ``autoseg_train`` trains it first. Of several entries the one counts whose
+            validation Dice was the best at its end, among those that are trained; the last one is trained where none
+            is.
         stage: of that model; None for its last one of the same network.
         fold: ``same`` for the fold that is trained (its test and validation cases have then never been seen), or a
             number or ``all``.
@@ -285,11 +321,24 @@ class ModelStart(Strict):
         partial: tensors whose names or shapes differ stay as they are, and are said; else they are refused.
     """
 
-    model: str
+    model: str = ""
+    options: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
     stage: Name | None = None
     fold: Annotated[int, Field(ge=0)] | Literal["same", "all"] = "same"
     weights: Literal["final", "best"] = "final"
     partial: bool = False
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> ModelStart:
+        if bool(self.model) == bool(self.options) or not all(self.options):
+            raise ValueError("a start has the name of a model or options of its planner, one of them")
+        return self
+
+    @property
+    def words(self) -> str:
+        """The model, for messages and tables."""
+        told = [", ".join(f"{name}={value}" for name, value in entry.items()) for entry in self.options]
+        return self.model or ("the best of " * (len(told) > 1)) + " / ".join(told)
 
 
 class Stage(Strict):

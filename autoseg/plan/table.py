@@ -256,6 +256,7 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     ]
     optional = [
         (stage.sampling.clones is not None, "clones", _clones(stage), "sampling.clones"),
+        (stage.sampling.weights is not None, "weights", _weights(stage), "sampling.weights"),
         (bool(stage.channels), "channels", ", ".join(stage.channels), "channels"),
         (any(stage.context), "context", f"{_times(stage.context)} voxels on each side", "context"),
         (stage.start != "scratch", "start", _start(stage), "start"),
@@ -288,13 +289,24 @@ def _clones(stage: Stage) -> str:
     return f"{clones.number} of each training case, {clones.noise} noise in its lesions, drawn {drawn}"
 
 
+def _weights(stage: Stage) -> str:
+    """By what voxels of a kind differ in how often patches are cut around them."""
+    weights = stage.sampling.weights
+    if weights is None:
+        return ""
+    if weights.errors_of is not None:
+        return "patches rather where the start errs, among voxels of a kind"
+    told = {"lesion": weights.foreground, "background": weights.background}
+    return "; ".join(f"{kind} voxels by the maps in {folder}" for kind, folder in told.items() if folder)
+
+
 def _start(stage: Stage) -> str:
     """Where the weights come from, and the state of the optimiser."""
     start, words = stage.start, f"weights of {stage.start}"
     if isinstance(start, ModelStart):
         fold = "the same fold" if start.fold == "same" else f"fold {start.fold}"
         best = "best " * (start.weights == "best")
-        words = f"{best}weights of {start.model}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
+        words = f"{best}weights of {start.words}, {f'stage {start.stage}, ' if start.stage else ''}{fold}"
         words += ", as far as they fit" * start.partial
     return words + ", with its optimiser's state" * (stage.optimiser_state == "previous")
 

@@ -364,6 +364,10 @@ class TrainingCases(Protocol):
     def nonzero_share(self, place: Place) -> float:
         """Share of a place's voxels, as far as an image of this size can fill it, of which any channel is not 0."""
 
+    def voxel_weights(self, name: str) -> np.ndarray | None:
+        """How likely each voxel is to be in the middle of a patch among those of its kind, ``[z, y, x]``, by
+        ``sampling.weights``; None: all alike."""
+
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]``, which can be sliced and must not be changed. The label is -1
         where nothing counts: outside the plan's mask, and outside the non-zero voxels where a channel is normalised
@@ -406,6 +410,7 @@ class SamplerPart:
         check: ``(**arguments)``; refuses before the training values that cannot work. Names are checked without it.
         summary: one line.
         redraws: it heeds ``sampling.nonzero_share``, by :func:`autoseg.sampling.redraw.full_enough`.
+        weighs: it heeds ``sampling.weights``, by :mod:`autoseg.sampling.voxel_weights`.
     """
 
     name: str
@@ -415,6 +420,7 @@ class SamplerPart:
     check: Callable[..., None] = any_values
     summary: str = ""
     redraws: bool = False
+    weighs: bool = False
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,12 @@ class Prepared:
         """Where splits.json lies, which all plans of the dataset share."""
         return self.folder / "splits.json"
 
+    @property
+    def folds(self) -> list[Fold]:
+        """All numbered ones; none for a single case."""
+        names = [case.name for case in self.fingerprint.cases]
+        return load_or_make_folds(self.splits_path, names, read_subjects(self.folder / GROUPS, names))
+
     def fold(self, fold: int | str) -> Fold:
         """The cases of a fold; ``all`` trains on every case and validates on some of the same.
 
@@ -106,8 +112,7 @@ class Prepared:
         names = [case.name for case in self.fingerprint.cases]
         if fold == "all":
             return Fold(tuple(names), ())
-        subjects = read_subjects(self.folder / GROUPS, names)
-        folds = load_or_make_folds(self.splits_path, names, subjects)
+        folds = self.folds
         if not folds or not 0 <= int(fold) < len(folds):
             raise AutosegError(
                 f"there is no fold {fold}",

@@ -196,6 +196,24 @@ def _mark_outside(made: Preprocessed, plan: Preprocessing, masks: _Inside) -> No
         made.label[(made.label == 0) & ~inside] = OUTSIDE
 
 
+def volume_on_working_grid(
+    volume: np.ndarray, properties: CaseProperties, plan: Preprocessing, order: int = 1
+) -> np.ndarray:
+    """Further values of the voxels of a case on its working grid, float32 ``[z, y, x]``.
+
+    Args:
+        volume: ``[z, y, x]`` on the grid of the file, in the plan's orientation.
+        properties: of the case that was preprocessed.
+        plan: by which.
+        order: of the spline.
+    """
+    apart = separate_axis(
+        properties.spacing_before_mm(plan), properties.working_spacing_mm, plan.separate_axis_ratio
+    )
+    cut = _to_working(volume, properties.crop_box, plan)[None].astype(np.float32)
+    return resample_image(cut, properties.working_shape, order, apart, plan.separate_axis_order)[0]
+
+
 def _properties(
     name: str, geometry: Geometry, plan: Preprocessing, box: crop.Box, shape: Sequence[int]
 ) -> CaseProperties:

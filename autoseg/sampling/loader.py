@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -68,6 +69,7 @@ class BatchSource:
         channels: indices of the image channels that the network sees; None for all.
         divisor: what the size of a patch must be a multiple of; axes that take the whole image are padded to it.
         raw_zero: of each image channel, see :class:`autoseg.plugins.parts.PatchShape`; empty for 0.
+        weights: folder of the weight maps of voxels (:mod:`autoseg.sampling.voxel_weights`); None without any.
         trainer: brings samplers and transforms of its own.
 
     Raises:
@@ -95,6 +97,7 @@ class BatchSource:
         channels: Sequence[int] | None = None,
         divisor: Sequence[int] = (1, 1, 1),
         raw_zero: Sequence[float] = (),
+        weights: Path | None = None,
         trainer: Trainer | None = None,
     ) -> None:
         _check(cases, stage, world_size)
@@ -122,7 +125,7 @@ class BatchSource:
         )
         self.inside_nonzero = tuple(inside_nonzero[channel] for channel in self.cases.channels)
         self._raw_zero = tuple(raw_zero[channel] for channel in self.cases.channels) if raw_zero else ()
-        stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor))
+        stage_cases = StageCases(self.names, stage, self.seed_key, self.cases, tuple(divisor), weights)
         size = stage_cases.patch_size(self.names[0])[-self.dims :]
         self.augmentation = parameters.build(stage.augmentation, size)
         self.transforms = Transforms(stage.augmentation.transforms, trainer)

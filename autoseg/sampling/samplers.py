@@ -68,6 +68,14 @@ def check(sampling: plan.Sampling, trainer: Trainer | None = None) -> SamplerPar
             expected=f"0, or one of the samplers {', '.join(able)}",
             fix="set sampling.nonzero_share to 0, or name another sampler",
         )
+    if sampling.weights is not None and not part.weighs:
+        able = [name for name, row in REGISTRY.rows().items() if row.weighs]
+        raise AutosegError(
+            f"the sampler '{part.name}' draws no patch by the weights of voxels",
+            found="sampling.weights",
+            expected=f"no weights, or one of the samplers {', '.join(able)}",
+            fix="set sampling.weights to null, or name another sampler",
+        )
     return part
 
 

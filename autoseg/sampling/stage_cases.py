@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from autoseg.plan.schema import PatchSize, Stage
 from autoseg.plugins.parts import Place, Voxel
 from autoseg.sampling.case_cache import CaseCache
+from autoseg.sampling.voxel_weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class StageCases:
     Attributes:
         cache: reads the cases.
         divisor: what the size of a patch must be a multiple of, for axes that take the whole image.
+        weights: folder of the weight maps of voxels; None without any.
     """
 
     names: tuple[str, ...]
@@ -27,6 +30,7 @@ class StageCases:
     seed_key: tuple[int, ...]
     cache: CaseCache
     divisor: tuple[int, ...] = (1, 1, 1)
+    weights: Path | None = None
 
     def original(self, name: str) -> str:
         """The case that a clone was made of; any other as it is."""
@@ -54,6 +58,10 @@ class StageCases:
     def nonzero_share(self, place: Place) -> float:
         """Share of a place's voxels, as far as an image of this size can fill it, of which any channel is not 0."""
         return self.cache.nonzero_share(place.case, place.start, place.size)
+
+    def voxel_weights(self, name: str) -> np.ndarray | None:
+        """How likely each voxel is to be in the middle of a patch, ``[z, y, x]``; None: all alike."""
+        return None if self.weights is None else read_weights(self.weights, name)
 
     def arrays(self, name: str) -> tuple[Any, Any]:
         """Image ``[c, z, y, x]`` and label ``[z, y, x]`` that can be sliced."""

@@ -9,7 +9,7 @@ from autoseg.device import accelerates
 from autoseg.inference.tiling import make_tiling, mirrorings
 from autoseg.plan import Inference, PatchSize, Plan, Stage
 from autoseg.training.estimate import Amounts
-from autoseg.training.fit import cases_to_fit
+from autoseg.training.fit import fitted_cases
 from autoseg.training.job import FoldJob
 
 
@@ -19,16 +19,10 @@ def amounts_of(job: FoldJob, fold: Fold) -> Amounts:
     shapes = [_shape(job, name) for name in (scored or fold.train)]
     inference, stages = plan.recipe.inference, dict(enumerate(plan.recipe.stages))
     planes = len(inference.patch_size) == 2 or len(stages[len(stages) - 1].patch_size) == 2
-    fitted = {
-        name
-        for step in plan.recipe.postprocessing
-        if step.fit != "none"
-        for name in cases_to_fit(plan, fold, step)
-    }
     return Amounts(
         validated={index: _n_validated(plan, fold, stage) for index, stage in stages.items()},
         scored=len(scored),
-        fitted=len(fitted),
+        fitted=len(fitted_cases(job, fold)),
         mirrorings=len(mirrorings(inference.mirror_axes, planes)) if accelerates(job.device) else 1,
         batch_voxels={
             index: stage.batch_size * _mean(_seen(stage, shape) for shape in shapes)

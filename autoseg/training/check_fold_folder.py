@@ -102,8 +102,7 @@ def settings_of_the_start(job: FoldJob) -> dict[str, Any]:
     """Changes to the prepared plan that a training to be continued was begun with and that the job does not name."""
     if not (job.resume and checkpoint_path(job).exists() and (job.model / "plan.json").exists()):
         return {}
-    planned = job.prepared.plan.overrides
-    given = _added(job.plan.overrides, planned)
+    planned, given = job.planned.overrides, set_for_training(job)
     return {
         path: v for path, v in _added(read_plan(job.model).overrides, planned).items() if path not in given
     }
@@ -114,12 +113,15 @@ def as_begun(job: FoldJob) -> FoldJob:
     settings = settings_of_the_start(job)
     if not settings:
         return job
-    given = _added(job.plan.overrides, job.prepared.plan.overrides)
-    return replace(job, plan=apply_overrides(job.prepared.plan, {**settings, **given}))
+    return replace(job, plan=apply_overrides(job.planned, {**settings, **set_for_training(job)}))
+
+
+def set_for_training(job: FoldJob) -> dict[str, Any]:
+    """What the user set when asking for the training, beyond what was set when planning."""
+    return _added(job.plan.overrides, job.planned.overrides)
 
 
 def _added(overrides: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user set for the training, beyond what was set when planning."""
     return {p: value for p, value in overrides.items() if p not in planned or planned[p] != value}
 
 

@@ -6,7 +6,6 @@ What can be found wrong here must not be found wrong after days, or after an ear
 from __future__ import annotations
 
 from autoseg import plugins
-from autoseg.bundle.fitted import learning_steps
 from autoseg.dataset.folds import Fold
 from autoseg.training.check_data import (
     refuse_changed_raw,
@@ -24,13 +23,19 @@ from autoseg.training.check_fold_folder import (
     refuse_to_overwrite,
 )
 from autoseg.training.check_recipe import check_recipe
-from autoseg.training.fit import cases_to_fit
+from autoseg.training.fit import fitted_cases
 from autoseg.training.job import FoldJob
 from autoseg.training.start import check_starts
+from autoseg.training.weight_maps import check_weight_maps
 
 
-def check_job(job: FoldJob, fold: Fold) -> None:
+def check_job(job: FoldJob, fold: Fold, *, starts: bool = True) -> None:
     """Everything that can be known before the first iteration; nothing is written.
+
+    Args:
+        job: the run.
+        fold: its cases.
+        starts: also what the stages start from, which may still have to be trained.
 
     Raises:
         AutosegError: the fold has a result and nobody said what to do with it; data that are missing or stale; a plan
@@ -50,7 +55,8 @@ def check_job(job: FoldJob, fold: Fold) -> None:
     refuse_empty_parts(job.plan, fold)
     trainer = plugins.load(plugins.TRAINERS, job.plan.trainer)
     check_recipe(job.plan, trainer)
-    for step in learning_steps(job.plan):
-        cases_to_fit(job.plan, fold, step)
-    check_starts(job, fold, trainer)
+    fitted_cases(job, fold)
+    check_weight_maps(job, fold, starts=starts)
+    if starts:
+        check_starts(job, fold, trainer)
     refuse_nothing_to_show(job, fold, trainer)

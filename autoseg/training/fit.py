@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of
 from autoseg.orientation import Turn, turn_into
 from autoseg.plan import Plan, PostStep
-from autoseg.plugins.parts import FitCase, Segmentation
+from autoseg.plugins.parts import FitCase, Segmentation, StepPart
 from autoseg.training.job import FoldJob
 from autoseg.training.validation import mask_of
 
@@ -49,11 +49,30 @@ def fit_steps(job: FoldJob, fold: Fold) -> dict[str, FittedStep]:
     folder = job.folder / "fitting"
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed, perhaps with other weights
     try:
-        found = _fit_all(predictor, job.plan, fold, raw, folder)
+        found = _fit_all(predictor, job, fold, raw, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write_json(path, FittedSteps(made_by=model.hash, steps=found))
     return found
+
+
+def fitted_cases(job: FoldJob, fold: Fold) -> set[str]:
+    """All cases that the steps learn from by themselves.
+
+    Raises:
+        AutosegError: a step has none, and no folds that have learned before.
+    """
+    steps = [step for step in learning_steps(job.plan) if not of_folds(job, step)]
+    return {name for step in steps for name in cases_to_fit(job.plan, fold, step)}
+
+
+def of_folds(job: FoldJob, step: PostStep) -> dict[int, FittedStep]:
+    """What a step has learned in the numbered folds of the model, for the fold ``all``, which validates on no case."""
+    if job.fold != "all" or step.fit != "validation":
+        return {}
+    paths = {int(path.parent.name[5:]): path for path in job.model.glob(f"fold_[0-9]*/{FITTED}")}
+    found = {fold: read_model(path, FittedSteps).steps for fold, path in sorted(paths.items())}
+    return {fold: steps[step.name] for fold, steps in found.items() if step.name in steps}
 
 
 def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:
@@ -72,21 +91,26 @@ def cases_to_fit(plan: Plan, fold: Fold, step: PostStep) -> list[str]:
             f"the post-processing step '{step.name}' has no case to learn from",
             found=f"fit: {step.fit}, and the fold has no such cases",
             expected="validation cases, or stages that hold cases back",
-            fix=f"train a numbered fold, or --set postprocessing.{step.name}.fit=none",
+            fix="train numbered folds first, whose numbers the fold 'all' then takes over (their mean), or "
+            f"--set postprocessing.{step.name}.fit=none",
         )
     return sorted(names)
 
 
 def _fit_all(
-    predictor: Predictor, plan: Plan, fold: Fold, raw: dict[str, Case], folder: Path
+    predictor: Predictor, job: FoldJob, fold: Fold, raw: dict[str, Case], folder: Path
 ) -> dict[str, FittedStep]:
     """Step after step; a later one sees what the earlier ones do with what they have learned."""
     found: dict[str, FittedStep] = {}
     before: list[PostStep] = []
+    plan = job.plan
     for step, row in postprocessing.rows(plan.recipe.postprocessing, predictor.trainer):
         if row.on == "logits":
             continue
-        if step.fit != "none" and row.fit is not None:
+        if learned_before := of_folds(job, step):
+            found[step.name] = _joined(step, row, learned_before)
+            step = _with(step, found[step.name].learned)
+        elif step.fit != "none" and row.fit is not None:
             names = cases_to_fit(plan, fold, step)
             messages.info(
                 f"{step.name} learns from {count_of(len(names), 'case')} ({step.fit.replace('_', ' ')})"
@@ -94,11 +118,31 @@ def _fit_all(
             cases = _FitCases(predictor, [raw[name] for name in names], tuple(before), folder)
             learned = dict(row.fit(cases, plan.label_set, **step.arguments))
             found[step.name] = FittedStep(learned=learned, fit=step.fit, cases=names)
-            messages.info(f"{step.name}: " + ", ".join(f"{key} {value:g}" for key, value in learned.items()))
-            step = step.model_copy(update={"arguments": {**step.arguments, **learned}})
+            messages.info(f"{step.name}: {_numbers(learned)}")
+            step = _with(step, learned)
         if step.apply:
             before.append(step)
     return found
+
+
+def _with(step: PostStep, learned: Mapping[str, float]) -> PostStep:
+    return step.model_copy(update={"arguments": {**step.arguments, **learned}})
+
+
+def _numbers(learned: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in learned.items())
+
+
+def _joined(step: PostStep, row: StepPart, folds: Mapping[int, FittedStep]) -> FittedStep:
+    """The numbers of several folds as one, combined as the row says."""
+    parts = [one.learned for one in folds.values()]
+    learned = {key: row.combine([part[key] for part in parts]) for key in parts[0]}
+    told = ", ".join(map(str, folds))
+    messages.info(
+        f"{step.name}: {_numbers(learned)}, from what {count_of(len(folds), 'fold')} ({told}) learned"
+    )
+    cases = sorted({name for one in folds.values() for name in one.cases})
+    return FittedStep(learned=learned, fit="validation", cases=cases)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class FoldJob:
         overwrite: start again although there is a result.
         redo_from: name of the stage from which a trained fold is trained again; the stages before keep their weights.
         command: as it was typed, for the record; empty from Python.
+        variant: the plan that ``plan`` has changes to, where that is not the prepared one, see
+            :mod:`autoseg.preparation.variant`.
     """
 
     prepared: Prepared
@@ -40,6 +42,12 @@ class FoldJob:
     overwrite: bool = False
     redo_from: str | None = None
     command: str = ""
+    variant: Plan | None = None
+
+    @property
+    def planned(self) -> Plan:
+        """The plan before what was set for the training."""
+        return self.variant or self.prepared.plan
 
     @property
     def folder(self) -> Path:

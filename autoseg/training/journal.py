@@ -12,6 +12,8 @@ from autoseg.files import write_error, write_text
 from autoseg.messages import count_of
 from autoseg.training.estimate import Left, left_words
 
+LOG = "log.jsonl"
+
 
 class Journal:
     """Keeps log.jsonl and what is drawn from it.
@@ -22,17 +24,13 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
-        self.path = folder / "log.jsonl"
+        self.path = folder / LOG
         self.curves = folder / "curves.png"
         self._board = _tensorboard_writer(folder / "tensorboard") if tensorboard else None
 
     def entries(self) -> list[dict[str, Any]]:
         """All epochs that are recorded; a line that a killed process left half written is not one."""
-        if not self.path.exists():
-            return []
-        return [
-            entry for line in self.path.read_text(encoding="utf-8").splitlines() if (entry := _parsed(line))
-        ]
+        return _entries(self.path)
 
     def keep(self, epochs: Mapping[tuple[int, int], int]) -> None:
         """Forget all else, which is about to be done again.
@@ -85,6 +83,25 @@ def _to_board(board: Any, entry: dict[str, Any]) -> None:
     for name, value in scores.items():
         if value is not None:
             board.add_scalar(f"{prefix}/validation_{name}", value, entry["epoch"])
+
+
+def final_dice(folder: Path) -> float | None:
+    """The mean Dice, over classes, of the last validation within a training; None where there was none.
+
+    Args:
+        folder: of the fold.
+    """
+    for entry in reversed(_entries(folder / LOG)):
+        known = [value for value in (entry.get("validation_dice") or {}).values() if value is not None]
+        if known:
+            return float(sum(known) / len(known))
+    return None
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [entry for line in path.read_text(encoding="utf-8").splitlines() if (entry := _parsed(line))]
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from autoseg.plugins.trainer import Trainer
 from autoseg.sampling import samplers
 from autoseg.sampling.loader import BatchSource
 from autoseg.training.stage_run import StageRun
+from autoseg.training.weight_maps import maps_folder
 
 REGISTRY: Registry[SourcePart] = Registry("source of batches", "sources")
 """autoseg has none of its own beside :class:`autoseg.sampling.loader.BatchSource`."""
@@ -80,5 +81,6 @@ def patches_of(
         channels=plan.channels_of(stage.network),
         raw_zero=run.raw_zero,
         divisor=network_row(plan, stage.network, run.trainer).divisor_of(spec.arguments),
+        weights=maps_folder(run.job, stage) if stage.sampling.weights is not None else None,
         trainer=run.trainer,
     )

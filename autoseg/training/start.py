@@ -17,7 +17,7 @@ from autoseg.bundle.transfer import opened
 from autoseg.dataset.folds import Fold
 from autoseg.errors import AutosegError
 from autoseg.files import hash_file, read_json
-from autoseg.messages import count_of
+from autoseg.messages import count_of, some_of
 from autoseg.plan import ModelStart, Plan, Stage
 from autoseg.plugins.trainer import Trainer
 from autoseg.training import checkpoint
@@ -25,6 +25,7 @@ from autoseg.training.check_fold_folder import earlier_stages
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
 from autoseg.training.stage_run import StageRun
+from autoseg.training.start_model import find_start, say_differences, start_fold
 
 
 def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
             return dict(info.start)
         messages.info(f"stage {run.stage.name} of member {run.member} starts from {path}")
         return {
-            "model": start.model,
+            "model": start.model or path.parents[2].name,
             "file": f"{path.parent.parent.name}/weights/{path.name}",
             "sha256": hash_file(path),
             "plan_hash": info.plan_hash,
@@ -121,7 +122,7 @@ def _in_model(job: FoldJob, start: ModelStart, network: str, member: int, held: 
             expected=f"stage {start.stage or 'of any name'} of network {network}",
             fix="correct the stage's start in the plan",
         )
-    fold = job.fold if start.fold == "same" else start.fold
+    fold = start_fold(job, start)
     name = weight_file_name(chosen.name, member % plan.recipe.members, best=start.weights == "best")
     path = folder / f"fold_{fold}" / "weights" / name
     if not path.is_file():
@@ -142,6 +143,8 @@ def model_path(job: FoldJob, start: ModelStart) -> Path:
     Raises:
         AutosegError: there is none.
     """
+    if start.options:
+        return _model_by_options(job, start)
     beside = job.model.parent / start.model
     for path in (beside, Path(start.model).expanduser()):
         if (path / "plan.json").is_file() or (path.is_file() and path.suffix == ".zip"):
@@ -156,6 +159,19 @@ def model_path(job: FoldJob, start: ModelStart) -> Path:
         expected="the name of a model of this dataset, a model folder, or an exported zip",
         fix="train or import it first",
     )
+
+
+def _model_by_options(job: FoldJob, start: ModelStart) -> Path:
+    folder = find_start(job, start)
+    if folder is None:
+        fold = start_fold(job, start)
+        raise AutosegError(
+            f"there is no model with {start.words} to start from",
+            where=str(job.model.parent),
+            found=f"none whose fold {fold} is trained",
+            fix="train it first; autoseg_train does so by itself",
+        )
+    return folder
 
 
 def _fitting(network: ReadyNetwork, tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
@@ -196,15 +212,66 @@ def check_starts(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
             network = build_network(job.plan, stage.network, trainer)
             with ExitStack() as held:
                 path = start_path(job, stage, member, held)
+                if member == 0:
+                    refuse_other_channels(job.plan, read_plan(path.parents[2]), stage, path.parents[2])
                 load_weights(network, path, stage.network, partial=stage.start.partial)
                 _warn_of_seen_cases(path.parents[1], fold, stage)
+            if stage.start.options and member == 0:
+                say_differences(job, stage.start, path.parents[2])
+
+
+def refuse_other_channels(plan: Plan, other: Plan, stage: Stage, where: Path) -> None:
+    """What the network saw in the other model, channel by channel, is what it sees now.
+
+    Another channel in the place of one is said: its filters are taken over on purpose. Fewer or more channels, and the
+    same ones in another order, can only be a mistake.
+
+    Args:
+        plan: of the training.
+        other: of the model that the stage starts from.
+        stage: that starts.
+        where: the other model.
+
+    Raises:
+        AutosegError: another number of channels, though the weights must fit all; a channel in another place.
+    """
+    ours, theirs = ([p.channel_names[i] for i in p.channels_of(stage.network)] for p in (plan, other))
+    partial = isinstance(stage.start, ModelStart) and stage.start.partial
+    moved = [name for i, name in enumerate(ours) if name in theirs and name not in theirs[i : i + 1]]
+    if moved or (len(ours) != len(theirs) and not partial):
+        raise AutosegError(
+            f"the model that stage '{stage.name}' starts from sees other channels",
+            where=str(where),
+            found=", ".join(theirs),
+            expected=", ".join(ours),
+            fix=f"--set stages.{stage.name}.channels with as many channels, those that are the same in their places",
+        )
+    for i, (before, now) in enumerate(zip(theirs, ours, strict=False), start=1):
+        if before != now:
+            messages.info(
+                f"stage {stage.name} goes on with {now} in the place of {before} (channel {i}), which its start was "
+                "trained with"
+            )
 
 
 def _warn_of_seen_cases(other: Path, fold: Fold, stage: Stage) -> None:
-    """Weights that were trained on cases which this fold is scored on make its scores too good."""
+    """Weights that were trained on cases which this fold is scored on make its scores too good.
+
+    Raises:
+        AutosegError: the start is to be of the same fold, and was trained when the fold was another one.
+    """
     record = other / "fold.json"
     trained = set(read_json(record).get("train_cases", ())) if record.is_file() else set()
     seen = sorted(trained & {*fold.validation, *fold.test})
+    if seen and isinstance(stage.start, ModelStart) and stage.start.fold == "same":
+        raise AutosegError(
+            f"the model that stage '{stage.name}' starts from has other folds",
+            where=str(other),
+            found=f"it was trained on {count_of(len(seen), 'case')} that this fold is scored on: {some_of(seen, 3)}",
+            expected="a model of the same splits.json",
+            fix="train it again with the folds as they are now, or name a fold of it: "
+            f"stages.{stage.name}.start.fold",
+        )
     if seen:
         messages.warn(
             f"stage {stage.name} starts from weights that were trained on {len(seen)} of the cases that this fold is "

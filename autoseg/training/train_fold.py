@@ -46,6 +46,7 @@ from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
 from autoseg.training.validation import Validator, scored_cases, validate_fold
+from autoseg.training.weight_maps import make_weight_maps
 from autoseg.version import __version__
 
 
@@ -97,6 +98,7 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
         write_json(job.model / "dataset.json", job.prepared.info)
         write_json(job.model / FINGERPRINT, job.prepared.fingerprint)
     _measure_constants(job, fold)
+    make_weight_maps(job, fold)
 
 
 def _take_up(job: FoldJob, fold: Fold) -> None:
@@ -275,6 +277,12 @@ def _done(job: FoldJob, first: Position) -> dict[tuple[int, int], int]:
     return done
 
 
+def _started_from(job: FoldJob) -> dict[str, Any]:
+    """Which other model the last stage of the first member goes back to, with the chain behind it."""
+    name = weight_file_name(job.plan.recipe.stages[-1].name)
+    return dict(weights.read_info(job.folder / "weights" / name).start)
+
+
 def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     """Predict and score the validation cases, write the model card and, last of all, fold.json."""
     from autoseg.bundle import card
@@ -292,6 +300,8 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
         "validation_cases": list(fold.validation),
         **({"test_cases": list(fold.test)} if fold.test else {}),
     }
+    if start := _started_from(job):
+        record["start"] = start
     if (peak_gb := peak_memory_gb(job.device)) is not None:
         record["peak_device_memory_gb"] = peak_gb
     if learned := fit_steps(job, fold):

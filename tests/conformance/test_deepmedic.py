@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from autoseg.networks.deepmedic import FirstLayer, RingNorm, added, context_of, 
 from autoseg.plan import Inference
 from autoseg.planners._deepmedic_settings import chunk_for
 from autoseg.training import losses, optimisers, schedules
+from autoseg.training.freezing import trained_parameters
 
 PLAIN = {"common_kernel": 1, "shortcuts": (), "common_shortcuts": ()}
 SMALL = {"feature_maps": (4, 5, 6), "shortcuts": ((2, 3),), "common_maps": (8, 8)}
@@ -522,3 +524,22 @@ def test_other_shortcuts_have_as_many_parameters_and_other_outputs(record, state
     assert count(on_meta(**arguments)) == 1_051_088
     found, at = logits_of(state, torch.float32, **arguments)[0].numpy(), tuple(np.array(record["voxels"]).T)
     assert np.abs(found[at] - np.array(record["class0"]["logit"])).max() > 0.1
+
+
+# Freezing ------------------------------------------------------------------------------------------------------------
+
+
+def test_frozen_layers_get_no_update_and_their_running_statistics_go_on():
+    """E2 to E4: weights, slopes and normalisation of a pathway stay; what they are normalised by does not."""
+    torch.manual_seed(0)
+    network = make(**SMALL).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    stage = SimpleNamespace(name="train", frozen=["normal.*", "low.*"])
+    optimiser = torch.optim.SGD(trained_parameters(network, stage), lr=0.1)
+    edge = 4 + 2 * network.context[0]
+    network(torch.randn(2, 3, edge, edge, edge)).square().mean().backward()
+    optimiser.step()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    pathways = {name for name in changed if name.startswith(("normal.", "low."))}
+    assert pathways and {name.rpartition(".")[2] for name in pathways} == {"means", "variances"}
+    assert {"bias", "common.layer3.conv.weight", "common.layer1.norm.weight"} <= changed

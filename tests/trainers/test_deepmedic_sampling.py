@@ -15,7 +15,7 @@ class Cases:
 
     def __init__(self, n, batch_size=24, patch=9, share=0.5, lesions=True):
         self.names, self.seed_key = tuple(f"case{i:02d}" for i in range(n)), (3, 1)
-        sampling = SimpleNamespace(foreground_share=share)
+        sampling = SimpleNamespace(foreground_share=share, weights=None)
         self.stage = SimpleNamespace(batch_size=batch_size, patch_size=[patch] * 3, sampling=sampling)
         self.label = np.zeros((24, 20, 20), np.int16)
         self.label[0] = -1

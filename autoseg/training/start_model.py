@@ -1,0 +1,171 @@
+"""Which model a stage starts from, where the plan names one by options of its planner; torch is not needed to find it.
+
+Such a model is a variant of the same prepared plan (:mod:`autoseg.preparation.variant`), or one of a plan of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autoseg import messages
+from autoseg.bundle.opening import in_training, read_plan
+from autoseg.errors import AutosegError
+from autoseg.messages import some_of
+from autoseg.plan import ModelStart, Plan, apply_overrides
+from autoseg.plan.identity import differences
+from autoseg.preparation.variant import make_variant, own_options, typed_options, variant_name
+from autoseg.training.check_fold_folder import can_be_continued, set_for_training
+from autoseg.training.job import FoldJob
+from autoseg.training.journal import final_dice
+
+NOT_OF_THE_START = ("start", "frozen", "sampling.weights")
+"""Fields of a stage that a user sets for the training at hand alone, not for what it starts from."""
+RECORDS = {"reasons", "overrides", "planner_options", "alternatives"}
+
+
+def start_fold(job: FoldJob, start: ModelStart) -> int | str:
+    """The fold of the other model."""
+    return job.fold if start.fold == "same" else start.fold
+
+
+def find_start(job: FoldJob, start: ModelStart) -> Path | None:
+    """The model that a plan means by options of its planner, with the fold trained; None where there is none.
+
+    Raises:
+        AutosegError: several models fit.
+    """
+    found = [(entry, path) for entry in start.options if (path := _one(job, start, entry)) is not None]
+    if len(found) > 1:
+        return _best(job, start, [path for _, path in found])
+    return found[0][1] if found else None
+
+
+def job_of_start(job: FoldJob, start: ModelStart) -> FoldJob:
+    """The training of the model that is missing: the last one that the start names, for the same prepared data.
+
+    What was set for the training at hand holds for it too, but for what it starts from and what is frozen.
+    """
+    variant = _variant(job, start.options[-1])
+    settings = set_for_training(job)
+    kept = {path: value for path, value in settings.items() if not _is_own(path)}
+    made = replace(
+        job,
+        variant=variant,
+        plan=apply_overrides(variant, kept) if kept else variant,
+        fold=start_fold(job, start),
+        model=job.model.parent / _name(job, variant, start.options[-1]),
+        resume=False,
+        overwrite=False,
+        redo_from=None,
+    )
+    return replace(made, resume=can_be_continued(made))
+
+
+def command_of_start(job: FoldJob, start: ModelStart, folder: Path | None, fold: int) -> str:
+    """What a user types to train another fold of what a stage starts from.
+
+    Args:
+        job: the run.
+        start: of the stage.
+        folder: of the model, where it is there; None otherwise.
+        fold: to train.
+    """
+    words = [f"autoseg_train {job.prepared.dataset} {fold}"]
+    if not start.options:
+        return f"{words[0]} -name {start.model} ..."
+    made = job_of_start(job, start)
+    told = [f"planner.{name}={_typed(value)}" for name, value in _set_options(job, made).items()]
+    told += [f"{path}={_typed(value)}" for path, value in set_for_training(made).items() if path != "trainer"]
+    words += [f"-p {job.prepared.plan_name}"]
+    words += [f"-tr {made.plan.trainer}"] if made.plan.trainer != made.planned.trainer else []
+    words += [f"-name {folder.name}"] if folder is not None and folder != made.model else []
+    return " ".join([*words, *(["--set", *told] if told else [])])
+
+
+def _set_options(job: FoldJob, made: FoldJob) -> dict[str, Any]:
+    """Options in which a variant differs from the prepared plan."""
+    before = own_options(job.prepared.plan)
+    return {name: value for name, value in own_options(made.planned).items() if before.get(name) != value}
+
+
+def _typed(value: Any) -> str:
+    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
+
+
+def say_differences(job: FoldJob, start: ModelStart, folder: Path) -> None:
+    """Warn of a model that was trained with other settings than it would be trained with now."""
+    entry = next((entry for entry in start.options if _has(read_plan(folder), job.plan, entry)), None)
+    if entry is None:
+        return
+    ours, theirs = (
+        plan.model_dump(mode="json", exclude=RECORDS)
+        for plan in (job_of_start(job, start.model_copy(update={"options": [entry]})).plan, read_plan(folder))
+    )
+    if changed := differences(theirs, ours):
+        messages.warn(
+            f"{folder.name}, which this training starts from, was trained with other settings than it would be "
+            f"trained with now: {some_of(changed, 4)}"
+        )
+
+
+def _is_own(path: str) -> bool:
+    return any(f".{part}." in f".{path}." for part in NOT_OF_THE_START)
+
+
+def _variant(job: FoldJob, entry: dict[str, Any]) -> Plan:
+    return make_variant(job.prepared, {**own_options(job.planned), **entry})
+
+
+def _name(job: FoldJob, variant: Plan, entry: dict[str, Any]) -> str:
+    """The usual name of a model of a variant."""
+    options = typed_options(variant, dict.fromkeys([*own_options(job.planned), *entry]))
+    told = variant_name(job.prepared.plan, options)
+    return "__".join(filter(None, [variant.trainer, job.prepared.plan_name, told]))
+
+
+def _one(job: FoldJob, start: ModelStart, entry: dict[str, Any]) -> Path | None:
+    """The model with these options."""
+    fold = f"fold_{start_fold(job, start)}"
+    found = [path for path in _models(job) if _has(read_plan(path), job.plan, entry)]
+    found = [path for path in found if any((path / fold / "weights").glob("*.safetensors"))]
+    found = [path for path in found if not in_training(path / fold)]
+    if len(found) < 2:
+        return next(iter(found), None)
+    usual = job.model.parent / _name(job, _variant(job, entry), entry)
+    if usual in found:
+        return usual
+    raise AutosegError(
+        f"several models could be what stage '{job.plan.recipe.stages[0].name}' starts from",
+        where=str(job.model.parent),
+        found=", ".join(path.name for path in found),
+        expected=f"one with {start.words}",
+        fix=f'name it: --set \'start={{"model": "{found[0].name}"}}\'',
+    )
+
+
+def _models(job: FoldJob) -> Iterable[Path]:
+    """All other models of the dataset."""
+    return sorted(path.parent for path in job.model.parent.glob("*/plan.json") if path.parent != job.model)
+
+
+def _has(plan: Plan, ours: Plan, entry: dict[str, Any]) -> bool:
+    """Whether the same planner made a plan with these options."""
+    return plan.planner == ours.planner and typed_options(plan, entry) == entry
+
+
+def _best(job: FoldJob, start: ModelStart, found: list[Path]) -> Path:
+    """The model with the best Dice of the validation cases when its training ended."""
+    fold = f"fold_{start_fold(job, start)}"
+    scores = {path: final_dice(path / fold) for path in found}
+    known = {path: score for path, score in scores.items() if score is not None}
+    if not known:
+        return found[-1]
+    best = max(known, key=lambda path: (known[path], path == found[-1]))
+    told = ", ".join(f"{path.name} {score:.3f}" for path, score in known.items())
+    messages.info(f"best so far on the validation cases of {fold.replace('_', ' ')} (Dice): {told}")
+    return best
