@@ -15,7 +15,7 @@ from autoseg.evaluation.summary import Summary
 from autoseg.evaluation.text import alike
 from autoseg.messages import count_of
 from autoseg.report.blocks import Records
-from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
+from autoseg.report.drawing import COLOURS, Chart, Panel, Style, folded, points, short_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,8 @@ SIGNS: tuple[Sign, Sign] = ("pred_minus_gt", "gt_minus_pred")
 DIFFERENCE = {"pred_minus_gt": "prediction − truth", "gt_minus_pred": "truth − prediction"}
 WIDE_SPREAD = 30.0
 """Volumes whose largest is more than this times their smallest are shown on a logarithmic axis."""
+LETTERS = 44
+"""Of a title on one line."""
 MOST_PANELS = 48
 """With more of them, levels are left to the table."""
 
@@ -70,7 +72,7 @@ def _of_level(
     methods = [method.name for method in comparison.methods]
     panels = [
         _panel(
-            f"{one.label}: {one.method}" if several else one.method,
+            _title(one, several),
             methods.index(one.method),
             [comparison.cases[i] for i in one.level.cases],
             one.truth_ml,
@@ -83,6 +85,12 @@ def _of_level(
     where = f"All cases ({n})" if level.stratum == ALL else f"{level.stratum} {level.name} ({n})"
     name = "bland_altman" if level.stratum == ALL else f"bland_altman_level_{place}"
     return Chart(name, f"{where}. {_caption(sign)}", tuple(panels))
+
+
+def _title(one: Volumes, several: bool) -> str:
+    """Class where there are several, method, and level where it is not all cases."""
+    parts = [f"{one.label}: {one.method}" if several else one.method, one.level.name]
+    return folded(", ".join(filter(None, parts)), LETTERS)
 
 
 def _caption(sign: Sign) -> str:

@@ -60,11 +60,10 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
     ]
     panels = [Panel("training loss", f"Training loss by epoch; at the end {', '.join(ends)}", loss)]
     panels += [_validated(trained, metric, label) for metric, label in _measured(trained)]
-    watched = what_is_watched([entry for training in trained for entry in training.log])
     return Chart(
         "training",
-        f"Training loss, and Dice on {watched} of a few validation cases during the training, which is no result: "
-        "the scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
+        f"Training loss, and what was validated during the training. {_watched_words(trained)}, and no result: the "
+        "scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
         tuple(panels),
     )
 
@@ -72,6 +71,12 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
 def _measured(trained: Sequence[Training]) -> list[tuple[str, str]]:
     """Metrics and classes that were validated in any epoch."""
     return list(dict.fromkeys(key for t in trained for entry in t.log for key in validation_numbers(entry)))
+
+
+def _watched_words(trainings: Sequence[Training]) -> str:
+    """What the validation looks at, as the beginning of a sentence."""
+    watched = what_is_watched([entry for training in trainings for entry in training.log])
+    return f"Dice is on {watched} of a few validation cases"
 
 
 def _called(metric: str) -> str:
@@ -185,17 +190,18 @@ def fold_curves(trainings: Sequence[Training]) -> Chart | None:
     by_metric: dict[str, dict[str, list[FoldsMean]]] = {}
     for one in found:
         by_metric.setdefault(one.metric, {}).setdefault(one.label, []).append(one)
-    numbers = sorted({one.folds for one in found})
-    n = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     return Chart(
         "training_folds",
-        f"What was validated during the training, as mean (line) and SD (band) over {n} folds.",
+        "What was validated during the training, as mean (line) and SD (band) over folds. "
+        f"{_watched_words(trainings)}, and no result: the scores of the finished folds are.",
         tuple(_fold_curve(metric, of_classes, trainings[0]) for metric, of_classes in by_metric.items()),
     )
 
 
 def _fold_curve(metric: str, of_classes: Mapping[str, Sequence[FoldsMean]], first: Training) -> Panel:
     several = len(of_classes) > 1
+    numbers = sorted({one.folds for found in of_classes.values() for one in found})
+    n = " to ".join(str(k) for k in dict.fromkeys([numbers[0], numbers[-1]]))
 
     def draw(axis: Axes, style: Style) -> None:
         for i, (label, found) in enumerate(of_classes.items()):
@@ -210,6 +216,7 @@ def _fold_curve(metric: str, of_classes: Mapping[str, Sequence[FoldsMean]], firs
         if several:
             axis.legend()
         _epochs(axis, style, first)
+        axis.set_xlabel(f"epoch (mean and SD of {n} folds)")
 
     ends = ", ".join(
         f"{label} {found[-1].mean:.3f}" + ("" if found[-1].sd is None else f" ± {found[-1].sd:.3f}")
