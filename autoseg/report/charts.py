@@ -62,7 +62,7 @@ def training_curves(trainings: Sequence[Training]) -> Chart | None:
     panels += [_validated(trained, metric, label) for metric, label in _measured(trained)]
     return Chart(
         "training",
-        f"Training loss, and what was validated during the training. {_watched_words(trained)}, and no result: the "
+        f"Training loss, and validation during the training ({_watched_words(trained)}), which is no result: the "
         "scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
         tuple(panels),
     )
@@ -74,9 +74,9 @@ def _measured(trained: Sequence[Training]) -> list[tuple[str, str]]:
 
 
 def _watched_words(trainings: Sequence[Training]) -> str:
-    """What the validation looks at, as the beginning of a sentence."""
+    """What the validation looks at."""
     watched = what_is_watched([entry for training in trainings for entry in training.log])
-    return f"Dice is on {watched} of a few validation cases"
+    return f"Dice on {watched} of a few validation cases"
 
 
 def _called(metric: str) -> str:
@@ -192,8 +192,8 @@ def fold_curves(trainings: Sequence[Training]) -> Chart | None:
         by_metric.setdefault(one.metric, {}).setdefault(one.label, []).append(one)
     return Chart(
         "training_folds",
-        "What was validated during the training, as mean (line) and SD (band) over folds. "
-        f"{_watched_words(trainings)}, and no result: the scores of the finished folds are.",
+        f"Validation during the training ({_watched_words(trainings)}), as mean (line) and SD (band) over folds, which "
+        "is no result: the scores of the finished folds are.",
         tuple(_fold_curve(metric, of_classes, trainings[0]) for metric, of_classes in by_metric.items()),
     )
 

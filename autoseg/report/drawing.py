@@ -290,7 +290,7 @@ def short_number(value: float, _: object = None) -> str:
 
 def folded(name: str, limit: int) -> str:
     """A name on several short lines, broken at spaces, hyphens, underscores and slashes."""
-    parts = name.replace("_", "_\0 ").replace("/", "/\0 ")
+    parts = name.replace("_", "_ ").replace("/", "/ ")
     longest = max(map(len, parts.split()), default=0)
     lines = textwrap.wrap(parts, limit, break_long_words=longest > 2 * limit)
-    return "\n".join(line.replace("\0 ", "").replace("\0", "") for line in lines) or name
+    return "\n".join(line.replace("_ ", "_").replace("/ ", "/") for line in lines) or name
