@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import small
 
+from autoseg.comparison.comparison_schema import Comparison, LevelComparison, Method, StratumComparison
 from autoseg.dataset.dataset_json import read_dataset_json
 from autoseg.evaluation.score_masks import evaluate_folder
+from autoseg.evaluation.summary import MetricRow, PresetRow
 
 SHAPE = (8, 20, 20)
 EVIL_CASE = "a<b>&\"c'"
@@ -57,6 +59,47 @@ def write_scores(folder: Path, raw: Path, indices, labels: int = 1, probabilitie
     summary = evaluate_folder(folder, raw / "labelsTr", info, cases=[names[i] for i in indices], **options)
     summary.write(folder)
     return summary
+
+
+TRUTH_ML = [12.0, 20.0, 35.0, 5.0]
+"""With :data:`PREDICTION_ML`: difference -1.0, SD 2.581989, limits -6.060698 and 4.060698 (DeepMedic study, card)."""
+PREDICTION_ML = [10.0, 22.0, 31.0, 5.0]
+
+
+def compared(**changes) -> Comparison:
+    """Two methods on four cases of two subtypes, by the preset ``deepmedic``, with numbers that a hand can check."""
+    row = {"definition": "", "empty_prediction": None, "empty_truth": None, "both_empty": None}
+    dice, hausdorff = (
+        MetricRow(unit=unit, group=group, better=better, **row)
+        for unit, group, better in (("1", "overlap", "higher"), ("mm", "distance", "lower"))
+    )
+    levels = [
+        LevelComparison(name=name, cases=cases, metrics={})
+        for name, cases in (("lacunar", ["a", "b", "c"]), ("cortical", ["d"]))
+    ]
+    scores = {
+        "dice": {"Base": [0.2, 0.4, 0.6, 0.9], "FH": [0.3, 0.4, 0.8, 0.7]},
+        "hausdorff_mm": {"Base": [3.0, None, 5.0, 4.0], "FH": [2.0, 2.0, 2.0, 2.0]},
+    }
+    rest = {"autoseg_version": "", "labels_from": "", "interval": "", "correction": "", "tests": {}}
+    made = Comparison(
+        truths="labelsTr",
+        preset=PresetRow(name="deepmedic", title="", table=["dice"], in_words=["dice"]),
+        labels={"lesion": 1},
+        methods=[Method(name="Base", folder="base"), Method(name="FH", folder="fh")],
+        cases=list("abcd"),
+        main=["dice"],
+        test="permutation",
+        alpha=0.05,
+        metrics={"dice": dice, "hausdorff_mm": hausdorff},
+        classes={"lesion": {}},
+        strata=[StratumComparison(name="subtype", rule="column subtype", classes={"lesion": levels})],
+        scores={"lesion": scores},
+        truth_volumes_ml={"lesion": TRUTH_ML},
+        volumes_ml={"lesion": {"Base": PREDICTION_ML, "FH": TRUTH_ML}},
+        **rest,
+    )
+    return made.model_copy(update=changes)
 
 
 class Read(HTMLParser):

@@ -29,6 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("-channel", type=int, default=0, metavar="N", help="channel to draw on (default: 0)")
     command.add_argument("--cases", type=int, default=3, metavar="N", help="cases to show (default: 3)")
     command.add_argument(
+        "--volume_sign",
+        choices=("pred_minus_gt", "gt_minus_pred"),
+        default="pred_minus_gt",
+        help="what is subtracted from what in Bland-Altman plots of volumes; some papers plot truth minus prediction "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
         "--no_viewer",
         action="store_true",
         help="without interactive slice viewers, which take 1 to 2 MB per case",
@@ -56,6 +63,7 @@ def _main(arguments: argparse.Namespace) -> None:
             cases=arguments.cases,
             viewers=not arguments.no_viewer,
             channel=arguments.channel,
+            volume_sign=arguments.volume_sign,
             command=arguments.command,
         ),
     )

@@ -250,7 +250,17 @@ def compare(
             label: {m: {method: _listed(v) for method, v in scores[m][label].items()} for m in chosen}
             for label in one.classes
         },
+        truth_volumes_ml={label: _volumes(one, label, "truth") for label in one.classes},
+        volumes_ml={
+            label: {method: _volumes(s, label, "prediction") for method, s in summaries.items()}
+            for label in one.classes
+        },
     )
+
+
+def _volumes(summary: Summary, label: str, of: str) -> list[float]:
+    """In ml, one for each case; every choice of metrics has them."""
+    return np.array([case.classes[label][f"volume_{of}_ml"] for case in summary.cases], float).tolist()
 
 
 def _check_classes(summaries: Mapping[str, Summary]) -> None:

@@ -169,6 +169,8 @@ class Comparison(ExactModel):
         micro_dice: class to the pooled Dice of each method and of each pair; empty in files of an earlier autoseg.
         strata: the same differences on parts of the cases.
         scores: class to metric to method to one value for each of ``cases``.
+        truth_volumes_ml, volumes_ml: class to the volumes of the truths, and to method to those of its masks, one for
+            each of ``cases``; empty in files of an earlier autoseg.
     """
 
     version: Literal[1] = VERSION
@@ -195,6 +197,8 @@ class Comparison(ExactModel):
     micro_dice: dict[str, list[PooledDice]] = {}
     strata: list[StratumComparison] = []
     scores: dict[str, dict[str, dict[str, list[float | None]]]]
+    truth_volumes_ml: dict[str, list[float]] = {}
+    volumes_ml: dict[str, dict[str, list[float]]] = {}
 
 
 def read_comparison(folder: Path | str) -> Comparison:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoseg.comparison.comparison_schema import Comparison
+from autoseg.comparison.level_means import ALL, averaging, levels_of
 from autoseg.errors import AutosegError
-from autoseg.evaluation.cohort import Averaging
-from autoseg.evaluation.presets import find_preset
 from autoseg.evaluation.text import csv_cell, grid, number, spoken
 from autoseg.files import atomic_path, csv_text, write_text
 from autoseg.messages import count_of
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CSV_NAME = "series.csv"
-ALL = "all"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933", "#882255")
 
 
@@ -82,28 +80,23 @@ def series_rows(comparison: Comparison, numbers: Sequence[float]) -> list[Series
     runs: dict[float, list[str]] = {}
     for method, value in zip(comparison.methods, numbers, strict=True):
         runs.setdefault(value, []).append(method.name)
-    preset = find_preset(comparison.preset.name)
-    averaging, rows = Averaging(preset.interval, preset.resamples), []
+    average, rows = averaging(comparison), []
     for label, of_metrics in comparison.scores.items():
         for metric, of_methods in of_metrics.items():
-            for stratum, level, where in _levels(comparison, label):
+            for level in levels_of(comparison, label):
                 for value in sorted(runs):
-                    scores = np.array([of_methods[name] for name in runs[value]], float)[:, where]
+                    scores = np.array([of_methods[name] for name in runs[value]], float)[:, level.cases]
                     means = _mean_of_runs(scores)
-                    found = averaging(means).model_dump(include={"mean", "sd", "low", "high"})
+                    found = average(None if np.isnan(v) else v for v in means).model_dump(
+                        include={"mean", "sd", "low", "high"}
+                    )
                     n = int(np.count_nonzero(~np.isnan(means)))
-                    rows.append(SeriesRow(label, metric, stratum, level, value, len(runs[value]), n, **found))
+                    rows.append(
+                        SeriesRow(
+                            label, metric, level.stratum, level.name, value, len(runs[value]), n, **found
+                        )
+                    )
     return rows
-
-
-def _levels(comparison: Comparison, label: str) -> list[tuple[str, str, np.ndarray]]:
-    """Stratum, level and the indices of its cases; first all."""
-    place = {case: i for i, case in enumerate(comparison.cases)}
-    found = [(ALL, "", np.arange(len(place)))]
-    for stratum in comparison.strata:
-        for level in stratum.classes[label]:
-            found.append((stratum.name, level.name, np.array([place[c] for c in level.cases], int)))
-    return found
 
 
 def _mean_of_runs(scores: np.ndarray) -> np.ndarray:

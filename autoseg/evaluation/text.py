@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 SPOKEN_WHOLE = {"volume_truth_ml": "true volume", "volume_prediction_ml": "predicted volume"}
-ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU"} | {
+ABBREVIATIONS = {"dice": "Dice", "hd95": "HD95", "f1": "F1", "iou": "IoU", "hausdorff": "Hausdorff"} | {
     word: word.upper() for word in ("tpr", "tnr", "ppv", "mcc", "assd", "nsd", "tp", "fp", "fn", "tn")
 }
 

@@ -19,6 +19,7 @@ from autoseg.evaluation.case_files import file_of, true_mask
 from autoseg.evaluation.summary import CaseScores
 from autoseg.labels import LabelSet
 from autoseg.report.collect import Material, ScoredFolder
+from autoseg.report.group_montage import draw_groups, representatives, rule
 from autoseg.report.montage import DPI, draw
 from autoseg.report.overlay import choose_cases
 from autoseg.report.picture import Picture, read_picture
@@ -152,6 +153,37 @@ def show_compared(
     return shown, problems
 
 
+def show_groups(material: Material, *, channel: int = 0) -> tuple[list[tuple[str, Drawn]], list[str]]:
+    """For each stratum of a comparison a picture with one case of every level, see :mod:`autoseg.report.group_montage`.
+
+    Args:
+        material: with a comparison, or without.
+        channel: of the images.
+
+    Returns:
+        Titles and pictures, and why there are fewer.
+    """
+    found = material.comparison
+    if found is None or material.compared_images is None:
+        return [], []
+    made, problems = [], []
+    for stratum in found.strata:
+        shown = []
+        for one in representatives(found, stratum):
+            try:
+                names = material.compared_channels
+                shown.append((one, read_beside(found, one.case, material.compared_images, channel, names)))
+            except AutosegError as error:
+                problems.append(f"{one.case}: {' '.join(str(error).split())}")
+        if shown:
+            messages.info(f"drawing a case of each level of {stratum.name}")
+            title = f"One case of each level of {stratum.name}"
+            said = [f"{one.words}: {', '.join(beside.lines)}" for one, beside in shown]
+            alt = f"{rule(found)} {'; '.join(said)}"
+            made.append((title, as_drawn(draw_groups(found, shown, title), alt, lossless=True)))
+    return made, problems
+
+
 def _read(place: ScoredFolder, case: CaseScores, channel: int, channel_names: Mapping[str, str]) -> Picture:
     """The files of a case, if they are those that were scored."""
     if place.images is None:
@@ -237,6 +269,11 @@ def compared_files(compared: Sequence[tuple[str, Drawn]]) -> dict[str, bytes]:
     """The same for cases of a comparison."""
     names = (_safe(title.partition(": ")[2]) for title, _ in compared)
     return {f"compared_{i + 1}_{name}.png": compared[i][1].png for i, name in enumerate(names)}
+
+
+def group_files(groups: Sequence[tuple[str, Drawn]]) -> dict[str, bytes]:
+    """The same for groups of a comparison."""
+    return {f"groups_{i + 1}.png": drawn.png for i, (_, drawn) in enumerate(groups)}
 
 
 def _safe(name: str) -> str:

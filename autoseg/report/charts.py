@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoseg.comparison.comparison_schema import Comparison, Difference
-from autoseg.comparison.comparison_text import difference_text
 from autoseg.evaluation import statistics
+from autoseg.evaluation.cohort import plain_mean
 from autoseg.evaluation.summary import CaseScores, MetricRow, Stratum, Summary
 from autoseg.evaluation.summary_text import table_metrics
-from autoseg.evaluation.text import alike, number, p_text, spoken, titled
+from autoseg.evaluation.text import number, p_text, spoken, titled
 from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.messages import count_of
+from autoseg.report.blocks import Records
 from autoseg.report.collect import ScoredFolder, Training
-from autoseg.report.drawing import COLOURS, Chart, Panel, Style, points, short_number
+from autoseg.report.drawing import COLOURS, MARKERS, Chart, Panel, Style, folded, points, short_number
 from autoseg.report.score_tables import split
-from autoseg.training.curves import what_is_watched
+from autoseg.training.curves import validation_numbers, what_is_watched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +36,8 @@ LETTERS, LEAST_LETTERS = 44, 8
 WIDE_SPREAD = 30.0
 """Volumes whose largest is more than this times their smallest are shown on a logarithmic axis."""
 ISO_F1 = (0.2, 0.4, 0.6, 0.8)
+MARKED = 40
+"""Curves of up to so many points have a marker for each."""
 STAGES = " Vertical lines mark where a stage or a member begins."
 
 
@@ -44,40 +45,60 @@ STAGES = " Vertical lines mark where a stage or a member begins."
 
 
 def training_curves(trainings: Sequence[Training]) -> Chart | None:
-    """Loss of each fold, and validation Dice of each class with a line for each fold."""
+    """Loss of each fold, and what was validated of each class, with a line for each fold."""
     trained = [training for training in trainings if training.log]
     if not trained:
         return None
-    labels = list(
-        dict.fromkeys(name for t in trained for e in t.log for name in (e.get("validation_dice") or {}))
-    )
 
     def loss(axis: Axes, style: Style) -> None:
-        _curves(axis, style, trained, lambda entry: entry.get("loss"))
+        _curves(axis, style, trained, [[entry.get("loss") for entry in t.log] for t in trained])
         axis.set_ylabel("loss")
-
-    def dice(label: str) -> Panel:
-        def draw(axis: Axes, style: Style) -> None:
-            _curves(axis, style, trained, lambda entry: (entry.get("validation_dice") or {}).get(label))
-            axis.set_ylim(-0.02, 1.02)
-            axis.set_ylabel("Dice")
-
-        last = [f"{t.name} {_last(t, label)}" for t in trained]
-        return Panel(
-            f"validation Dice, {label}", f"Dice of {label} by epoch; at the end {', '.join(last)}", draw
-        )
 
     ends = [
         f"{t.name} {t.log[-1].get('loss', math.nan):.3g} after {count_of(len(t.log), 'epoch')}"
         for t in trained
     ]
     panels = [Panel("training loss", f"Training loss by epoch; at the end {', '.join(ends)}", loss)]
-    watched = what_is_watched([entry for training in trained for entry in training.log])
+    panels += [_validated(trained, metric, label) for metric, label in _measured(trained)]
     return Chart(
         "training",
-        f"Training loss, and Dice on {watched} of a few validation cases during the training, which is no result: "
-        "the scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
-        (*panels, *(dice(label) for label in labels)),
+        f"Training loss, and validation during the training ({_watched_words(trained)}), which is no result: the "
+        "scores of the finished fold are." + (STAGES if len(_run_lengths(trained[0])) > 1 else ""),
+        tuple(panels),
+    )
+
+
+def _measured(trained: Sequence[Training]) -> list[tuple[str, str]]:
+    """Metrics and classes that were validated in any epoch."""
+    return list(dict.fromkeys(key for t in trained for entry in t.log for key in validation_numbers(entry)))
+
+
+def _watched_words(trainings: Sequence[Training]) -> str:
+    """What the validation looks at."""
+    watched = what_is_watched([entry for training in trainings for entry in training.log])
+    return f"Dice on {watched} of a few validation cases"
+
+
+def _called(metric: str) -> str:
+    """A metric of :func:`autoseg.training.curves.validation_numbers`, as it is spoken."""
+    name, _, of = metric.partition(", ")
+    return f"{spoken(name)} of {of}" if of else spoken(name)
+
+
+def _validated(trained: Sequence[Training], metric: str, label: str) -> Panel:
+    """A number of one class by epoch, a line for each fold."""
+    values = [[validation_numbers(entry).get((metric, label)) for entry in t.log] for t in trained]
+
+    def draw(axis: Axes, style: Style) -> None:
+        _curves(axis, style, trained, values)
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_ylabel(_called(metric))
+
+    last = [f"{t.name} {_last(known)}" for t, known in zip(trained, values, strict=True)]
+    return Panel(
+        f"validation {_called(metric)}, {label}",
+        f"{_called(metric)} of {label} by epoch; at the end {', '.join(last)}",
+        draw,
     )
 
 
@@ -87,31 +108,124 @@ def _run_lengths(training: Training) -> list[int]:
     return [len(list(entries)) for _, entries in runs]
 
 
-def _last(training: Training, label: str) -> str:
-    known = [
-        value for e in training.log if (value := (e.get("validation_dice") or {}).get(label)) is not None
-    ]
+def _last(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
     return f"{known[-1]:.3f}" if known else "not measured"
 
 
-def _curves(axis: Axes, style: Style, trained: Sequence[Training], value: Any) -> None:
+def _curves(
+    axis: Axes, style: Style, trained: Sequence[Training], values: Sequence[Sequence[float | None]]
+) -> None:
     """A line for each fold over its epochs of all stages and members."""
-    from matplotlib.ticker import MaxNLocator
-
-    for i, training in enumerate(trained):
-        values = [value(entry) for entry in training.log]
-        known = [(epoch + 1, v) for epoch, v in enumerate(values) if v is not None]
+    for i, (training, of_fold) in enumerate(zip(trained, values, strict=True)):
+        known = [(epoch + 1, v) for epoch, v in enumerate(of_fold) if v is not None]
         if known:
             x, y = zip(*known, strict=True)
-            marker = "." if len(known) <= 40 else None
+            marker = "." if len(known) <= MARKED else None
             axis.plot(x, y, color=COLOURS[i % len(COLOURS)], marker=marker, label=training.name)
     if len(trained) > 1:
         axis.legend(ncols=1 + (len(trained) > 3))
-    begins = np.cumsum([0, *_run_lengths(trained[0])])
+    _epochs(axis, style, trained[0])
+
+
+def _epochs(axis: Axes, style: Style, training: Training) -> None:
+    """The axis of epochs, with a line where a stage or a member begins."""
+    from matplotlib.ticker import MaxNLocator
+
+    begins = np.cumsum([0, *_run_lengths(training)])
     for begin in begins[1:-1]:
         axis.axvline(begin + 0.5, color=style.muted, linewidth=0.8, linestyle=":")
     axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.set_xlabel("epoch")
+
+
+@dataclass(frozen=True)
+class FoldsMean:
+    """A number of one class, over folds, after an epoch.
+
+    Attributes:
+        epoch: from 1, through all stages and members.
+        folds: that have a number there.
+        mean, sd: of their numbers; sd with n - 1, None for one fold.
+    """
+
+    metric: str
+    label: str
+    epoch: int
+    folds: int
+    mean: float
+    sd: float | None
+
+
+def folds_means(trainings: Sequence[Training]) -> list[FoldsMean]:
+    """Mean and SD over folds of all that was validated, epoch by epoch; none for fewer than two folds.
+
+    The fold ``all`` has no validation cases of its own and does not count.
+    """
+    trained = [training for training in trainings if training.log and training.fold != "all"]
+    if len(trained) < 2:
+        return []
+    found = []
+    numbers = [[validation_numbers(entry) for entry in training.log] for training in trained]
+    for metric, label in _measured(trained):
+        for epoch in range(max(map(len, numbers))):
+            here = [n[epoch].get((metric, label)) for n in numbers if epoch < len(n)]
+            mean = plain_mean(value for value in here if value is not None)
+            if mean.mean is not None:
+                found.append(FoldsMean(metric, label, epoch + 1, mean.n, mean.mean, mean.sd))
+    return found
+
+
+def fold_records(trainings: Sequence[Training]) -> Records | None:
+    """The numbers behind :func:`fold_curves`; None without any."""
+    rows = tuple((m.label, m.metric, m.epoch, m.mean, m.sd, m.folds) for m in folds_means(trainings))
+    return Records(("class", "metric", "epoch", "mean", "sd", "folds"), rows) if rows else None
+
+
+def fold_curves(trainings: Sequence[Training]) -> Chart | None:
+    """Validation by epoch as mean and SD over folds, a panel for each metric (Pérez Malla et al. 2019, Figure 1)."""
+    found = folds_means(trainings)
+    if not found:
+        return None
+    by_metric: dict[str, dict[str, list[FoldsMean]]] = {}
+    for one in found:
+        by_metric.setdefault(one.metric, {}).setdefault(one.label, []).append(one)
+    return Chart(
+        "training_folds",
+        f"Validation during the training ({_watched_words(trainings)}), as mean (line) and SD (band) over folds, which "
+        "is no result: the scores of the finished folds are.",
+        tuple(_fold_curve(metric, of_classes, trainings[0]) for metric, of_classes in by_metric.items()),
+    )
+
+
+def _fold_curve(metric: str, of_classes: Mapping[str, Sequence[FoldsMean]], first: Training) -> Panel:
+    several = len(of_classes) > 1
+    numbers = sorted({one.folds for found in of_classes.values() for one in found})
+    n = " to ".join(str(k) for k in dict.fromkeys([numbers[0], numbers[-1]]))
+
+    def draw(axis: Axes, style: Style) -> None:
+        for i, (label, found) in enumerate(of_classes.items()):
+            colour, epochs = COLOURS[i % len(COLOURS)], [one.epoch for one in found]
+            mean = np.array([one.mean for one in found])
+            sd = np.array([math.nan if one.sd is None else one.sd for one in found])
+            axis.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.2, linewidth=0)
+            marker = MARKERS[i % len(MARKERS)] if len(found) <= MARKED else None
+            axis.plot(epochs, mean, color=colour, marker=marker, markersize=3, label=label)
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_ylabel(_called(metric))
+        if several:
+            axis.legend()
+        _epochs(axis, style, first)
+        axis.set_xlabel(f"epoch (mean and SD of {n} folds)")
+
+    ends = ", ".join(
+        f"{label} {found[-1].mean:.3f}" + ("" if found[-1].sd is None else f" ± {found[-1].sd:.3f}")
+        for label, found in of_classes.items()
+    )
+    only = "" if several else f", {next(iter(of_classes))}"
+    return Panel(
+        f"validation {_called(metric)}{only}", f"{_called(metric)} by epoch; at the end {ends}", draw
+    )
 
 
 # --------------------------------------------------------------------------------------------------- distributions
@@ -191,7 +305,7 @@ class _Strips:
     def labels(self) -> dict[str, str]:
         """Group to its name on short lines, so that all names fit below the axis."""
         limit = max(LEAST_LETTERS, LETTERS // max(1, len(self.groups)))
-        return {name: _folded(name, limit) for name in self.groups}
+        return {name: folded(name, limit) for name in self.groups}
 
     @property
     def wide(self) -> bool:
@@ -276,87 +390,6 @@ def _beside(values: Sequence[float], width: float, axis_height: float) -> np.nda
         for k, i in enumerate(members):
             offsets[i] = (k - (len(members) - 1) / 2) * distance
     return offsets
-
-
-def _folded(name: str, limit: int) -> str:
-    """A name on several short lines, broken at spaces, hyphens and underscores."""
-    lines = textwrap.wrap(name.replace("_", "_ "), limit, break_long_words=len(name) > 2 * limit)
-    return "\n".join(line.replace("_ ", "_") for line in lines) or name
-
-
-# ---------------------------------------------------------------------------------------------- agreement of volumes
-
-
-def agreement(summary: Summary) -> Chart | None:
-    """Bland-Altman: prediction minus truth against their mean, with limits of agreement; a panel for each class."""
-    panels = [
-        _bland_altman(label, i, summary.cases)
-        for i, (label, entry) in enumerate(summary.classes.items())
-        if entry.volume_agreement is not None
-    ]
-    if not panels:
-        return None
-    return Chart(
-        "bland_altman",
-        "Agreement of volumes (Bland-Altman): predicted minus true volume against the mean of both. Solid line: mean "
-        "difference; dashed lines: limits of agreement, mean ± 1.96 SD; bands: their 95 % intervals (Student's t). "
-        "Limits assume differences that are spread alike at all volumes: where they fan out, read the points.",
-        tuple(panels),
-    )
-
-
-def _bland_altman(label: str, series: int, cases: Sequence[CaseScores]) -> Panel:
-    truth = np.array([case.classes[label]["volume_truth_ml"] for case in cases], float)
-    prediction = np.array([case.classes[label]["volume_prediction_ml"] for case in cases], float)
-    means, differences = (truth + prediction) / 2, prediction - truth
-    found = statistics.bland_altman(prediction, truth)
-    mean, low_limit, high_limit = (
-        text.replace("-", "−") for text in alike("ml", found.mean, found.low_limit, found.high_limit)
-    )
-    lines = (
-        (f"mean\n{mean}", found.mean, found.mean_interval, "-"),
-        (f"+1.96 SD\n{high_limit}", found.high_limit, found.high_limit_interval, "--"),
-        (f"−1.96 SD\n{low_limit}", found.low_limit, found.low_limit_interval, "--"),
-    )
-
-    def draw(axis: Axes, style: Style) -> None:
-        axis.axhline(0, color=style.line, linewidth=1)
-        for text, value, (low, high), kind in lines:
-            axis.axhspan(low, high, color=COLOURS[series % len(COLOURS)], alpha=0.10, linewidth=0)
-            axis.axhline(value, color=style.ink, linewidth=1, linestyle=kind)
-            axis.annotate(
-                text,
-                (1, value),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=0.9 * style.font_pt,
-            )
-        tips = [
-            f"{c.name}: {d:+.4g} ml, truth {t:.4g} ml"
-            for c, d, t in zip(cases, differences, truth, strict=True)
-        ]
-        points(axis, style, means, differences, tips, series)
-        _volume_axis(axis, means)
-        axis.margins(x=0.05, y=0.1)
-        axis.set_xlabel(f"mean of truth and prediction, ml (n = {found.n})")
-        axis.set_ylabel("prediction − truth, ml")
-
-    said = f"mean {mean} ml, limits of agreement {low_limit} to {high_limit} ml"
-    return Panel(label, f"Bland-Altman plot of {label}: {said}, n = {found.n}", draw)
-
-
-def _volume_axis(axis: Axes, volumes: np.ndarray) -> None:
-    """Logarithmic above the smallest volume when volumes are spread widely; 0 has a place of its own."""
-    positive = volumes[volumes > 0]
-    if len(positive) and positive.max() > WIDE_SPREAD * np.percentile(positive, 10):
-        axis.set_xscale(
-            "symlog", linthresh=10.0 ** math.floor(math.log10(np.percentile(positive, 5))), linscale=0.5
-        )
-        axis.set_xlim(left=0 if (volumes <= 0).any() else positive.min() / 1.5)
-        axis.minorticks_off()
-    axis.xaxis.set_major_formatter(short_number)
 
 
 # ---------------------------------------------------------------------------------------------------- against volume
@@ -495,51 +528,3 @@ def _iso_f1(axis: Axes, style: Style) -> None:
             fontsize=0.85 * style.font_pt,
             color=style.muted,
         )
-
-
-# ---------------------------------------------------------------------------------------------------------- comparison
-
-
-def differences(comparison: Comparison) -> Chart:
-    """The mean difference of each pair of methods with its interval; a panel for each class and main metric."""
-    return Chart(
-        "differences",
-        "Mean difference of each two methods over the cases that both have, with its 95 % interval. Filled: a "
-        f"difference was shown (corrected p at most {comparison.alpha:g}); open: none was shown, which does not mean "
-        "that there is none.",
-        tuple(
-            _differences(label, metric, results[metric].pairs, comparison)
-            for label, results in comparison.classes.items()
-            for metric in comparison.main
-        ),
-    )
-
-
-def _differences(label: str, metric: str, pairs: Sequence[Difference], comparison: Comparison) -> Panel:
-    row = comparison.metrics[metric]
-    names = [f"{pair.first} − {pair.second}" for pair in pairs]
-
-    def draw(axis: Axes, style: Style) -> None:
-        for i, pair in enumerate(pairs):
-            if pair.difference is None:
-                continue
-            if pair.low is not None and pair.high is not None:
-                axis.plot([pair.low, pair.high], [i, i], color=COLOURS[0], linewidth=1.6)
-            fill = COLOURS[0] if pair.better else "none"
-            axis.plot(pair.difference, i, "D", color=COLOURS[0], markerfacecolor=fill, markersize=6)
-        axis.axvline(0, color=style.muted, linewidth=1)
-        axis.set_yticks(range(len(names)), [_folded(name, LETTERS // 2) for name in names])
-        axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.grid(axis="y", visible=False)
-        axis.xaxis.set_major_formatter(short_number)
-        better = {"higher": "right: the first is better", "lower": "left: the first is better"}.get(
-            row.better or "", ""
-        )
-        axis.set_xlabel(better or "difference")
-
-    said = "; ".join(
-        f"{name} {difference_text(pair, row.unit)}" for name, pair in zip(names, pairs, strict=True)
-    )
-    title = titled(metric, row.unit)
-    title = f"{label}: {title}" if len(comparison.classes) > 1 else title
-    return Panel(title, f"Differences in {title}: {said}", draw)

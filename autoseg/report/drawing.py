@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -285,3 +286,11 @@ def points(
 def short_number(value: float, _: object = None) -> str:
     """A tick label: 0.01, 5, 20000."""
     return (f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2g}").replace("-", "−")
+
+
+def folded(name: str, limit: int) -> str:
+    """A name on several short lines, broken at spaces, hyphens, underscores and slashes."""
+    parts = name.replace("_", "_ ").replace("/", "/ ")
+    longest = max(map(len, parts.split()), default=0)
+    lines = textwrap.wrap(parts, limit, break_long_words=longest > 2 * limit)
+    return "\n".join(line.replace("_ ", "_").replace("/ ", "/") for line in lines) or name

@@ -41,6 +41,11 @@ WORTH = 0.75
 BAR_SHARE = 0.3
 """A scale bar is at most so long, as a share of its picture."""
 
+STRIPPED, DARK, LEAST_EXPONENT = 0.2, 0.35, 0.4
+"""Of an image with at least so much constant background: the grey that the middle voxel has at least, and the limit."""
+
+Greys = tuple[float, float, float]
+"""What becomes black and white, and the exponent of the greys between them."""
 Window = tuple[slice, slice]
 """Rows and columns."""
 
@@ -211,6 +216,23 @@ def grey_range(image: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
+def greys(image: np.ndarray) -> Greys:
+    """How an image is drawn: black, white and the exponent between them.
+
+    Where the background is one value, as after skull stripping, what is left is the brain: should most of it be dark
+    beside a few bright voxels, as on a map of ADC with its CSF, it is brightened. No order of voxels changes.
+    """
+    low, high = grey_range(image)
+    sample = image[:, ::2, ::2]
+    inside = sample[sample != sample.flat[0]]
+    if not inside.size or inside.size > (1 - STRIPPED) * sample.size:
+        return low, high, 1.0
+    middle = (float(np.median(inside)) - low) / (high - low)
+    if not 0 < middle < DARK:
+        return low, high, 1.0
+    return low, high, max(LEAST_EXPONENT, math.log(DARK) / math.log(middle))
+
+
 # ---------------------------------------------------------------------------------------------------- drawing
 
 
@@ -246,7 +268,7 @@ def draw(picture: Picture, rank: str) -> Figure:
         gridspec_kw={"left": 0.005, "right": 0.995, "bottom": bottom / size[1], "top": 1 - top / size[1]}
         | {"wspace": 0.02, "hspace": 0.02},
     )
-    grey = grey_range(picture.image)
+    grey = greys(picture.image)
     for axis in axes.flat:
         axis.set_axis_off()
     windows: list[Window] = []
@@ -265,7 +287,7 @@ def _columns(panels: int, together: int, proportion: float) -> int:
     return min(panels, together * max(1, round(ideal)), MOST_COLUMNS)
 
 
-def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: tuple[float, float]) -> None:
+def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: Greys) -> None:
     """A part of one slice, with what is shown on it."""
     from matplotlib.patches import Rectangle
 
@@ -285,9 +307,13 @@ def _panel(axis: Axes, picture: Picture, sight: Sight, show: str, grey: tuple[fl
         axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=0.6))
 
 
-def show_slice(axis: Axes, pixels: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
-    """A slice in grey, without axes; ``grey`` becomes black and white."""
-    axis.imshow(pixels, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
+def show_slice(axis: Axes, pixels: np.ndarray, grey: Greys, aspect: float) -> None:
+    """A slice in grey, without axes, see :func:`greys`."""
+    from matplotlib.colors import PowerNorm
+
+    low, high, exponent = grey
+    norm = PowerNorm(exponent, low, high, clip=True)
+    axis.imshow(pixels, cmap="gray", norm=norm, aspect=aspect, interpolation="nearest")
     axis.set_axis_off()
 
 

@@ -12,15 +12,18 @@ from typing import Any
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.messages import count_of
-from autoseg.report import score_tables, sections
-from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Section
+from autoseg.report import bland_altman, charts, method_charts, score_tables, sections
+from autoseg.report.bland_altman import Sign
+from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Records, Section
 from autoseg.report.case_cards import (
     Drawn,
     ShownCase,
     compared_files,
+    group_files,
     picture_files,
     show_cases,
     show_compared,
+    show_groups,
 )
 from autoseg.report.collect import Material, collect
 from autoseg.report.drawing import Panel, page_svg, paper_files
@@ -40,12 +43,14 @@ class PageOptions:
         cases: how many are shown.
         viewers: whether shown cases have a slice viewer.
         channel: of the images that are shown.
+        volume_sign: what is subtracted from what where volumes are compared (Bland-Altman).
         command: as it was typed; empty from Python.
     """
 
     cases: int = SHOWN_CASES
     viewers: bool = True
     channel: int = 0
+    volume_sign: Sign = "pred_minus_gt"
     command: str = ""
 
 
@@ -80,8 +85,13 @@ def make_report(
     path = report_path(Path(folder), Path(out) if out else None)
     shown, problems = show_cases(material, options.cases, channel=options.channel, viewers=options.viewers)
     compared, not_compared = show_compared(material, options.cases, channel=options.channel)
-    page = make_page(material, shown, problems, options, compared=compared, not_compared=not_compared)
-    files, beside = _files(page, shown) | compared_files(compared), path.with_name(f"{path.stem}{FILES}")
+    groups, not_grouped = show_groups(material, channel=options.channel) if options.cases else ([], [])
+    not_compared = list(dict.fromkeys([*not_compared, *not_grouped]))
+    page = make_page(
+        material, shown, problems, options, compared=compared, groups=groups, not_compared=not_compared
+    )
+    files, beside = _files(page, shown), path.with_name(f"{path.stem}{FILES}")
+    files |= compared_files(compared) | group_files(groups)
     html = render(page, beside.name if files else "")
     _write_files(beside, files)
     write_text(path, html)
@@ -102,6 +112,7 @@ def make_page(
     options: PageOptions,
     *,
     compared: Sequence[tuple[str, Drawn]] = (),
+    groups: Sequence[tuple[str, Drawn]] = (),
     not_compared: Sequence[str] = (),
 ) -> Page:
     """All sections, in order: what was found, then what it was made from."""
@@ -109,10 +120,13 @@ def make_page(
     made = [
         *([cautions] if isinstance(cautions, Section) else []),
         sections.comparison(material),
+        sections.method_means(material),
+        sections.method_volumes(material, options.volume_sign),
+        sections.grouped_cases(material, groups),
         sections.compared_cases(material, compared, options.cases, not_compared),
         sections.scores(material),
         sections.distributions(material),
-        sections.volumes(material),
+        sections.volumes(material, options.volume_sign),
         sections.precision_recall(material),
         sections.against_volume(material),
         sections.shown_cases(material, shown, options.cases, problems),
@@ -129,8 +143,19 @@ def make_page(
         tiles=sections.tiles(summary) if summary else (),
         sections=tuple(one for one in made if isinstance(one, Section)),
         absent=tuple(one for one in made if isinstance(one, Absent)),
-        tables=score_tables.records(material),
+        tables=_records(material, options),
     )
+
+
+def _records(material: Material, options: PageOptions) -> dict[str, Records]:
+    """Tables for programs, by file name."""
+    made = score_tables.records(material)
+    if material.comparison is not None:
+        made["method_means.csv"] = method_charts.mean_records(material.comparison)
+        made["method_volumes.csv"] = bland_altman.volume_records(material.comparison, options.volume_sign)
+    if curves := charts.fold_records(material.trainings):
+        made["training_folds.csv"] = curves
+    return made
 
 
 def _subtitle(material: Material) -> str:

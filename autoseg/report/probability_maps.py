@@ -16,7 +16,7 @@ from autoseg.report.montage import (
     choose_window,
     class_entries,
     contour,
-    grey_range,
+    greys,
     letters,
     put_bar,
     put_legend,
@@ -76,7 +76,7 @@ def draw_probabilities(picture: Picture, probabilities: dict[str, np.ndarray], h
         gridspec_kw={"left": 0.002, "right": 0.998, "bottom": BOTTOM_IN / size[1], "top": 1 - top / size[1]}
         | {"wspace": 0.02, "hspace": 0.02},
     )
-    grey, aspect = grey_range(picture.image), picture.view.spacing_mm[1] / picture.view.spacing_mm[2]
+    grey, aspect = greys(picture.image), picture.view.spacing_mm[1] / picture.view.spacing_mm[2]
     for column, index in enumerate(slices):
         for row, name in enumerate(["", *classes]):
             axis = axes[row, column]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autoseg.evaluation.metrics.metric import GROUPS
+from autoseg.evaluation.statistics import landis_koch
 from autoseg.evaluation.summary import ClassSummary, GroupTest, Mean, MetricRow, Stratum, Summary, defined
 from autoseg.evaluation.summary_text import (
     agreement_texts,
@@ -21,6 +22,7 @@ from autoseg.report.collect import Material
 from autoseg.report.pool import mean_of_folds
 
 ALL, PRESENT = "all", "with truth"
+WORDS_OF = "Landis and Koch 1977, by the mean"
 COHORT_NAMES = {
     "r2_dice_log_volume": "R² of Dice on log volume",
     "mdsc_global": "mDSC, one threshold for all",
@@ -69,6 +71,8 @@ def _scores(
         "#undefined",
     ]
     header += ["#mean where truth is present", "#n"] if with_empty else []
+    in_words = set() if folded else set(metrics) & set(summary.preset.in_words)
+    header += ["in words"] if in_words else []
     rows: list[tuple[Cell, ...]] = []
     for label in labels:
         entry = summary.classes[label]
@@ -77,7 +81,11 @@ def _scores(
             if group and members:
                 rows.append((Cell(f"{group} metrics", head=True),))
             rows += [
-                (*([Cell(label, head=True)] if several else []), *_score_row(m, summary, entry, with_empty))
+                (
+                    *([Cell(label, head=True)] if several else []),
+                    *_score_row(m, summary, entry, with_empty),
+                    *([word(entry.all[m].mean if m in in_words else None)] if in_words else []),
+                )
                 for m in members
             ]
     return Table(caption, heads(*header), sparse(rows) if several else tuple(rows), folded)
@@ -88,6 +96,11 @@ def _score_row(metric: str, summary: Summary, entry: ClassSummary, with_empty: b
     texts = [*mean_texts(mean, row.unit), str(mean.undefined)]
     texts += [interval_text(present, row.unit), str(present.n)] if with_empty else []
     return (metric_cell(metric, row), *numbers(texts))
+
+
+def word(mean: float | None) -> Cell:
+    """The word of Landis and Koch for a mean; nothing where there is none."""
+    return Cell("" if mean is None else landis_koch(mean), tip="" if mean is None else WORDS_OF)
 
 
 def cohort(summary: Summary) -> Table:

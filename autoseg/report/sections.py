@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from autoseg.inference.prediction_record import PredictionRecord
 from autoseg.messages import count_of, some_of
 from autoseg.plan import hash_plan, is_hash_of
 from autoseg.plan.table import decisions
-from autoseg.report import charts, score_tables
+from autoseg.report import bland_altman, charts, method_charts, score_tables
 from autoseg.report.blocks import (
     Absent,
     Block,
@@ -208,8 +209,8 @@ def training(material: Material) -> Made:
                 f"there is no {LOG}: these masks were not made by a training that lies here",
             )
         )
-    chart = charts.training_curves(material.trainings)
-    blocks: list[Block] = [Figure(chart)] if chart else []
+    made = (charts.training_curves(material.trainings), charts.fold_curves(material.trainings))
+    blocks: list[Block] = [Figure(chart) for chart in made if chart]
     blocks.append(_training_table(material.trainings))
     if learned := [line for one in material.trainings for line in _learned(one)]:
         blocks.append(Points(tuple(learned)))
@@ -293,11 +294,10 @@ def distributions(material: Material) -> Made:
     return Section("distributions", "Distributions", tuple(Figure(chart) for chart in made))
 
 
-def volumes(material: Material) -> Made:
+def volumes(material: Material, sign: bland_altman.Sign) -> Made:
     """Bland-Altman."""
-    return _charted(
-        material, "agreement", "Agreement of volumes", charts.agreement, "limits of agreement need two cases"
-    )
+    title, draw = "Agreement of volumes", partial(bland_altman.agreement, sign=sign)
+    return _charted(material, "agreement", title, draw, "limits of agreement need two cases")
 
 
 def against_volume(material: Material) -> Made:
@@ -358,7 +358,7 @@ def comparison(material: Material) -> Made:
     blocks: list[Block] = [
         Points(tuple(comparison_text.sentences(found))),
         *([Points(tuple(found.notes), warning=True)] if found.notes else []),
-        Figure(charts.differences(found)),
+        Figure(method_charts.differences(found)),
         _ranking(found),
         _differences(found),
         *(_stratum_differences(one, found) for one in found.strata),
@@ -373,6 +373,31 @@ def comparison(material: Material) -> Made:
         ),
     ]
     return Section("comparison", "Comparison of methods", tuple(blocks))
+
+
+def method_means(material: Material) -> Made:
+    """Means of all methods, by level."""
+    if material.comparison is None:
+        return None
+    made = method_charts.means_by_level(material.comparison)
+    return Section("method_means", "Means of the methods", tuple(Figure(chart) for chart in made))
+
+
+def method_volumes(material: Material, sign: bland_altman.Sign) -> Made:
+    """Bland-Altman of all methods, by level."""
+    if material.comparison is None:
+        return None
+    title, found = "Agreement of volumes of the methods", bland_altman.of_methods(material.comparison, sign)
+    if not found:
+        return Absent(
+            title, "the comparison is of an earlier autoseg, or of one case: run autoseg_compare again"
+        )
+    return Section("method_agreement", title, tuple(Figure(chart) for chart in found))
+
+
+def grouped_cases(material: Material, groups: Sequence[tuple[str, Drawn]]) -> Made:
+    """A case of each group, with the masks of all methods."""
+    return Section("grouped_cases", "Cases of the groups", (Pictures(tuple(groups)),)) if groups else None
 
 
 def compared_cases(
@@ -390,24 +415,20 @@ def compared_cases(
 
 
 def _ranking(found: Comparison) -> Table:
+    in_words = set(found.main) & set(found.preset.in_words)
     rows = []
     for label, results in found.classes.items():
         for metric in found.main:
-            unit = found.metrics[metric].unit
+            row = found.metrics[metric]
             for one in results[metric].ranking:
-                middle, low, high, sd = alike(unit, one.mean, one.low, one.high, one.sd)
+                middle, low, high, sd = alike(row.unit, one.mean, one.low, one.high, one.sd)
                 interval = "" if one.low is None else f" [{low}, {high}]"
                 texts = [middle + interval, sd, str(results[metric].n)]
-                row = found.metrics[metric]
-                rows.append(
-                    (
-                        Cell(label, head=True),
-                        score_tables.metric_cell(metric, row),
-                        Cell(one.method),
-                        *numbers(texts),
-                    )
-                )
+                word = [score_tables.word(one.mean if metric in in_words else None)] if in_words else []
+                names = (Cell(label, head=True), score_tables.metric_cell(metric, row), Cell(one.method))
+                rows.append((*names, *numbers(texts), *word))
     header = heads("class", "metric", "method", "#mean [95 % interval]", "#SD", "#n")
+    header += heads("in words") if in_words else ()
     caption = "Means where the metric is defined for every method, the best first"
     return by_class(caption, header, rows, names=2)
 

@@ -27,7 +27,7 @@ from autoseg.report.montage import (
     class_entries,
     contour,
     fill,
-    grey_range,
+    greys,
     letters,
     put_bar,
     put_legend,
@@ -81,6 +81,18 @@ def choose_compared(comparison: Comparison, n: int) -> list[tuple[str, str]]:
 
     They are spread evenly over that order: three are the worst, the median and the best.
     """
+    order = ranked(comparison)
+    last = len(order) - 1
+    places = [last // 2] if n == 1 else [i * last // (n - 1) for i in range(n)]
+    names = {last // 2: "median", last: "best", 0: "worst"} if last else {0: "only"}
+    return [
+        (names.get(place, f"number {place + 1} of {last + 1} from the worst,"), order[place])
+        for place in dict.fromkeys(places)
+    ]
+
+
+def ranked(comparison: Comparison) -> list[str]:
+    """The cases by the mean of the first main metric over methods and classes, the worst first."""
     metric = comparison.main[0]
     better = comparison.metrics[metric].better
     values = np.array(
@@ -93,16 +105,7 @@ def choose_compared(comparison: Comparison, n: int) -> list[tuple[str, str]]:
         known.any(0), sums / np.maximum(1, known.sum(0)), -np.inf if better == "higher" else np.inf
     )
     order = np.argsort(means if better == "higher" else -means, kind="stable")
-    last = len(order) - 1
-    places = [last // 2] if n == 1 else [i * last // (n - 1) for i in range(n)]
-    names = {last // 2: "median", last: "best", 0: "worst"} if last else {0: "only"}
-    return [
-        (
-            names.get(place, f"number {place + 1} of {last + 1} from the worst,"),
-            comparison.cases[order[place]],
-        )
-        for place in dict.fromkeys(places)
-    ]
+    return [comparison.cases[i] for i in order]
 
 
 def read_beside(
@@ -227,7 +230,7 @@ def _panel(axis: Axes, beside: Beside, name: str, index: int, window: Window) ->
     """A channel, or a mask on the first channel."""
     image = beside.images.get(name, beside.background)
     aspect = beside.view.spacing_mm[1] / beside.view.spacing_mm[2]
-    show_slice(axis, image[index][window], grey_range(image), aspect)
+    show_slice(axis, image[index][window], greys(image), aspect)
     masks = beside.masks.get(name, {})
     entries = class_entries(masks) if len(masks) > 1 else [(label, TRUTH, "-") for label in masks]
     by_size = sorted(entries, key=lambda one: -np.count_nonzero(masks[one[0]]))  # regions may hold others

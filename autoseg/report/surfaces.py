@@ -36,7 +36,8 @@ LEAST_CUT_OUT = 0.2
 """Share of voxels of one value from which on they are what lies around a brain that was cut out."""
 CELLS = 110
 """A panel shows so many cells of the simplified surfaces from side to side: one for about three pixels."""
-MARGIN = 1.04
+MARGIN = 1.14
+"""Room around what is shown, in which the letters of the sides stand."""
 LIGHT = unit(np.array([-0.45, 0.55, 0.70]))
 """From the upper left, before the picture; x to the right, y up, z to the reader."""
 FILL_LIGHT = unit(np.array([0.85, 0.1, 0.5]))
@@ -211,7 +212,7 @@ def _letters(axis: Axes, side: Side, which: str, colour: str, *, empty: bool) ->
     if which == "prediction":
         return
     axis.text(1.0, 0.985, side.words, ha="center", **text)  # between both
-    for letter, place in zip(side.letters, (0.02, 0.98), strict=True):
+    for letter, place in zip(side.letters, (0.03, 0.97), strict=True):
         axis.text(place, 0.5, letter, ha="center", **{**text, "va": "center", "color": "0.65"})
 
 

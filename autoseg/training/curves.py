@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,30 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return entries
+
+
+def validation_numbers(entry: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """What was measured on validation cases after an epoch: metric and class to its number.
+
+    ``validation_dice`` maps classes to Dice, and every ``validation_NAME`` with such a mapping is the metric ``NAME``.
+    Where a class has a mapping of its own, as in ``validation_samples``, its metrics are called ``METRIC, NAME``.
+    Numbers that are not known are left out.
+
+    Args:
+        entry: a line of log.jsonl.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for key, of_classes in entry.items():
+        name = key.removeprefix("validation_")
+        if name == key or not isinstance(of_classes, Mapping):
+            continue
+        for label, value in of_classes.items():
+            several = value if isinstance(value, Mapping) else {name: value}
+            for metric, one in several.items():
+                if isinstance(one, (int, float)) and math.isfinite(one):
+                    called = metric if metric == name else f"{metric}, {name}"
+                    found[called, label] = float(one)
+    return found
 
 
 def plot(log_path: Path, png_path: Path) -> None:

@@ -194,3 +194,13 @@ def test_several_classes_are_drawn_bare_true_and_predicted():
     labels = [axis.texts[0].get_text() for axis in figure.axes if axis.texts]
     shown = ("slice 2, whole", "slice 2, zoomed", "slice 3, zoomed")
     assert labels == [text for words in shown for text in (words, "truth", "prediction")]
+
+
+def test_a_dark_map_without_background_is_brightened():
+    """The middle of the brain, at 1/6 of the range, is drawn at 0.35; noise around a head stays as it is."""
+    image = np.zeros((2, 40, 40), np.float32)
+    image[:, 10:30, 10:30] = np.linspace(0, 1, 800).reshape(2, 20, 20) ** 2.585 + 0.01  # its median is 1/6
+    low, high, exponent = montage.greys(image)
+    assert ((1 / 6 - low) / (high - low)) ** exponent == pytest.approx(0.35, abs=0.01)
+    image += np.random.default_rng(0).random(image.shape).astype(np.float32) / 100
+    assert montage.greys(image)[2] == 1 and montage.greys(np.zeros((1, 4, 4)))[2] == 1

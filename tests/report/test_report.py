@@ -7,7 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from reports import EVIL_CASE, EVIL_CLASS, Read, write_raw, write_scores
+import small
+from reports import EVIL_CASE, EVIL_CLASS, Read, masks, write_raw, write_scores
 
 from autoseg.cli import report as command
 from autoseg.comparison.compare_methods import compare_folders
@@ -20,6 +21,7 @@ from autoseg.evaluation.summary_text import mean_texts
 from autoseg.evaluation.text import number, p_text
 from autoseg.inference.prediction_record import PredictionRecord, write_record
 from autoseg.report import charts
+from autoseg.report.bland_altman import SIGNS
 from autoseg.report.blocks import Cell, by_class, heads
 from autoseg.report.drawing import page_svg, paper_files
 from autoseg.report.page import PageOptions, make_report
@@ -136,26 +138,29 @@ def test_probabilities_are_shown_where_they_are(page, raw, report, tmp_path):
     assert "probabilities are not shown: float16 (2, 3, 4, 5) instead of" in other.text
 
 
-def test_the_cases_of_a_comparison_stand_beside_each_other(raw, scored, report, tmp_path):
+def test_the_cases_of_a_comparison_stand_beside_each_other(raw, scored, sketch, tmp_path):
     """Images and methods are found where they are; dataset.json beside the truths names the channel."""
     write_scores(tmp_path / "other", raw, range(12))
     comparison = compare_folders([scored, tmp_path / "other"], raw / "labelsTr", names=["one", "two"])
     (tmp_path / "cmp").mkdir()
     (tmp_path / "cmp" / "comparison.json").write_text(comparison.model_dump_json())
-    page = report(tmp_path / "cmp", cases=2)
+    page = sketch(tmp_path / "cmp", cases=2)
     assert "compared_cases" in page.sections
-    (worst, best) = page.all("img")
+    grouped = [image for image in page.all("img") if image["alt"].startswith("Of every group")]
+    assert "grouped_cases" in page.sections and len(grouped) == len(comparison.strata) == 1
+    (worst, best) = [image for image in page.all("img") if image not in grouped]
     assert all(
         ": T2, one, two, truth; Dice of label 1: one 0." in image["alt"] for image in (worst, best)[:1]
     )
     made = sorted(path.name for path in (tmp_path / "cmp" / "report_files").glob("compared_*.png"))
     assert [name[:11] for name in made] == ["compared_1_", "compared_2_"]
+    assert (tmp_path / "cmp" / "report_files" / "groups_1.png").is_file()
     (tmp_path / "other" / "case_00.nii.gz").unlink()
-    some = report(tmp_path / "cmp", cases=12)
+    some = sketch(tmp_path / "cmp", cases=12)
     assert "case_00: case_00: the mask of two has vanished since it was scored" in some.text
-    assert len(some.all("img")) == 11
+    assert sum(image["alt"].startswith("Slices of") for image in some.all("img")) == 11
     shutil.copytree(raw / "labelsTr", tmp_path / "truths")
-    alone = report(tmp_path / "cmp", truths=tmp_path / "truths")
+    alone = sketch(tmp_path / "cmp", cases=1, truths=tmp_path / "truths")
     assert "Compared cases: the folder of images is not known: give it with -i" in alone.text
 
 
@@ -170,6 +175,30 @@ def test_a_model_folder_pools_its_folds(write_model, sketch, tmp_path):
     said = next(a["aria-label"] for a in page.all("div") if "Precision-recall" in a.get("aria-label", ""))
     assert re.search(r"fold 0, AP 0\.\d{3}, n = 6; fold 1, AP 0\.\d{3}, n = 6", said)
     assert page.path.name == "report.html" and page.path.parent.name == "unet__unet"
+
+
+def test_means_are_put_in_words_by_a_preset_that_does(raw, sketch, tmp_path):
+    """In the first table, of the main scores; a mean of more than 0.6 and at most 0.8 is substantial."""
+    summary = write_scores(tmp_path / "masks", raw, range(6), preset="deepmedic")
+    mean = summary.classes["lesion"].all["dice"].mean
+    rows = {row[0]: row for row in reversed(sketch(tmp_path / "masks").rows) if len(row) > 5}
+    assert 0.6 < mean <= 0.8 and rows["Dice"][-1] == "substantial" and rows["TPR"][-1] == ""
+    write_scores(tmp_path / "plain", raw, range(6))
+    assert "substantial" not in sketch(tmp_path / "plain").text
+
+
+def test_the_folds_have_a_mean_curve_and_its_numbers(write_model, sketch, tmp_path):
+    """Both folds have Dice 0, 0.1, 0.2, 0.3 in the four epochs."""
+    page = sketch(write_model(tmp_path))
+    with open(
+        page.path.with_name("report_files") / "training_folds.csv", encoding="utf-8", newline=""
+    ) as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in rows] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert {(row["class"], row["metric"], row["sd"], row["folds"]) for row in rows} == {
+        ("lesion", "dice", "0.0", "2")
+    }
+    assert any("Dice by epoch; at the end lesion 0.300" in d.get("aria-label", "") for d in page.all("div"))
 
 
 def test_the_reasons_of_a_plan_are_folded(write_model, sketch, tmp_path):
@@ -236,7 +265,7 @@ def test_a_comparison_has_its_own_page(raw, scored, sketch, tmp_path):
     comparison = compare_folders([scored, tmp_path / "other"], raw / "labelsTr")
     (tmp_path / "comparison.json").write_text(comparison.model_dump_json())
     page = sketch(tmp_path)
-    assert page.sections == ["comparison", "provenance", "absent"]
+    assert page.sections == ["comparison", "method_means", "method_agreement", "provenance", "absent"]
     assert all(sentence in page.text for sentence in sentences(comparison))
     pair = comparison.classes["label 1"][comparison.main[0]].pairs[0]
     assert all(f"Dice by {one.rule}, exploratory" in page.text for one in comparison.strata)
@@ -245,6 +274,26 @@ def test_a_comparison_has_its_own_page(raw, scored, sketch, tmp_path):
         f"{pair.first} − {pair.second}" in row and f"{pair.wins} / {pair.ties} / {pair.losses}" in row
         for row in page.rows
     )
+
+
+def test_the_sign_of_volumes_is_chosen(raw, scored, sketch, tmp_path):
+    """Predictions that are twice as large as the truths have positive differences, turned negative ones."""
+    truths = {path.name: path for path in (raw / "labelsTr").iterdir()}
+    for index, name in enumerate(sorted(truths)):
+        truth, _ = masks(index)
+        small.write(tmp_path / "large" / name, truth | np.roll(truth, 7, axis=2))
+    comparison = compare_folders([scored, tmp_path / "large"], raw / "labelsTr", names=["one", "large"])
+    (tmp_path / "comparison.json").write_text(comparison.model_dump_json())
+
+    def mean(**options):
+        page = sketch(tmp_path, **options)
+        with open(page.path.with_name("report_files") / "method_volumes.csv", newline="") as file:
+            row = next(r for r in csv.DictReader(file) if r["method"] == "large" and not r["level"])
+        return float(row["mean_ml"])
+
+    assert mean() > 0 and mean(volume_sign="gt_minus_pred") == -mean()
+    (choice,) = [a for a in command.build_parser()._actions if a.dest == "volume_sign"]
+    assert tuple(choice.choices) == SIGNS and choice.default == PageOptions().volume_sign
 
 
 # ---------------------------------------------------------------------------------------------------- what is refused

@@ -1,4 +1,5 @@
 import json
+import math
 import time
 
 import pytest
@@ -72,6 +73,38 @@ def test_what_the_dice_is_measured_on_is_said(tmp_path, changes, words):
     assert curves.what_is_watched(entries) == words
     chart = charts.training_curves([Training("fold 0", tuple(entries))])
     assert f"Dice on {words} of a few validation cases" in chart.caption
+
+
+def test_whatever_was_validated_is_read():
+    """Dice of whole volumes, a metric by class, and metrics of samples by class; nothing that is no number."""
+    entry = {
+        "loss": 1.0,
+        "validation_cases": 3,
+        "validation_view": "whole",
+        "validation_dice": {"core": 0.5, "edema": None},
+        "validation_tpr": {"core": 0.25},
+        "validation_samples": {"core": {"accuracy": 0.75, "dice": math.nan}},
+    }
+    assert curves.validation_numbers(entry) == {
+        ("dice", "core"): 0.5,
+        ("tpr", "core"): 0.25,
+        ("accuracy, samples", "core"): 0.75,
+    }
+
+
+def test_the_mean_and_sd_of_folds():
+    """0.2 and 0.4: mean 0.3, SD 0.1414; the second fold stopped, and the fold all has no validation cases."""
+    logs = ([0.2, 0.4], [0.4], [0.9, 0.9])
+    folds = [
+        Training(fold, tuple({"stage": "s", "validation_dice": {"lesion": v}} for v in log))
+        for fold, log in zip(("0", "1", "all"), logs, strict=True)
+    ]
+    first, second = charts.folds_means(folds)
+    assert (first.mean, first.sd, first.folds) == pytest.approx((0.3, 0.1414214, 2))
+    assert (second.epoch, second.mean, second.sd, second.folds) == (2, 0.4, None, 1)
+    (panel,) = charts.fold_curves(folds).panels
+    assert panel.alt == "Dice by epoch; at the end lesion 0.400"
+    assert charts.fold_curves(folds[1:]) is None  # one fold has no spread
 
 
 def test_a_thousand_epochs_cost_little(tmp_path):
