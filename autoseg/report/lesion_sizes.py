@@ -13,7 +13,7 @@ from autoseg.evaluation.false_lesions import SHARE_HELD, size_that_holds, sizes_
 from autoseg.evaluation.presets import PRESETS, FalseLesionList
 from autoseg.report.blocks import Absent, Block, Figure, Points, Records, Section, Text
 from autoseg.report.collect import FalseLesions, Material
-from autoseg.report.drawing import COLOURS, Chart, Panel, Style
+from autoseg.report.drawing import COLOURS, Chart, Panel, Style, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,13 +113,13 @@ def _panels(one: _Listed, colour: str) -> Iterator[Panel]:
 
     def counts(axis: Axes, style: Style) -> None:
         axis.hist(one.sizes, _edges(one.sizes), color=colour, edgecolor=style.page, linewidth=0.6)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel("false lesions")
         _finish(axis, style)
 
     def shares(axis: Axes, style: Style) -> None:
         axis.ecdf(one.sizes, color=colour)
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        log_axis(axis, one.sizes)
         axis.set_ylim(0, 1.02)
         axis.set_ylabel("share no larger")
         _finish(axis, style)
