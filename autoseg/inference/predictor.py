@@ -197,8 +197,7 @@ class Predictor:
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
         )
         if made.unexpected:
-            entries = self.plan.preprocessing.normalisation
-            messages.warn(unexpected.warning({name: made.unexpected}, entries, expected))
+            unexpected.note(name, made.unexpected, self.plan.preprocessing.normalisation, expected)
         # beside the image: the logits of one member, and what the fusion keeps of the others
         refuse_beyond_memory(name, made.properties.working_shape, len(image) + 2 * self.labels.n_outputs)
         return made
@@ -209,9 +208,10 @@ class Predictor:
         if fault is not None:
             raise AutosegError(**vars(fault))
         if unlike := self._seen.unlike(geometry.extent_mm, geometry.spacing_mm):
-            messages.warn(
-                f"{name} has {unlike}; check the spacing in its header (a factor of ten, another unit), or that it is "
-                "a scan of the kind that the model was trained on"
+            messages.note_first(
+                "another size than the model was trained on; check the spacing in the header (a factor of ten, "
+                "another unit), or that these are scans of its kind",
+                f"{name} has {unlike}",
             )
 
     def logits(
@@ -312,6 +312,7 @@ class Predictor:
         for logits in self.logits(case):
             fused.add(logits)
         raw = image if self.needs("image") else None
+        messages.tell_notes()
         return self.finish(
             fused,
             geometry.spacing_mm,
