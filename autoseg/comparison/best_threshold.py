@@ -21,6 +21,7 @@ from autoseg.errors import AutosegError
 from autoseg.labels import OUTSIDE, LabelSet
 from autoseg.messages import count_of
 from autoseg.plan import Plan
+from autoseg.postprocessing.threshold import count_above
 from autoseg.preparation.prepared import Prepared
 from autoseg.preprocessing.case import Preprocessed, preprocess_case
 from autoseg.preprocessing.mask import mask_beside_images
@@ -83,12 +84,7 @@ def best_threshold(cases: Sequence[tuple[np.ndarray, np.ndarray]], channel: str)
 
 def _dice(values: np.ndarray, truth: np.ndarray, tried: np.ndarray) -> np.ndarray:
     """Of one case at each threshold, ascending: ``[m]``."""
-
-    def above(of: np.ndarray) -> np.ndarray:
-        exceeded = np.bincount(np.searchsorted(tried, of, side="left"), minlength=len(tried) + 1)
-        return exceeded[:0:-1].cumsum()[::-1]  # how many thresholds lie below each value
-
-    return 2 * above(values[truth]) / (above(values) + int(truth.sum()))
+    return 2 * count_above(values[truth], tried) / (count_above(values, tried) + int(truth.sum()))
 
 
 # ---------------------------------------------------------------------------------------------- on a prepared dataset
