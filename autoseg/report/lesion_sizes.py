@@ -111,9 +111,11 @@ def _chart(listed: list[_Listed]) -> Chart:
 def _panels(one: _Listed, colour: str) -> Iterator[Panel]:
     """How many of each size; the share that is no larger."""
 
+    from matplotlib.ticker import MaxNLocator
+
     def counts(axis: Axes, style: Style) -> None:
-        axis.hist(one.sizes, _edges(one.sizes), color=colour, edgecolor=style.page, linewidth=0.6)
-        axis.yaxis.get_major_locator().set_params(integer=True)
+        axis.hist(one.sizes, _edges(one.sizes).tolist(), color=colour, edgecolor=style.page, linewidth=0.6)
+        axis.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.set_ylabel("false lesions")
         _finish(axis, style)
 

@@ -1,6 +1,7 @@
 """Channels in another order than in the training: by the spread of their intensities, made up and of shared scans."""
 
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,21 +89,26 @@ def test_scans_in_another_unit_are_no_swap():
     assert SEEN.swapped(10 * scan(60)) == "" and SEEN.swapped(scan(61) / 255) == ""
 
 
-def test_perfusion_scans_give_no_false_alarm(measured, shared):
+def test_perfusion_scans_give_no_false_alarm(shared):
     """Each of 12 shared cases is held against the 11 others: in order nothing is said, and swapped channels are named;
     9 of 180 swaps are of channels that look alike."""
-    found, n_named = measured("Dataset013_ISLESPerfusion"), 0
-    folder, n = shared / "data/Dataset013_ISLESPerfusion/imagesTr", len(found.channel_names)
-    for case in found.cases:
-        seen = SeenChannels.of_cases([one for one in found.cases if one is not case], found.channel_names)
-        paths = [str(folder / f"{case.name}_{i:04}.nii.gz") for i in range(n)]
-        image = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in paths]).astype(np.float32)
+    folder, n_named = shared / "data/Dataset013_ISLESPerfusion", 0
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name} not found")
+    names = list(json.loads((folder / "dataset.json").read_text())["channel_names"].values())
+    images = []
+    for label in sorted((folder / "labelsTr").iterdir()):
+        case = label.name.removesuffix(".nii.gz")
+        paths = [str(folder / "imagesTr" / f"{case}_{i:04}.nii.gz") for i in range(len(names))]
+        images.append(np.stack([sitk.GetArrayFromImage(sitk.ReadImage(p)) for p in paths]).astype(np.float32))
+    records = [record(image[:, image.any(axis=0)]) for image in images]
+    for k, image in enumerate(images):
+        seen = SeenChannels.of_cases(records[:k] + records[k + 1 :], names)
         assert seen.swapped(image) == ""
-        for a, b in itertools.combinations(range(n), 2):
-            order = list(range(n))
+        for a, b in itertools.combinations(range(len(names)), 2):
+            order = list(range(len(names)))
             order[a], order[b] = b, a
             said = seen.swapped(image[order])
-            names = f"{found.channel_names[a]} and {found.channel_names[b]} "
-            assert not said or said.startswith(names)
+            assert not said or said.startswith(f"{names[a]} and {names[b]} ")
             n_named += bool(said)
-    assert n_named > 160
+    assert len(images) == 12 and n_named > 160
