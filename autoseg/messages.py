@@ -49,11 +49,24 @@ def note(about: str, name: str) -> None:
 
 def tell_notes() -> None:
     """Warn of what was noted since the last time: one warning for each thing, with the names."""
-    for about, names in list(_notes.items()):
-        new = [name for name, told in names.items() if not told]
-        if new:
-            warn(f"{about}: {some_of(new)}")
-        names.update(dict.fromkeys(new, True))
+    for about in list(_notes):
+        _tell_note(about)
+
+
+def note_first(about: str, name: str) -> None:
+    """As :func:`note`, but the first name is told at once: the user may want to stop a work that goes on for long."""
+    is_first = about not in _notes
+    note(about, name)
+    if is_first:
+        _tell_note(about)
+
+
+def _tell_note(about: str) -> None:
+    names = _notes[about]
+    new = [name for name, told in names.items() if not told]
+    if new:
+        warn(f"{about}: {some_of(new)}")
+    names.update(dict.fromkeys(new, True))
 
 
 def take_notes() -> list[tuple[str, str]]:

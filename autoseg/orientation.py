@@ -30,15 +30,24 @@ class _Placed(Protocol):
     """What is turned of a geometry, see :class:`autoseg.dataset.imageio.Geometry`."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+
     @property
-    def spacing_mm(self) -> tuple[float, float, float]: ...
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Along z, y, x."""
+
     @property
-    def origin_mm(self) -> tuple[float, float, float]: ...
+    def origin_mm(self) -> tuple[float, float, float]:
+        """Of the first voxel, x, y, z of the patient."""
+
     @property
-    def direction(self) -> tuple[float, ...]: ...
+    def direction(self) -> tuple[float, ...]:
+        """Cosines of the file axes, nine numbers row by row."""
+
     @property
-    def orientation(self) -> str: ...
+    def orientation(self) -> str:
+        """Three letters, such as ``LPS``."""
 
 
 Placed = TypeVar("Placed", bound=_Placed)

@@ -199,6 +199,6 @@ def test_one_scan_in_another_unit_is_named_scaled_and_recorded(make, capfd, conv
     (images / "new_0000.nii.gz").write_bytes(path.read_bytes())
     capfd.readouterr()
     assert predict.main(["-i", str(images), "-o", str(masks), "-d", NUMBER, "-device", "cpu"]) == 0
-    assert f"new: {words}" in capfd.readouterr().err
+    assert f"new ({words}" in capfd.readouterr().err
     record = json.loads((masks / "prediction.json").read_text())["cases"]["new"]
     assert record["unexpected"][0] == json.loads(store.record(name).unexpected[0].model_dump_json())

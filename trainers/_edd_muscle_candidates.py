@@ -22,6 +22,7 @@ from autoseg.bundle.networks import ReadyNetwork
 from autoseg.dataset.folds import left_out
 from autoseg.device import send
 from autoseg.errors import AutosegError
+from autoseg.evaluation.false_lesions import SHARE_HELD, size_that_holds, sizes_in_words
 from autoseg.inference.tiling import predict_logits
 from autoseg.messages import count_of
 from autoseg.networks.edd_muscle import IMAGE_WINDOWS_PX, PROBABILITY_WINDOWS_PX
@@ -34,9 +35,6 @@ from autoseg.trainers import _edd_muscle_judging as judging
 
 REAL, FALSE = "real_candidates", "false_candidates"
 """Names of the facts that are kept with the weights of MUSCLE Net."""
-
-SHARE_HELD = 0.99
-"""Of false components, by which the paper chose 60 pixels: 99 % of those of its validation cases were no larger."""
 
 Drawn = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]
 """Patches ``[b, c, size, size]``, label values ``[b]`` and cases of a batch, in the memory of the CPU."""
@@ -94,7 +92,7 @@ class CandidateSource:
         n_real, n_false = (len(group) for group in self.groups)
         self.facts = {REAL: n_real, FALSE: n_false}
         limit = _rules(context.stage).get("largest_px", judging.LARGEST_PX)
-        if context.rank == 0 and (said := sizes_in_words([f.false_px for f in found], limit)):
+        if context.rank == 0 and (said := found_in_words([f.false_px for f in found], limit)):
             messages.info(f"stage {context.stage.name}: {said}")
         self.iterations = math.ceil(len(real) / context.stage.batch_size)
         self.nothing_to_learn = "" if n_real and n_false else _why_nothing(n_real, n_false, context)
@@ -169,12 +167,7 @@ class CandidateSource:
         return np.ascontiguousarray(patch), value, self.owners[which]
 
 
-def size_that_holds(sizes_px: np.ndarray, share: float = SHARE_HELD) -> int:
-    """The least size of which at least this share of the components are no larger; of one component or more."""
-    return int(np.sort(sizes_px)[math.ceil(share * len(sizes_px)) - 1])
-
-
-def sizes_in_words(false_px: Sequence[np.ndarray], limit: int) -> str:
+def found_in_words(false_px: Sequence[np.ndarray], limit: int) -> str:
     """How large the false components are (the paper's Fig. 7), and which limit would hold 99 % of them; empty where
     there is none.
 
@@ -185,11 +178,9 @@ def sizes_in_words(false_px: Sequence[np.ndarray], limit: int) -> str:
     sizes = np.concatenate(list(false_px))
     if not len(sizes):
         return ""
-    held = float((sizes <= limit).mean())
     return (
-        f"{count_of(len(sizes), 'false component')}, {len(sizes) / len(false_px):.2f} in a case, of "
-        f"{sizes.mean():.2f} px on average (median {np.median(sizes):g}, largest {sizes.max()}); largest_px {limit} "
-        f"holds {held:.0%} of them, and {size_that_holds(sizes)} would hold {SHARE_HELD:.0%}"
+        f"{sizes_in_words(sizes, len(false_px))}; largest_px {limit} holds {(sizes <= limit).mean():.0%} of them, and "
+        f"{math.ceil(size_that_holds(sizes))} would hold {SHARE_HELD:.0%}"
     )
 
 

@@ -70,6 +70,13 @@ def overridden(plan: Plan, overrides: Mapping[str, Any]) -> Plan:
 def _long_members(path: str, value: Any) -> str:
     """The path by which the plan has the numbers of the members that predict."""
     of_members = path in ("members", "recipe.members") and isinstance(value, list)
+    if not value and (of_members or path.removeprefix("recipe.") == "inference.members"):
+        raise AutosegError(
+            "--set members names no member",
+            found="members=[]",
+            expected="numbers of members, counted from 0, such as [0,2]; or how many there are, such as 2",
+            fix="leave it out for all",
+        )
     return "inference.members" if of_members else path
 
 

@@ -6,8 +6,16 @@ The threshold with the highest Dice on the training cases of a fold segments the
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from autoseg.cli import common
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autoseg.dataset.folds import Fold
+    from autoseg.dataset.raw_layout import Case
+    from autoseg.preparation.prepared import Prepared
 
 EXAMPLES = """  autoseg_threshold 11 0 -o masks/threshold
   autoseg_threshold 11 0 -p few -i scans -o masks/threshold
@@ -35,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="images to segment (default: the cases that the fold is scored on)",
     )
     command.add_argument("-channel", metavar="NAME", help="whose intensities (default: the best)")
-    command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace results of other images or settings that lie there"
+    )
     common.add_folders(command, "raw", "preprocessed")
     return command
 
@@ -49,38 +59,52 @@ def _main(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from autoseg import messages, paths
-    from autoseg.comparison.best_threshold import learn_threshold, write_masks
-    from autoseg.dataset.images_to_predict import list_images
-    from autoseg.dataset.raw_layout import load_raw
-    from autoseg.errors import AutosegError
-    from autoseg.evaluation.output_folder import check_folder
+    from autoseg.comparison.best_threshold import learn_threshold, mask_name, write_masks
+    from autoseg.comparison.threshold_files import begin_folder, check_folder_of_masks
+    from autoseg.evaluation.output_folder import recorded
+    from autoseg.plan import hash_plan
     from autoseg.preparation.prepared import open_prepared
 
     raw_root, preprocessed = paths.roots(raw=arguments.raw, preprocessed=arguments.preprocessed)
     prepared, out = open_prepared(preprocessed, arguments.dataset, arguments.plan_name), Path(arguments.out)
-    if out.is_dir() and any(out.iterdir()) and not arguments.overwrite:
-        raise AutosegError(
-            "the folder is not empty", where=str(out), fix="choose another with -o, or give --overwrite"
-        )
-    check_folder(out)
-    fold = prepared.fold(common.fold(arguments.fold))
-    if arguments.images:
-        cases = list_images(arguments.images, prepared.info)
-    else:
-        scored = set(fold.test or fold.validation)
-        cases = [case for case in load_raw(raw_root / prepared.dataset).cases if case.name in scored]
-    if not cases:
-        raise AutosegError(
-            f"fold {arguments.fold} scores no case", fix="give images to segment with -i, or another fold"
-        )
+    fold, raw = prepared.fold(common.fold(arguments.fold)), raw_root / prepared.dataset
+    cases = _cases(arguments, prepared, fold, raw)
+    images, names = arguments.images or str(raw), [mask_name(case, prepared.info) for case in cases]
+    settings = recorded(
+        dataset=prepared.dataset,
+        fold=arguments.fold,
+        plan=prepared.plan_name,
+        plan_hash=hash_plan(prepared.plan),
+        channel=arguments.channel,
+    )
+    check_folder_of_masks(out, images, names, settings, overwrite=arguments.overwrite)
     found = learn_threshold(prepared, fold.train, arguments.channel)
     messages.info(
         f"{found.channel} {found.side} {found.threshold:.6g} after the preprocessing of plan {prepared.plan_name}: "
         f"mean Dice {found.dice:.3f} on the training cases with a lesion ({len(fold.train)} in all)"
     )
     out.mkdir(parents=True, exist_ok=True)
+    begin_folder(out, found, images, names, settings)
     write_masks(cases, prepared.plan, prepared.info, found, out)
     print(f"{messages.count_of(len(cases), 'case')} segmented: {out}")
+
+
+def _cases(arguments: argparse.Namespace, prepared: Prepared, fold: Fold, raw: Path) -> list[Case]:
+    """The images that were given, or the cases that the fold is scored on."""
+    from autoseg.dataset.images_to_predict import list_images
+    from autoseg.dataset.raw_layout import load_raw
+    from autoseg.errors import AutosegError
+
+    if arguments.images:
+        cases = list_images(arguments.images, prepared.info)
+    else:
+        scored = set(fold.test or fold.validation)
+        cases = [case for case in load_raw(raw).cases if case.name in scored]
+    if not cases:
+        raise AutosegError(
+            f"fold {arguments.fold} scores no case", fix="give images to segment with -i, or another fold"
+        )
+    return cases
 
 
 if __name__ == "__main__":

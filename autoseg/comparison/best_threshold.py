@@ -7,7 +7,7 @@ has learned nothing but brightness.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,10 @@ from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import read_forms, write_mask
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError
-from autoseg.files import write_json
 from autoseg.labels import OUTSIDE, LabelSet
 from autoseg.messages import count_of
 from autoseg.plan import Plan
+from autoseg.postprocessing.threshold import count_above
 from autoseg.preparation.prepared import Prepared
 from autoseg.preprocessing.case import Preprocessed, preprocess_case
 from autoseg.preprocessing.mask import mask_beside_images
@@ -30,7 +30,6 @@ from autoseg.preprocessing.restore import logits_to_mask
 
 TRIED = 2000
 """Thresholds that are tried, evenly many lesion voxels of the training cases between two of them."""
-JSON_NAME = "threshold.json"
 
 Side = Literal["above", "below"]
 
@@ -85,12 +84,7 @@ def best_threshold(cases: Sequence[tuple[np.ndarray, np.ndarray]], channel: str)
 
 def _dice(values: np.ndarray, truth: np.ndarray, tried: np.ndarray) -> np.ndarray:
     """Of one case at each threshold, ascending: ``[m]``."""
-
-    def above(of: np.ndarray) -> np.ndarray:
-        exceeded = np.bincount(np.searchsorted(tried, of, side="left"), minlength=len(tried) + 1)
-        return exceeded[:0:-1].cumsum()[::-1]  # how many thresholds lie below each value
-
-    return 2 * above(values[truth]) / (above(values) + int(truth.sum()))
+    return 2 * count_above(values[truth], tried) / (count_above(values, tried) + int(truth.sum()))
 
 
 # ---------------------------------------------------------------------------------------------- on a prepared dataset
@@ -158,10 +152,15 @@ def segment(case: Preprocessed, plan: Plan, found: BestThreshold) -> np.ndarray:
     return logits_to_mask(logits, case.properties, plan.preprocessing, plan.label_set, case.inside)
 
 
+def mask_name(case: Case, info: DatasetJson) -> str:
+    """Of the file with the mask of a case."""
+    return f"{case.name}{info.file_ending}"
+
+
 def write_masks(
     cases: Sequence[Case], plan: Plan, info: DatasetJson, found: BestThreshold, folder: Path
 ) -> list[Path]:
-    """Segment cases from their files into ``folder``, with threshold.json beside the masks.
+    """Segment cases from their files into ``folder``.
 
     Raises:
         AutosegError: an image is damaged or does not fit.
@@ -179,11 +178,10 @@ def write_masks(
             channel_names=plan.channel_names,
             mask=raw.mask,
         )
-        path = folder / f"{case.name}{info.file_ending}"
+        path = folder / mask_name(case, info)
         write_mask(
             path, raw.turn.back.array(segment(made, plan, found)), raw.stored, read_forms(case.images[0])
         )
         messages.info(f"{case.name} ({len(written) + 1} of {len(cases)})")
         written.append(path)
-    write_json(folder / JSON_NAME, asdict(found))
     return written

@@ -16,6 +16,7 @@ import numpy as np
 from autoseg.comparison.comparison_schema import Comparison
 from autoseg.comparison.level_means import ALL, averaging, levels_of
 from autoseg.errors import AutosegError
+from autoseg.evaluation.summary import defined
 from autoseg.evaluation.text import csv_cell, grid, number, spoken
 from autoseg.files import atomic_path, csv_text, write_text
 from autoseg.messages import count_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CSV_NAME = "series.csv"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933", "#882255")
+"""Of the levels of a stratum; each stratum has a line and a marker of its own."""
+LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,10 @@ def series_rows(comparison: Comparison, numbers: Sequence[float]) -> list[Series
                 for value in sorted(runs):
                     scores = np.array([of_methods[name] for name in runs[value]], float)[:, level.cases]
                     means = _mean_of_runs(scores)
-                    found = average(None if np.isnan(v) else v for v in means).model_dump(
-                        include={"mean", "sd", "low", "high"}
-                    )
-                    n = int(np.count_nonzero(~np.isnan(means)))
+                    found = average(map(defined, means.tolist()))
+                    spread = found.model_dump(include={"n", "mean", "sd", "low", "high"})
                     rows.append(
-                        SeriesRow(
-                            label, metric, level.stratum, level.name, value, len(runs[value]), n, **found
-                        )
+                        SeriesRow(label, metric, level.stratum, level.name, value, len(runs[value]), **spread)
                     )
     return rows
 
@@ -162,16 +161,28 @@ def _panel(axis: Axes, rows: Sequence[SeriesRow], title: str, unit: str) -> None
     lines: dict[tuple[str, str], list[SeriesRow]] = {}
     for row in rows:
         lines.setdefault((row.stratum, row.level), []).append(row)
-    for place, ((stratum, level), points) in enumerate(lines.items()):
+    strata = list(dict.fromkeys(stratum for stratum, _ in lines if stratum != ALL))
+    for (stratum, level), points in lines.items():
         everything = stratum == ALL
-        colour = "black" if everything else COLOURS[(place - 1) % len(COLOURS)]
-        x, y = [p.number for p in points], [np.nan if p.mean is None else p.mean for p in points]
-        name = "all cases" if everything else f"{stratum} {level} (n = {points[0].n})"
-        axis.plot(x, y, "o-", color=colour, linewidth=2.2 if everything else 1.1, markersize=3, label=name)
+        levels = [other for of, other in lines if of == stratum]
+        colour = "black" if everything else COLOURS[levels.index(level) % len(COLOURS)]
+        dashes, marker = LINES[0] if everything else LINES[strata.index(stratum) % len(LINES)]
+        axis.plot(
+            [p.number for p in points],
+            [np.nan if p.mean is None else p.mean for p in points],
+            linestyle=dashes,
+            marker=marker,
+            color=colour,
+            linewidth=2.2 if everything else 1.1,
+            markersize=3.5,
+            label="all cases" if everything else f"{stratum} {level} (n = {max(p.n for p in points)})",
+        )
         ends = [(p.number, p.low, p.high) for p in points if p.low is not None and p.high is not None]
         if everything and ends:
             places, low, high = zip(*ends, strict=True)
             axis.fill_between(places, low, high, color="black", alpha=0.12, linewidth=0)
+    axis.set_xticks(sorted({row.number for row in rows}))
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.tick_params(labelsize=8)
     axis.set_ylabel("" if unit == "1" else unit, fontsize=8)
     for side in ("right", "top"):

@@ -259,7 +259,7 @@ def lesion_load(mask: np.ndarray, starts: Sequence[int], shape: Sequence[int], v
 def _intensities(channel: np.ndarray, mask: np.ndarray) -> Intensities:
     """Of one channel ``[z, y, x]`` within a mask of the same shape, without a copy of the whole."""
     n, mean, std, low, high = _moments(_planes(channel, mask))
-    step = _stride(channel.size)
+    step = sample_step(channel.size)
     sample = channel.reshape(-1)[::step][mask.reshape(-1)[::step]]
     if not sample.size:  # very few voxels
         sample = channel[mask]
@@ -302,7 +302,7 @@ def _absolute_deviation(parts: Iterable[np.ndarray], mean: float) -> float:
     return total / n if n else 0.0
 
 
-def _stride(n_voxels: int) -> int:
+def sample_step(n_voxels: int) -> int:
     """The step that leaves about :data:`SAMPLE` of so many voxels and falls into step with no axis."""
     step = max(1, n_voxels // SAMPLE)
     while math.gcd(step, n_voxels) > 1:

@@ -205,10 +205,12 @@ class _Form:
 
     @property
     def lengths(self) -> np.ndarray:
+        """Of the steps along each file axis, in mm, ``[3]``."""
         return np.array([math.sqrt(sum(v * v for v in column)) for column in self.steps.T.tolist()])
 
     @property
     def cosine(self) -> float:
+        """The largest between two of the axes; 0 where all are at right angles."""
         return largest_cosine(self.steps / self.lengths)
 
     @property

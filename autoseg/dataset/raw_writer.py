@@ -33,6 +33,7 @@ from autoseg.dataset.imageio import (
     write_image,
     write_mask,
 )
+from autoseg.dataset.mask_values import WHOLE_TOLERANCE
 from autoseg.dataset.nifti import over_volumes, take_volume
 from autoseg.dataset.raw_layout import refuse_taken_number
 from autoseg.dataset.subjects import GROUPS
@@ -409,18 +410,24 @@ def _merged(
         if file is None:
             continue
         faults += _mask_grid_faults(volume, root, grid, file, ignore_header)
-        if not np.isfinite(file.pixels).all():
-            n_odd = int((~np.isfinite(file.pixels)).sum())
-            found, fix = (
-                count_of(n_odd, "voxel with NaN or infinity", "voxels with NaN or infinity"),
-                "correct the mask",
-            )
-            faults.append(
-                Fault(_shown(volume, root), "values that are no numbers", found, "finite values", fix)
-            )
+        faults += _value_faults(file.pixels, _shown(volume, root))
         if file.geometry.shape == merged.shape:
             merged |= file.pixels > 0
     return merged if len(faults) + len(unreadable) == before else None
+
+
+def _value_faults(pixels: np.ndarray, where: str) -> list[Fault]:
+    """What a mask that is lesion above 0 may not hold: what is no number, and numbers below 0, which mean nothing."""
+    faults = []
+    if n_odd := int((~np.isfinite(pixels)).sum()):
+        found = count_of(n_odd, "voxel with NaN or infinity", "voxels with NaN or infinity")
+        faults.append(Fault(where, "values that are no numbers", found, "finite values", "correct the mask"))
+    below = pixels[np.isfinite(pixels) & (pixels < -WHOLE_TOLERANCE)]
+    if below.size:
+        found = f"{count_of(below.size, 'voxel')} below 0, the least {below.min():g}"
+        fix = "correct the mask; numbers below 0 may be a signed type that should be unsigned, or an image"
+        faults.append(Fault(where, "values below 0 in a mask", found, "0, and lesion above it", fix))
+    return faults
 
 
 def _mask_grid_faults(

@@ -171,6 +171,7 @@ class _Fields:
         return self.text(*names, default="False")[:1].lower() in ("t", "1")
 
     def refused(self, name: str, expected: str) -> AutosegError:
+        """What to raise for the field ``name``, which is not as ``expected``."""
         return AutosegError(
             "its header cannot be read",
             where=str(self.path),

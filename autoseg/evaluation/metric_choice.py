@@ -10,7 +10,7 @@ from autoseg.errors import AutosegError, nearest_names
 from autoseg.evaluation.metrics.catalogue import METRICS
 from autoseg.evaluation.metrics.metric import GROUPS, Metric
 from autoseg.evaluation.metrics.surface import nsd
-from autoseg.evaluation.presets import PRESETS, Preset, find_preset
+from autoseg.evaluation.presets import PRESETS, FalseLesionList, Preset, find_preset
 
 NEEDED = (
     "dice",
@@ -91,6 +91,11 @@ class MetricChoice:
         computed = {metric.name for metric in self.metrics}
         names = (*self.full_preset.table, *(nsd(tolerance).name for tolerance in self.nsd_mm))
         return tuple(name for name in dict.fromkeys(names) if name in computed)
+
+    @property
+    def false_lesions(self) -> FalseLesionList | None:
+        """How false lesions are listed, where they are."""
+        return None if "lesion" in self.without else self.full_preset.false_lesions
 
     def _further(self, name: str) -> Metric:
         """A metric that the preset leaves out, by the preset's own definition where it has one."""

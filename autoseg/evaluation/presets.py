@@ -17,6 +17,21 @@ from autoseg.evaluation.statistics import IntervalMethod
 
 
 @dataclass(frozen=True)
+class FalseLesionList:
+    """That the false lesions of all cases are listed with their sizes, see :mod:`autoseg.evaluation.false_lesions`.
+
+    Attributes:
+        rule: what a lesion is, when it is false, and in what its size is given.
+        limit: a published size, of which it is said how many of them it holds.
+        use: what a size that holds nearly all of them is for, as the end of a sentence.
+    """
+
+    rule: LesionRule
+    limit: float
+    use: str
+
+
+@dataclass(frozen=True)
 class Preset:
     """What is computed and how it is summed up.
 
@@ -36,6 +51,7 @@ class Preset:
         resamples: of the bootstrap.
         inside: voxels are counted inside the brain in the source, for which the user gives masks.
         mean_of: column of ``--groups`` over whose groups the source takes the mean of means, such as ``fold``.
+        false_lesions: how false lesions are listed one by one; None for no such list.
 
     Raises:
         AutosegError: two metrics have the same name, or the table names one that is not computed.
@@ -55,6 +71,7 @@ class Preset:
     in_words: tuple[str, ...] = ()
     inside: bool = False
     mean_of: str = ""
+    false_lesions: FalseLesionList | None = None
 
     def __post_init__(self) -> None:
         names = [metric.name for metric in self.metrics]
@@ -230,13 +247,15 @@ RATLESNETV2 = Preset(
     ),
 )
 
+_SLICE_LESIONS = LesionRule(2, 8, "any", pixel_mm=1.6)
+
 EDD_MUSCLE = Preset(
     name="edd_muscle",
     title="EDD Net and MUSCLE Net, lesions 8-connected in each slice and matched by any shared pixel",
     metrics=metrics_named(
         "dice detected lesions_false lesions_missed lesion_size_false lesion_size_missed lesions_truth "
         "lesions_prediction lesion_size_truth volume_truth_ml volume_prediction_ml",
-        lesions=LesionRule(2, 8, "any", pixel_mm=1.6),
+        lesions=_SLICE_LESIONS,
         empties={"dice": Empties(prediction=0.0, truth=NAN, both=1.0)},
     ),
     table=_words("dice detected lesions_false lesions_missed lesion_size_false lesion_size_missed"),
@@ -250,6 +269,12 @@ EDD_MUSCLE = Preset(
         "A case without truth counts in lesions_false; its Dice is left out, or 1 if nothing is predicted either.",
     ),
     strata=("lesion_size_truth=37",),
+    false_lesions=FalseLesionList(
+        _SLICE_LESIONS,
+        limit=60,
+        use="largest_px, up to which MUSCLE Net judges components, if these masks are EDD Net's alone "
+        "(autoseg_predict --set postprocessing.muscle=off)",
+    ),
 )
 
 BRAINSEGNET = Preset(

@@ -21,6 +21,7 @@ from autoseg.evaluation.case_files import CaseFiles
 from autoseg.evaluation.count_masks import read_inside
 from autoseg.evaluation.metric_choice import MetricChoice
 from autoseg.evaluation.metrics.catalogue import score
+from autoseg.evaluation.metrics.lesions import LesionRule
 from autoseg.evaluation.metrics.metric import Metric
 from autoseg.evaluation.metrics.pair import Pair, union_box
 from autoseg.evaluation.summary import CaseScores, defined
@@ -72,9 +73,7 @@ def score_labels(
         n_scored -= int(np.count_nonzero(ignored))
         if inside is not None and n_inside is not None:
             n_inside -= int(np.count_nonzero(ignored & inside))
-        prediction = np.where(ignored, 0, prediction)
-        truth = np.where(ignored, 0, truth)
-    predicted, true = labels.masks(prediction), labels.masks(truth)
+    predicted, true = _masks(prediction, truth, labels)
     scored = {}
     for name in labels.names:
         masks = predicted[name], true[name]
@@ -84,6 +83,31 @@ def score_labels(
             values |= score(counted, [metric for metric in metrics if metric.group == "overlap"])
         scored[name] = values
     return scored
+
+
+def _masks(
+    prediction: np.ndarray, truth: np.ndarray, labels: LabelSet
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Class or region to its voxels in both masks; what the truth ignores belongs to none."""
+    if labels.ignore is not None:
+        ignored = truth == labels.ignore
+        prediction, truth = np.where(ignored, 0, prediction), np.where(ignored, 0, truth)
+    return labels.masks(prediction), labels.masks(truth)
+
+
+def false_sizes(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    spacing_mm: Sequence[float],
+    labels: LabelSet,
+    rule: LesionRule,
+) -> dict[str, list[float]]:
+    """Class or region to the sizes of its false lesions, for label masks as of :func:`score_labels`."""
+    predicted, true = _masks(prediction, truth, labels)
+    return {
+        name: rule(Pair(predicted[name], true[name], spacing_mm)).false_sizes.tolist()
+        for name in labels.names
+    }
 
 
 def unknown_labels(
@@ -319,6 +343,7 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
     counted = (None, None) if inside is None else (inside[box], int(np.count_nonzero(inside)))
     scores = score_labels(prediction, truth, masks.spacing_mm, task.labels, metrics, shape, *counted)
     counts, problem = _counts(task, masks)
+    listed = task.choice.false_lesions
     case = CaseScores(
         name=files.name,
         prediction_sha256=masks.prediction_file.sha256,
@@ -328,6 +353,9 @@ def _score_case(task: ScoreTask) -> ScoredCase | list[Fault]:
             for name, values in scores.items()
         },
         thresholds=counts,
+        false_sizes=false_sizes(prediction, truth, masks.spacing_mm, task.labels, listed.rule)
+        if listed
+        else None,
     )
     return ScoredCase(case, problem)
 

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
+from autoseg.evaluation.false_lesions import FILE_NAME as FALSE_LESIONS_NAME
+from autoseg.evaluation.false_lesions import write_false_lesions
 from autoseg.evaluation.metrics.metric import Better
 from autoseg.evaluation.text import csv_cell
 from autoseg.evaluation.thresholds import FILE_NAME as THRESHOLDS_NAME
@@ -70,6 +72,8 @@ class CaseScores(ExactModel):
         groups: column to value, of ``--groups``.
         thresholds: class to (tp, fp, fn) at each of :data:`autoseg.evaluation.thresholds.THRESHOLDS`, where
             probabilities were at hand; written to thresholds.csv, not to summary.json.
+        false_sizes: class to the sizes of its false lesions, where the preset lists them; written to
+            false_lesions.csv, not to summary.json.
     """
 
     name: str
@@ -78,6 +82,7 @@ class CaseScores(ExactModel):
     classes: dict[str, Scores]
     groups: dict[str, str] = {}
     thresholds: dict[str, list[tuple[int, int, int]]] = Field(default={}, exclude=True)
+    false_sizes: dict[str, list[float]] | None = Field(default=None, exclude=True)
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -267,9 +272,10 @@ class Summary(ExactModel):
         }
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write summary.csv, thresholds.csv where there were probabilities, and last summary.json.
+        """Write summary.csv, thresholds.csv where there were probabilities, false_lesions.csv where the preset lists
+        them, and last summary.json.
 
-        A thresholds.csv of an earlier run is removed, because it would not belong to the new scores.
+        A thresholds.csv or false_lesions.csv of an earlier run is removed: it would not belong to the new scores.
 
         Returns:
             The paths.
@@ -286,6 +292,12 @@ class Summary(ExactModel):
             write_thresholds(written[-1], counts)
         else:
             (folder / THRESHOLDS_NAME).unlink(missing_ok=True)
+        sizes = {case.name: case.false_sizes for case in self.cases if case.false_sizes is not None}
+        if sizes:
+            written.append(folder / FALSE_LESIONS_NAME)
+            write_false_lesions(written[-1], sizes)
+        else:
+            (folder / FALSE_LESIONS_NAME).unlink(missing_ok=True)
         write_json(written[0], self)
         return written
 

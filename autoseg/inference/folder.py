@@ -235,6 +235,7 @@ class _FolderRun:
     n_cases: int = 0
 
     def predict(self, cases: Sequence[Case], continue_prediction: bool) -> FolderReport:
+        """All cases, see :func:`predict_cases`."""
         for case in cases:
             if case.fault is not None:
                 self._conclude(_Attempt(case, AutosegError(**vars(case.fault))))

@@ -21,6 +21,7 @@ from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, PREDICTING_NETWORK
 from autoseg.bundle.networks import build_network, load, make_ready, refuse_classifier
 from autoseg.bundle.opening import Model, open_model, overridden
 from autoseg.dataset import physical_sense
+from autoseg.dataset.channel_order import SeenChannels
 from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import intensity_faults
 from autoseg.dataset.physical_sense import SeenSizes
@@ -113,7 +114,10 @@ class Predictor:
         self._on_mask = [(step, row) for step, row in rows if row.on == "mask" and step.apply]
         self._learning = [row for step, row in rows if step.fit != "none"]
         self.steps = with_learned(self._on_mask, model.fitted)
-        self._seen = self._read_seen()
+        fingerprint = self._read_fingerprint()
+        self._seen = self._seen_sizes(fingerprint)
+        cases = fingerprint.cases if fingerprint else []
+        self._seen_channels = SeenChannels.of_cases(cases, self.plan.channel_names)
         self._constants = self._read_constants()
         self._load_members()
 
@@ -193,12 +197,16 @@ class Predictor:
                     fix=fault.fix,
                 )
         self._check_sizes(name, geometry)
+        if swapped := self._seen_channels.swapped(image):
+            messages.note_first(
+                "channels may be in another order than in the training; check the numbers of the files",
+                f"{name} ({swapped})",
+            )
         made = preprocess_case(
             name, image, geometry, self.plan.preprocessing, channel_names=expected, mask=mask
         )
         if made.unexpected:
-            entries = self.plan.preprocessing.normalisation
-            messages.warn(unexpected.warning({name: made.unexpected}, entries, expected))
+            unexpected.note(name, made.unexpected, self.plan.preprocessing.normalisation, expected)
         # beside the image: the logits of one member, and what the fusion keeps of the others
         refuse_beyond_memory(name, made.properties.working_shape, len(image) + 2 * self.labels.n_outputs)
         return made
@@ -209,9 +217,10 @@ class Predictor:
         if fault is not None:
             raise AutosegError(**vars(fault))
         if unlike := self._seen.unlike(geometry.extent_mm, geometry.spacing_mm):
-            messages.warn(
-                f"{name} has {unlike}; check the spacing in its header (a factor of ten, another unit), or that it is "
-                "a scan of the kind that the model was trained on"
+            messages.note_first(
+                "another size than the model was trained on; check the spacing in the header (a factor of ten, "
+                "another unit), or that these are scans of its kind",
+                f"{name} has {unlike}",
             )
 
     def logits(
@@ -312,6 +321,7 @@ class Predictor:
         for logits in self.logits(case):
             fused.add(logits)
         raw = image if self.needs("image") else None
+        messages.tell_notes()
         return self.finish(
             fused,
             geometry.spacing_mm,
@@ -334,16 +344,19 @@ class Predictor:
                 fix="import or train the model again",
             )
 
-    def _read_seen(self) -> SeenSizes:
-        """The sizes of the training cases; those of the working grid where the fingerprint was not handed on."""
+    def _read_fingerprint(self) -> Fingerprint | None:
+        """That of the training cases; None where it was not handed on or cannot be read."""
         path = self.model.folder / FINGERPRINT
-        if path.is_file():
-            try:
-                return SeenSizes.of_cases(read_model(path, Fingerprint).cases)
-            except AutosegError as error:  # it feeds a warning alone
-                messages.warn(
-                    f"scans are not held against the training cases, by {path}: {error.fault.problem}"
-                )
+        try:
+            return read_model(path, Fingerprint) if path.is_file() else None
+        except AutosegError as error:  # it feeds warnings alone
+            messages.warn(f"scans are not held against the training cases, by {path}: {error.fault.problem}")
+            return None
+
+    def _seen_sizes(self, fingerprint: Fingerprint | None) -> SeenSizes:
+        """The sizes of the training cases; those of the working grid where nothing is known of them."""
+        if fingerprint is not None:
+            return SeenSizes.of_cases(fingerprint.cases)
         known = [mm for mm in self.plan.preprocessing.spacing_mm if mm is not None]
         if len(known) < 3:
             return SeenSizes()

@@ -55,7 +55,7 @@ def replan(plan: Plan, changes: Mapping[str, Any], why: str) -> Plan:
         plan: it is not changed.
         changes: as of :func:`apply_overrides`.
         why: the reason for all of them; what the plan had instead is added. A value that it has already keeps its place
-            and gets the reason.
+            and gets the reason. A reason that speaks of more than the value stays, and the change is added to it.
     """
     content, before = _changed(plan, changes), plan.model_dump(mode="json")
     reasons, names = list(plan.reasons), [stage.name for stage in plan.recipe.stages]
@@ -64,6 +64,8 @@ def replan(plan: Plan, changes: Mapping[str, Any], why: str) -> Plan:
         if index is not None and not reasons[index].why.startswith(why):
             had, same = reasons[index], _set(plan, before, path, value) == value
             text = why if same else f"{why}; else {had.value}"
+            if part := _part_of(path, had.what):
+                text = had.why if same else f"{had.why}; but {part}={_in_words(value)}: {why}"
             reasons[index] = had.model_copy(update={"why": text})
     content["reasons"] = [reason.model_dump(mode="json") for reason in reasons]
     return validate(content, Plan, where="the plan")
@@ -137,6 +139,16 @@ def _key(place: Any, part: str, *, may_be_new: bool) -> str | int | None:
     if isinstance(place, list) and part in (names := [v.get("name") for v in place if isinstance(v, dict)]):
         return names.index(part)
     return part if isinstance(place, dict) and (part in place or may_be_new) else None
+
+
+def _part_of(path: str, what: str) -> str:
+    """What of a reason's subject a path means, from there; empty for all of it, or where it is shown with another."""
+    return path.removeprefix(f"{what}.") if path.startswith(f"{what}.") else ""
+
+
+def _in_words(value: Any) -> str:
+    """A value of a plan, for a reason."""
+    return "none" if value in (None, [], {}) else str(value)
 
 
 def _reason_of(path: str, reasons: list[Reason], names: list[str]) -> int | None:

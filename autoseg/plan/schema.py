@@ -440,6 +440,7 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _kept_weights_are_written(self) -> Stage:
+        refuse_repeats(f"keep of stage {self.name!r}", [] if isinstance(self.keep, bool) else self.keep)
         lacking = [epoch for epoch in self.kept_epochs if epoch not in self.written_epochs]
         if lacking:
             raise ValueError(
@@ -462,6 +463,17 @@ class Stage(Strict):
         return (
             [*(epoch for epoch in self.snapshots if epoch != self.epochs), self.epochs] if self.keep else []
         )
+
+
+def refuse_repeats(what: str, numbers: list[int]) -> None:
+    """Numbers of which each counts once may not be there twice, as if a second one counted more.
+
+    Raises:
+        ValueError: one is.
+    """
+    repeated = sorted({number for number in numbers if numbers.count(number) > 1})
+    if repeated:
+        raise ValueError(f"{what} names {', '.join(map(str, repeated))} more than once; each counts once")
 
 
 def listed(epochs: list[int]) -> str:
@@ -615,6 +627,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _members_exist(self) -> Recipe:
+        refuse_repeats("inference.members", self.inference.members)
         lacking = [member for member in self.inference.members if member >= self.members]
         if lacking:
             known = "0" if self.members == 1 else f"0 to {self.members - 1}"

@@ -14,7 +14,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.labels import LabelSet
 from autoseg.plugins.parts import FitCase, StepPart
-from autoseg.postprocessing.threshold import counted_voxels, lesion_probability, threshold
+from autoseg.postprocessing.threshold import count_above, counted_voxels, lesion_probability, threshold
 
 UNTUNED = 0.5
 
@@ -58,12 +58,12 @@ def operating_points(
     scores, counts = np.unique(np.concatenate(lesion) if lesion else [], return_counts=True)
     if not len(scores):
         return None
-    passed = np.zeros(len(scores) + 1, np.int64)  # by how many thresholds a background voxel is not below
+    false, background = np.zeros(len(scores), np.int64), 0
     for entry in cases:
         others = lesion_probability(entry.case, step)[counted_voxels(entry, labels) & (entry.truth != value)]
-        passed += np.bincount(np.searchsorted(scores, others, side="right"), minlength=len(scores) + 1)
-    found, false = np.cumsum(counts[::-1])[::-1], np.cumsum(passed[:0:-1])[::-1]
-    return OperatingPoints(scores, found, false, int(counts.sum()), int(passed.sum()))
+        false += count_above(others, scores, or_equal=True)
+        background += others.size
+    return OperatingPoints(scores, np.cumsum(counts[::-1])[::-1], false, int(counts.sum()), background)
 
 
 def fit_precision_recall(cases: Iterable[FitCase], labels: LabelSet, *, value: int = 1) -> dict[str, float]:

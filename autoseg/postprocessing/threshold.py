@@ -45,12 +45,24 @@ def _dice(entry: FitCase, labels: LabelSet, value: int) -> list[float]:
     """Of one case at every threshold."""
     counts = counted_voxels(entry, labels)
     lesion, truth = lesion_probability(entry.case)[counts], entry.truth[counts] == value
-    scores = []
-    for above in GRID:
-        found = lesion > np.float32(above)
-        total = int(found.sum()) + int(truth.sum())
-        scores.append(2 * int((found & truth).sum()) / total if total else 1.0)
-    return scores
+    grid, n_true = np.array(GRID, np.float32), int(truth.sum())
+    pairs = zip(count_above(lesion, grid), count_above(lesion[truth], grid), strict=True)
+    return [2 * int(tp) / (int(n) + n_true) if n + n_true else 1.0 for n, tp in pairs]
+
+
+def count_above(values: np.ndarray, thresholds: np.ndarray, *, or_equal: bool = False) -> np.ndarray:
+    """How many values are above each threshold, in one pass.
+
+    Args:
+        values: of any shape.
+        thresholds: ascending, ``[n]``.
+        or_equal: a value that equals a threshold counts too.
+
+    Returns:
+        int64 ``[n]``.
+    """
+    passed = np.searchsorted(thresholds, np.ravel(values), side="right" if or_equal else "left")
+    return np.bincount(passed, minlength=len(thresholds) + 1)[:0:-1].cumsum()[::-1].astype(np.int64)
 
 
 def counted_voxels(entry: FitCase, labels: LabelSet) -> np.ndarray:

@@ -9,9 +9,12 @@ brought to 0 to 1 by a rule of its own, named in a warning, and recorded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from autoseg import messages
 from autoseg.messages import count_of
 from autoseg.plan import Normalisation
 
@@ -70,6 +73,29 @@ def bring_into_range(values: np.ndarray, entry: Normalisation, number: int) -> U
     return UnexpectedRange(channel=number, found=(least, largest), to_0_and_1=(low, high))
 
 
+def _expected(numbers: Iterable[int], entries: list[Normalisation]) -> str:
+    """What is odd about some channels."""
+    ranges = [entries[number].expected_maximum for number in sorted(numbers)]
+    wanted = ", ".join(f"{low:g} to {high:g}" for low, high in dict.fromkeys(pair for pair in ranges if pair))
+    return f"other intensities than the plan was made for (none below 0, the largest within {wanted})"
+
+
+def note(case: str, some: list[UnexpectedRange], entries: list[Normalisation], names: list[str]) -> None:
+    """Note a case of many that come one after another: the first is told at once, all others together at the end.
+
+    Args:
+        case: its name.
+        some: what was done, at least once.
+        entries: of the plan.
+        names: of the channels.
+    """
+    expected = _expected({found.channel for found in some}, entries)
+    done = ", ".join(found.words(names[found.channel]) for found in some)
+    messages.note_first(
+        f"{expected}, brought to 0 to 1 case by case; check how they were exported", f"{case} ({done})"
+    )
+
+
 def warning(cases: dict[str, list[UnexpectedRange]], entries: list[Normalisation], names: list[str]) -> str:
     """What is said of some cases: in one sentence, and a line for each.
 
@@ -78,10 +104,7 @@ def warning(cases: dict[str, list[UnexpectedRange]], entries: list[Normalisation
         entries: of the plan.
         names: of the channels.
     """
-    numbers = sorted({found.channel for some in cases.values() for found in some})
-    ranges = [entries[number].expected_maximum for number in numbers]
-    wanted = ", ".join(f"{low:g} to {high:g}" for low, high in dict.fromkeys(pair for pair in ranges if pair))
-    expected = f"other intensities than the plan was made for (none below 0, the largest within {wanted})"
+    expected = _expected({found.channel for some in cases.values() for found in some}, entries)
     lines = [
         f"1 case has {expected} and is brought to 0 to 1 by itself; check how it was exported"
         if len(cases) == 1

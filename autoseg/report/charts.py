@@ -20,7 +20,17 @@ from autoseg.evaluation.thresholds import Counts, precision_recall
 from autoseg.messages import count_of
 from autoseg.report.blocks import Records
 from autoseg.report.collect import ScoredFolder, Training
-from autoseg.report.drawing import COLOURS, MARKERS, Chart, Panel, Style, folded, points, short_number
+from autoseg.report.drawing import (
+    COLOURS,
+    MARKERS,
+    Chart,
+    Panel,
+    Style,
+    folded,
+    log_axis,
+    points,
+    short_number,
+)
 from autoseg.report.score_tables import split
 from autoseg.training.curves import validation_numbers, what_is_watched
 
@@ -443,7 +453,7 @@ def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Pan
             x = np.array([min(volumes), max(volumes)])
             y = fit.intercept + fit.slope * np.log10(x)
             axis.plot(x, y, color=style.ink, linewidth=1.1, linestyle="--")
-        _log_axis(axis, volumes)
+        log_axis(axis, volumes)
         axis.set_ylim(-0.02, 1.02)
         axis.set_xlabel(f"true volume, ml ({said}, n = {fit.n})")  # a legend would lie on points
         axis.set_ylabel("Dice")
@@ -451,19 +461,6 @@ def _against_volume(label: str, series: int, cases: Sequence[CaseScores]) -> Pan
     return Panel(
         label, f"Dice of {label} against log volume: {said}, slope {fit.slope:.3g} per tenfold volume", draw
     )
-
-
-def _log_axis(axis: Axes, values: Sequence[float]) -> None:
-    """Decades where there are several, else further numbers as well; no exponents."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis.set_xscale("log")
-    axis.set_xlim(min(values) / 1.4, max(values) * 1.4)
-    decades = math.log10(max(values) / min(values))
-    between = (1, 2, 3, 4, 6, 8) if decades < 0.6 else (1, 2, 5) if decades < 2 else (1,)
-    axis.xaxis.set_major_locator(LogLocator(10, between))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(short_number)
 
 
 # -------------------------------------------------------------------------------------------------- precision, recall

@@ -13,6 +13,8 @@ from autoseg.bundle.opening import read_plan, refuse_changed
 from autoseg.comparison import comparison_schema as compare_schema
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError
+from autoseg.evaluation.false_lesions import FILE_NAME as FALSE_LESIONS_NAME
+from autoseg.evaluation.false_lesions import read_false_lesions
 from autoseg.evaluation.summary import JSON_NAME, THRESHOLDS_NAME, CaseScores, Summary, read_summary
 from autoseg.evaluation.thresholds import Counts, read_thresholds
 from autoseg.files import read_json, read_model
@@ -53,6 +55,19 @@ class Training:
 
 
 @dataclass(frozen=True)
+class FalseLesions:
+    """The false lesions of a scored folder, one by one.
+
+    Attributes:
+        sizes: case to class to their sizes; a case without any is not there.
+        summary: the scores that they belong to, of a preset that lists them.
+    """
+
+    sizes: Mapping[str, Mapping[str, Sequence[float]]]
+    summary: Summary
+
+
+@dataclass(frozen=True)
 class ScoredFolder:
     """One scored folder of predictions.
 
@@ -63,6 +78,7 @@ class ScoredFolder:
         counts: case to class to counts at all thresholds; None without thresholds.csv.
         images: folder of images; None when it is not known.
         prediction: prediction.json of the masks; None without it.
+        false_lesions: of the same masks; None where no preset listed them.
     """
 
     name: str
@@ -71,6 +87,7 @@ class ScoredFolder:
     counts: dict[str, dict[str, Counts]] | None = None
     images: Path | None = None
     prediction: PredictionRecord | None = None
+    false_lesions: FalseLesions | None = None
 
 
 @dataclass(frozen=True)
@@ -285,7 +302,17 @@ def _scored(folder: Path, name: str, images: Path | None, truths: Path | None) -
         counts=read_thresholds(thresholds) if thresholds.is_file() else None,
         images=images or find_images(true),
         prediction=read_record(predictions),
+        false_lesions=_false_lesions(folder, of_fold=bool(name)),
     )
+
+
+def _false_lesions(folder: Path, *, of_fold: bool) -> FalseLesions | None:
+    """Those that lie beside the scores, or beside those by the preset of the trainer in a folder of a fold's."""
+    places = [folder, *(sorted(path for path in folder.iterdir() if path.is_dir()) if of_fold else ())]
+    for place in places:
+        if (place / FALSE_LESIONS_NAME).is_file() and (place / JSON_NAME).is_file():
+            return FalseLesions(read_false_lesions(place / FALSE_LESIONS_NAME), read_summary(place))
+    return None
 
 
 def _pool(scored: Mapping[str, ScoredFolder]) -> Pool:

@@ -294,3 +294,16 @@ def folded(name: str, limit: int) -> str:
     longest = max(map(len, parts.split()), default=0)
     lines = textwrap.wrap(parts, limit, break_long_words=longest > 2 * limit)
     return "\n".join(line.replace("_ ", "_").replace("/ ", "/") for line in lines) or name
+
+
+def log_axis(axis: Axes, values: Sequence[float] | np.ndarray) -> None:
+    """Decades where there are several, else further numbers as well; no exponents."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_xscale("log")
+    axis.set_xlim(min(values) / 1.4, max(values) * 1.4)
+    decades = math.log10(max(values) / min(values))
+    between = (1, 2, 3, 4, 6, 8) if decades < 0.6 else (1, 2, 5) if decades < 2 else (1,)
+    axis.xaxis.set_major_locator(LogLocator(10, between))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(short_number)

@@ -12,7 +12,7 @@ from typing import Any
 from autoseg.errors import AutosegError
 from autoseg.files import read_json, write_bytes, write_json, write_text
 from autoseg.messages import count_of
-from autoseg.report import bland_altman, charts, method_charts, score_tables, sections
+from autoseg.report import bland_altman, charts, lesion_sizes, method_charts, score_tables, sections
 from autoseg.report.bland_altman import Sign
 from autoseg.report.blocks import Absent, CaseCards, Figure, Page, Records, Section
 from autoseg.report.case_cards import (
@@ -129,6 +129,7 @@ def make_page(
         sections.volumes(material, options.volume_sign),
         sections.precision_recall(material),
         sections.against_volume(material),
+        lesion_sizes.section(material),
         sections.shown_cases(material, shown, options.cases, problems),
         sections.data_and_plan(material),
         sections.training(material),

@@ -17,6 +17,7 @@ from autoseg.evaluation.summary_text import (
 )
 from autoseg.evaluation.text import alike, number, p_text, spoken, titled
 from autoseg.evaluation.thresholds import precision_recall
+from autoseg.report import lesion_sizes
 from autoseg.report.blocks import Cell, Records, Table, by_class, heads, numbers, sparse
 from autoseg.report.collect import Material
 from autoseg.report.pool import mean_of_folds
@@ -289,6 +290,8 @@ def records(material: Material) -> dict[str, Records]:
         made["group_tests.csv"] = _test_records(summary)
     if any(one.counts for one in material.scored.values()):
         made["precision_recall.csv"] = _curve_records(material)
+    if (listed := lesion_sizes.records(material)) is not None:
+        made["false_lesions.csv"] = listed
     return made
 
 

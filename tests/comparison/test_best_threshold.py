@@ -58,8 +58,7 @@ def test_the_command_segments_what_the_fold_is_scored_on(tmp_path, monkeypatch, 
     record = json.loads((out / "threshold.json").read_text())
     assert record["channel"] == "MR0" and record["side"] == "above" and record["dice"] > 0.9
     assert "1 case segmented" in capsys.readouterr().out
-    assert threshold_intensities.main(["1", "0", "-o", str(out)]) == 1
-    assert "the folder is not empty" in capsys.readouterr().err
+    assert record["masks"] == [mask.name] and record["settings"]["fold"] == "0"
     assert threshold_intensities.main(["1", "9", "-o", str(tmp_path / "x")]) == 1
     assert "there is no fold 9" in capsys.readouterr().err
     assert threshold_intensities.main(["1", "all", "-o", str(tmp_path / "x")]) == 1
@@ -67,3 +66,39 @@ def test_the_command_segments_what_the_fold_is_scored_on(tmp_path, monkeypatch, 
     images = str(root / "raw" / small.NAME / "imagesTs")
     assert threshold_intensities.main(["1", "all", "-i", images, "-o", str(tmp_path / "all")]) == 0
     assert "1 case segmented" in capsys.readouterr().out
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_folder_is_replaced_when_asked_and_masks_are_never_mixed(tmp_path, monkeypatch, capsys):
+    root = runs.prepare(monkeypatch, tmp_path)
+    out, images = tmp_path / "masks", str(root / "raw" / small.NAME / "imagesTs")
+    arguments = ["1", "0", "-o", str(out)]
+    assert threshold_intensities.main(arguments) == 0
+    first = names_in(out)
+    assert threshold_intensities.main(arguments) == 0  # the same may be made again
+    for other, words in (
+        (["-i", images], "threshold.json is there, of other folders"),
+        (["-channel", "MR0"], "made with other settings"),
+    ):
+        capsys.readouterr()
+        assert threshold_intensities.main([*arguments, *other]) == 1
+        assert words in capsys.readouterr().err and names_in(out) == first
+    assert threshold_intensities.main([*arguments, "-i", images, "--overwrite"]) == 0
+    second = names_in(out)
+    assert len(second) == 2 and not set(second) & (set(first) - {"threshold.json"})
+
+    foreign = tmp_path / "reader"
+    foreign.mkdir()
+    (name,) = set(first) - {"threshold.json"}
+    (foreign / name).write_bytes((root / "raw" / small.NAME / "labelsTr" / name).read_bytes())
+    capsys.readouterr()
+    assert threshold_intensities.main(["1", "0", "-o", str(foreign)]) == 1
+    assert "masks that autoseg_threshold did not make" in capsys.readouterr().err
+    (foreign / "another.nii.gz").write_bytes(b"of a reader")
+    assert threshold_intensities.main(["1", "0", "-o", str(foreign), "--overwrite"]) == 1
+    assert "1 file: another.nii.gz" in capsys.readouterr().err and len(names_in(foreign)) == 2
+    (foreign / "another.nii.gz").unlink()
+    assert threshold_intensities.main(["1", "0", "-o", str(foreign), "--overwrite"]) == 0

@@ -518,6 +518,20 @@ def test_a_series_has_the_means_over_runs_and_groups(folders, capsys):
     assert "8 for 2 folders" in capsys.readouterr().err
 
 
+def test_a_series_leaves_out_cases_in_which_a_metric_is_undefined(folders, capsys):
+    """The distance of an empty mask is undefined: the mean is over the seven others, each shifted by 2 rows of 1 mm."""
+    path = folders / "poor" / "c03.nii.gz"
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(image * 0, str(path))
+    options = ("--series", 8, 16, "--metrics", "hausdorff_mm", "dice", "--preset", "full")
+    assert run(folders, *options, methods=("poor", "good")) == 0
+    assert "nan" not in (text := capsys.readouterr().out)
+    rows = list(csv.DictReader((folders / "out/series.csv").open()))
+    (row,) = (r for r in rows if (r["metric"], r["stratum"], r["number"]) == ("hausdorff_mm", "all", "8"))
+    assert row["n"] == "7" and float(row["sd"]) == 0
+    assert f"8       1     {float(row['mean']):.3f}" in text
+
+
 # --------------------------------------------------------------------------------------------- every metric of a preset
 
 

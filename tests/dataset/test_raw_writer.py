@@ -446,9 +446,9 @@ def test_the_command_writes_and_says_what_comes_next(source, tmp_path, capsys):
 
 
 def test_a_merged_mask_is_lesion_where_any_file_is_above_zero(source, target):
-    """Of three files with values of all kinds; negative values are background."""
+    """Of three files with values of all kinds; traces below 0, of an interpolation, are background."""
     first, second, third = (np.zeros(SHAPE, np.float32) for _ in range(3))
-    first[1, 2, 1], second[1, 2, 1], second[2, 3, 2], third[3, 4, 3] = 0.25, 254, 1e-3, -1
+    first[1, 2, 1], second[1, 2, 1], second[2, 3, 2], third[3, 4, 3] = 0.25, 254, 1e-3, -1e-4
     parts = []
     for i, array in enumerate((first, second, third)):
         small.write(source.root / f"a_{i}.nii.gz", array)
@@ -457,6 +457,16 @@ def test_a_merged_mask_is_lesion_where_any_file_is_above_zero(source, target):
     made = read_image(target / "labelsTr/a.nii.gz")
     assert made.pixels.dtype == np.uint8 and np.argwhere(made.pixels).tolist() == [[1, 2, 1], [2, 3, 2]]
     assert differences(read_geometry(target / "imagesTr/a_0000.nii.gz"), made.geometry) == []
+
+
+def test_negative_values_in_a_merged_mask_are_refused(source, target):
+    """254 as a signed byte is -2: such a lesion would vanish in silence."""
+    small.write(source.root / "signed.nii.gz", (mask() * np.uint8(254)).astype(np.int8))
+    volumes = (Volume(source.root / "a_mask.nii.gz"), Volume(source.root / "signed.nii.gz"))
+    text = refused(changed(source, mask=MergedMask(volumes)), target)
+    n = int((mask() > 0).sum())
+    assert re.search(rf"signed.nii.gz +values below 0 in a mask +{n} voxels? below 0, the least -2", text)
+    assert "a_mask" not in text
 
 
 def test_every_file_of_a_merged_mask_is_checked(source, target):

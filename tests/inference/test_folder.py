@@ -17,6 +17,7 @@ from autoseg import messages
 from autoseg.bundle.card import write_model_card
 from autoseg.bundle.layout import weight_file_name
 from autoseg.cli import predict as command
+from autoseg.dataset.channel_order import SeenChannels
 from autoseg.dataset.images_to_predict import list_images
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.files import hash_file
@@ -631,6 +632,14 @@ def test_a_scan_of_another_size_is_warned_of_and_one_that_cannot_be_is_refused(
     assert "case_0 has" not in text and "case_3 has" not in text
     assert re.search(r"\n *case_2 +the voxel size in its header cannot be right +3.1 x 93.7 x 0.7 mm", text)
     assert {path.name for path in (work / "out").glob("*.nii.gz")} == {f"case_{i}.nii.gz" for i in (0, 1, 3)}
+
+
+def test_swapped_channels_are_told_of_the_first_case_and_then_of_the_others(work, capsys, monkeypatch):
+    monkeypatch.setattr(SeenChannels, "swapped", lambda *_: "T1 and T2 9.0 SD")
+    assert call(work, "-d", "900") == 0
+    first, rest = [line for line in capsys.readouterr().err.splitlines() if "in another order than" in line]
+    assert first.endswith("check the numbers of the files: case_0 (T1 and T2 9.0 SD)")
+    assert "case_1 (" in rest and "case_3 (" in rest and "case_0" not in rest
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"cases": 7}'])

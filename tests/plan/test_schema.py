@@ -132,9 +132,23 @@ def test_whoever_made_a_plan_changes_it_with_a_reason():
         before, {"stages.train.iterations_per_epoch": 5, "networks.main.arguments.width": 4}, "short"
     )
     assert after.recipe.stages[0].iterations_per_epoch == 5 and not after.overrides
-    assert [reason.why for reason in after.reasons] == ["short; else 3 passes", "short; else unet"]
+    assert [reason.why for reason in after.reasons] == [
+        "short; else 3 passes",
+        "it fits; but arguments.width=4: short",
+    ]
     again = replan(after, {"networks.main.arguments.width": 4}, "narrow")
-    assert again.reasons[1].why == "narrow"
+    assert again.reasons == after.reasons
+
+
+def test_a_reason_of_more_than_what_is_changed_stays():
+    """A short plan is not mirrored, but its tiles lie as they do for the reason that they had."""
+    before = plan(reasons=[Reason(what="recipe.inference", value="tiles, mirrored", why="as published")])
+    assert before.recipe.inference.mirror_axes
+    (reason,) = replan(before, {"inference.mirror_axes": []}, "short").reasons
+    assert reason.why == "as published; but mirror_axes=none: short"
+    axes = list(before.recipe.inference.mirror_axes)
+    (same,) = replan(before, {"inference.mirror_axes": axes}, "short").reasons
+    assert same.why == "as published"
 
 
 def test_an_unknown_path_gives_the_nearest_names():

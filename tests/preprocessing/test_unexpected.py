@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from autoseg import messages
 from autoseg.plan import Normalisation
 from autoseg.preprocessing.normalise import normalise
-from autoseg.preprocessing.unexpected import UnexpectedRange, warning
+from autoseg.preprocessing.unexpected import UnexpectedRange, note, warning
 
 BY_255 = Normalisation(scheme="none", factor=1 / 255, expected_maximum=(1.5, 255.5))
 
@@ -106,3 +107,19 @@ def test_it_belongs_to_schemes_that_depend_on_the_unit():
         Normalisation(scheme="zscore", expected_maximum=(1.5, 255.5))
     with pytest.raises(ValidationError, match="from 0 or more to a larger number"):
         Normalisation(scheme="none", expected_maximum=(255.5, 1.5))
+
+
+def test_of_many_cases_the_first_is_told_at_once_and_the_others_together(caplog):
+    messages.forget_warnings()
+    one = UnexpectedRange(channel=0, found=(0, 0.98), to_0_and_1=(0, 0.95))
+    for i in range(9):
+        note(f"case_{i}", [one], [BY_255], ["T1"])
+        assert len(caplog.records) == 1
+    messages.tell_notes()
+    first, rest = (record.getMessage() for record in caplog.records)
+    assert (
+        "within 1.5 to 255.5" in first and "check how they were exported: case_0 (T1 from 0 to 0.98" in first
+    )
+    assert "case_1 (" in rest and "case_5 (" in rest and rest.endswith("and 3 more") and "case_0" not in rest
+    messages.tell_notes()
+    assert len(caplog.records) == 2

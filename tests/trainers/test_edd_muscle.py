@@ -12,6 +12,7 @@ from torch import nn
 from autoseg import messages, networks
 from autoseg.bundle.networks import ReadyNetwork
 from autoseg.errors import AutosegError
+from autoseg.evaluation.false_lesions import size_that_holds
 from autoseg.plan import (
     Augmentation,
     Inference,
@@ -28,8 +29,7 @@ from autoseg.trainers._edd_muscle_candidates import (
     FALSE,
     REAL,
     CandidateSource,
-    size_that_holds,
-    sizes_in_words,
+    found_in_words,
 )
 from autoseg.trainers.edd_muscle import TRAINER, judge_candidates
 from autoseg.training import check_recipe
@@ -203,12 +203,12 @@ def test_the_size_that_holds_99_percent_of_the_false_components():
     sizes = np.array([5] * 150 + [16] * 47 + [60] + [61, 200])
     assert size_that_holds(sizes) == 60 and (sizes <= 60).mean() == 0.99
     assert size_that_holds(np.arange(1, 11)) == 10
-    said = sizes_in_words([sizes[:100], sizes[100:], np.zeros(0, int)], 60)
+    said = found_in_words([sizes[:100], sizes[100:], np.zeros(0, int)], 60)
     assert said.startswith(
         "200 false components, 66.67 in a case, of 9.12 px on average (median 5, largest 200)"
     )
     assert said.endswith("largest_px 60 holds 99% of them, and 60 would hold 99%")
-    assert sizes_in_words([np.zeros(0, int)], 60) == ""
+    assert found_in_words([np.zeros(0, int)], 60) == ""
 
 
 # -------------------------------------------------------------------------------------------------- the candidates

@@ -150,6 +150,11 @@ class Lesions:
         """Lesions of the prediction that do not match."""
         return self.prediction - self.n_right
 
+    @property
+    def false_sizes(self) -> np.ndarray:
+        """Sizes of the lesions of the prediction that do not match, ``[lesion]``."""
+        return self.prediction_sizes[~self.right]
+
 
 # --------------------------------------------------------------------------------------- components and matching
 
@@ -226,7 +231,7 @@ def _mean_size(sizes: np.ndarray) -> float:
 
 
 def _false_size(lesions: Lesions) -> float:
-    return _mean_size(lesions.prediction_sizes[~lesions.right])
+    return _mean_size(lesions.false_sizes)
 
 
 def _missed_size(lesions: Lesions) -> float:
