@@ -278,6 +278,18 @@ def _stage(index: int, stage: Stage, plan: Plan) -> list[PlanRow]:
     return rows + [PlanRow(label, value, f"{path}.{name}") for there, label, value, name in optional if there]
 
 
+def length_words(plan: Plan) -> str:
+    """How long it trains: ``1000 epochs of 250``; of several stages and members all."""
+    stages = [
+        f"{count_of(stage.epochs, 'epoch')} of {stage.iterations_per_epoch}"
+        if stage.iterations_per_epoch
+        else count_of(stage.epochs, "pass", "passes")
+        for stage in plan.recipe.stages
+    ]
+    joined = f"{len(stages)} x {stages[0]}" if len(stages) > 1 and len({*stages}) == 1 else " + ".join(stages)
+    return joined + (f", {plan.recipe.members} times" if plan.recipe.members > 1 else "")
+
+
 def _start(stage: Stage) -> str:
     """Where the weights come from, and the state of the optimiser."""
     start, words = stage.start, f"weights of {stage.start}"
