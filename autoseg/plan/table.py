@@ -105,6 +105,8 @@ def _other_reasons(
 ) -> tuple[list[Reason], list[Reason]]:
     """Reasons that belong to no row, and notes."""
     shown = {row.path for _, rows in groups for row in rows}
+    if plan.proposals is not None and plan.proposals.families:
+        shown.add("method")  # the ranked table says it
     other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
     notes = [reason for reason in other if reason.what.startswith("note")]
     return [reason for reason in other if reason not in notes], notes
@@ -212,7 +214,7 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
         ]
         count = (blocks[i] if i < len(blocks) else "") if isinstance(blocks, (list, tuple)) else blocks
         table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
-    return _columns(table)
+    return columns(table)
 
 
 def _is_per_axis(entries: object) -> bool:
@@ -390,7 +392,7 @@ def _alternatives(plan: Plan, width: int) -> list[str]:
     for name, entry in entries.items():
         cells = [_cell(entry.get(column, "")) for column in shown]
         table.append(["*" if entry.get("chosen") else "", name, *cells])
-    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in _columns(table))]
+    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in columns(table))]
 
 
 def _cell(value: object) -> str:
@@ -475,7 +477,7 @@ def _close(numbers: Iterable[object]) -> str:
     return "x".join(str(n) for n in numbers)
 
 
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+def columns(table: Sequence[Sequence[str]]) -> list[str]:
     """Cells padded to the widths of their columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]

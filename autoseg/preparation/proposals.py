@@ -74,11 +74,16 @@ def propose(
     evidence, matches = Evidence(fingerprint), {c.family: c.match for c in candidates}
     families = [_row(candidate, matches, time_of) for candidate in candidates]
     return Proposals(
-        looked_at=evidence.words,
+        looked_at=looked_at(fingerprint),
         families=families,
         doubts=_doubts(matches, evidence),
         corrections=proposed_corrections(fingerprint),
     )
+
+
+def looked_at(fingerprint: Fingerprint) -> list[tuple[str, str]]:
+    """The facts that families are judged by, in words."""
+    return Evidence(fingerprint).words
 
 
 def proposed_corrections(fingerprint: Fingerprint) -> list[ProposedCorrection]:
@@ -144,7 +149,7 @@ def _change(family: str, matches: Mapping[str, Match]) -> str:
         return "first without: " + "; or without: ".join(lifting)
     if family == GENERAL:
         return f"first where no other scores above {match.score:.2f}"
-    return "not by one difference alone" if match.against else f"next to {best}"
+    return "not first without any one of these" if match.against else f"next to {best}"
 
 
 # ------------------------------------------------------------------------------------------------ what it would run

@@ -34,7 +34,7 @@ from autoseg.training.freezing import trained_parameters
 ENOUGH_VOXELS = 40_000
 """That the network sees in a step on a CPU."""
 MOST_SECONDS, MOST_STEPS = 0.5, 5
-"""The timed steps end when they took so long together, or are so many; none follow a first one of five times as long."""
+"""The timed steps end when they took so long together, or are so many; none follow a first one of five times that."""
 CLASSIFIED = 64
 """Patches in a step of a network that says one thing of each."""
 

@@ -64,6 +64,7 @@ def measure(
     trainer: Trainer,
     device: torch.device,
     folds: list[Fold] | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> Workload:
     """Measure the steps of a plan and count what a fold has to do.
 
@@ -73,6 +74,7 @@ def measure(
         trainer: of the plan.
         device: that will train.
         folds: that are in use; the usual five where there are none.
+        known: seconds of a step by stage, which are not measured again.
 
     Raises:
         AutosegError: a step does not fit the memory of the device.
@@ -84,7 +86,10 @@ def measure(
     measured, steps = Measured(), {}
     for index, stage in enumerate(plan.recipe.stages):
         alike = next((i for i in steps if _same_step(plan.recipe.stages[i], stage)), None)
-        step = steps[alike] if alike is not None else measure_step(plan, stage, trainer, device, middle)
+        if stage.name in (known or {}):
+            step = DryStep((known or {})[stage.name], None, 1.0)
+        else:
+            step = steps[alike] if alike is not None else measure_step(plan, stage, trainer, device, middle)
         steps[index], measured.iteration[index] = step, step.seconds
         count = _iterations(plan, stage, fold, cases, shapes, trainer)
         if count is not None:
