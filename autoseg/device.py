@@ -111,8 +111,24 @@ def free_cached_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until a card has done all its work; others have."""
+    import torch
+
+    if is_card(device):
+        torch.cuda.synchronize(device)
+
+
+def forget_peak(device: torch.device) -> None:
+    """From here on :func:`peak_memory_gb` counts anew."""
+    import torch
+
+    if is_card(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_gb(device: torch.device) -> float | None:
-    """The most that tensors took on a card since the process began; None on others."""
+    """The most that tensors took on a card since the process began, or forgot; None on others."""
     import torch
 
     return torch.cuda.max_memory_allocated(device) / 1e9 if is_card(device) else None

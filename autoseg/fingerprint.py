@@ -73,6 +73,36 @@ class LesionLoad(Record):
     centroid_share: tuple[float, float, float] | None = None
 
 
+class ChannelAppearance(Record):
+    """What one channel of one case looks like (:mod:`autoseg.dataset.appearance`).
+
+    Attributes:
+        shading: how many times as bright the bright side of the head is as its dark side, by a smooth field; None where
+            intensities are not all above 0.
+        lesion_contrast: median of the lesions less that of the rest of the head, in standard deviations of the rest;
+            below 0 where lesions are dark, None without lesions.
+    """
+
+    shading: float | None = None
+    lesion_contrast: float | None = None
+
+
+class CaseAppearance(Record):
+    """What one case looks like; axis order z, y, x.
+
+    Attributes:
+        object_extent_mm: of the box around the head, without the air; None of an image of one value.
+        object_share: of the voxels that belong to the head.
+        channels: one entry each.
+        correlations: rank correlation of each pair of channels in the head: 0 and 1, 0 and 2, ..., 1 and 2, ...
+    """
+
+    object_extent_mm: tuple[float, float, float] | None = None
+    object_share: float
+    channels: list[ChannelAppearance]
+    correlations: list[float] = Field(default_factory=list)
+
+
 class CaseFingerprint(Record):
     """The facts of one case; axis order z, y, x, in the orientation of the fingerprint.
 
@@ -86,6 +116,7 @@ class CaseFingerprint(Record):
         channel_hashes: per channel, over shape and pixels; equal ones are duplicates.
         background: per channel, the value of the image's eight corners where they agree, else None.
         everywhere: intensities per channel over all voxels; empty in records of an earlier autoseg.
+        appearance: what it looks like; None in records of an earlier autoseg.
     """
 
     name: Name
@@ -105,6 +136,7 @@ class CaseFingerprint(Record):
     channel_hashes: list[str] = Field(default_factory=list)
     background: list[float | None] = Field(default_factory=list)
     everywhere: list[Intensities] = Field(default_factory=list)
+    appearance: CaseAppearance | None = None
 
 
 class Quantiles(Record):

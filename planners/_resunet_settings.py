@@ -36,6 +36,9 @@ SMALLEST_CROP = 8  # three poolings
 CROP_STEP = 4
 HEAD_MM = (120, 280)
 """The longest edge of a scan of a human head."""
+COST_OF_KIND, COST_OF_GRID, SILENT_COST = 0.6, 0.5, 0.2
+"""What other channels, labels and sizes take from the score; thick slices, or the name of another contrast; and a name
+that does not say the contrast."""
 THIN = 2
 """Voxels are cubes when the longest edge is less than so many times the shortest."""
 

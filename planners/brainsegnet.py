@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from autoseg.errors import AutosegError, nearest_names
+from autoseg.evidence import contrasts
+from autoseg.evidence.contrasts import MAPS, PERFUSION
+from autoseg.evidence.facts import HEAD_MM, Evidence
 from autoseg.fingerprint import Fingerprint
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of
@@ -37,6 +39,9 @@ from autoseg.planners._brainsegnet_settings import (
     BATCH,
     BATCH_FROM_SCRATCH,
     BATCH_OF_STATISTICS,
+    COST,
+    COST_OF_DATA,
+    COST_OF_SIZE,
     EPOCHS,
     EPOCHS_AT_ONCE,
     EPOCHS_BASELINE,
@@ -46,7 +51,6 @@ from autoseg.planners._brainsegnet_settings import (
     GAMMA,
     HALF,
     HALO,
-    HEAD_MM,
     LEARNING_RATE,
     MODE_BIN,
     MOST,
@@ -72,67 +76,79 @@ from autoseg.planners._brainsegnet_settings import (
     training_gb,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB
-from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+from autoseg.plugins.planner import Budget, Match, Planner
 
 # ------------------------------------------------------------------------------------------------ whether it fits
 
-PERFUSION = r"cbf|cbv|mtt|ttp|tmax|pwi|perfusion"
-DIFFUSION = r"adc|dwi|trace|diffusion"
-CONTRASTS = {"FLAIR": r"flair", "T1c": r"t1.?(c|gd|post|\+)", "T1": r"t1|mprage|spgr", "T2": r"t2"}
-"""The four of BRATS; the first that is found in a name counts."""
+CONTRASTS = ("FLAIR", "T1c", "T1", "T2")
+"""The four of BRATS."""
 
 
 def match(fingerprint: Fingerprint) -> Match:
     """Made for perfusion and diffusion maps of strokes, and for MR contrasts of tumours with sub-regions."""
-    names = fingerprint.channel_names
-    perfusion = [name for name in names if re.search(PERFUSION, name.casefold())]
-    maps = [name for name in names if name in perfusion or re.search(DIFFUSION, name.casefold())]
-    contrasts = sorted({kind for name in names if (kind := contrast_of(name))})
-    regions = [name for name in fingerprint.labels if name not in ("background", "ignore")]
-    if perfusion and len(maps) > 1:
-        others = len(names) - len(maps)
-        found = [
-            f"{len(maps)} maps instead of six" if len(maps) < 3 else "",
-            count_of(others, "channel that is no map", "channels that are no maps") if others else "",
-        ]
-        reason = f"{len(maps)} perfusion and diffusion maps"
-    elif len(contrasts) > 1 and len(regions) > 1:
-        found = [
-            f"{len(contrasts)} MR contrasts ({', '.join(contrasts)}) instead of four"
-            if len(contrasts) < 4
-            else "",
-            "slices far apart or few" if is_thin(fingerprint) else "",
-        ]
-        reason = f"{len(contrasts)} MR contrasts with {len(regions)} sub-regions"
-    else:
-        made_for = "made for perfusion and diffusion maps, or for MR contrasts with sub-regions"
-        return Match(Verdict.POSSIBLE, (made_for,), (_other_data(names, regions),))
-    misfits = tuple(text for text in [*found, _other_size(fingerprint)] if text)
-    return Match(Verdict.FITS if misfits else Verdict.MADE_FOR_IT, (reason,), misfits)
+    evidence = Evidence(fingerprint)
+    (low, high), extent = HEAD_MM, evidence.extent_mm
+    size = "" if low <= extent <= high else f"scans of {extent:.0f} mm (a human head: {low} to {high} mm)"
+    if found := _as_maps(evidence) or _as_contrasts(evidence):
+        reason, differences, doubts = found
+        costs = [(text, COST) for text in differences]
+        return Match.weighed([reason], [*costs, (size, COST_OF_SIZE)], doubts=doubts)
+    made_for = "made for perfusion and diffusion maps, or for MR contrasts with sub-regions"
+    return Match.weighed([], [(_other_data(evidence), COST_OF_DATA)], made_for=made_for)
+
+
+Likeness = tuple[str, list[str], tuple[str, ...]]
+"""What the data are like in words, how they differ from the published ones, and what is not sure about it."""
+
+
+def _as_maps(evidence: Evidence) -> Likeness | None:
+    """Perfusion and diffusion maps, by their names or, where these say nothing, by their looks."""
+    maps = [kind for kind in evidence.contrasts if kind in MAPS]
+    others = len(evidence.channels) - len(maps)
+    if len(maps) > 1 and any(kind in PERFUSION for kind in maps):
+        few = f"{len(maps)} maps instead of six" if len(maps) < 3 else ""
+        more = count_of(others, "channel that is no map", "channels that are no maps") if others else ""
+        return f"{len(maps)} perfusion and diffusion maps", [few, more], ()
+    if evidence.names_are_silent and evidence.looks_like_maps and len(evidence.classes) == 1:
+        doubt = (
+            "no channel's name says its contrast; by lesions that are bright in some and dark in others, maps"
+        )
+        looks = f"{len(evidence.channels)} channels that look like perfusion and diffusion maps"
+        return looks, ["names that do not say so", ""], (doubt,)
+    return None
+
+
+def _as_contrasts(evidence: Evidence) -> Likeness | None:
+    """MR contrasts with sub-regions; a name that says nothing counts as a contrast that is not known."""
+    kinds = sorted({kind for kind in evidence.contrasts if kind in CONTRASTS})
+    silent, n_channels = evidence.names_are_silent, len(evidence.channels)
+    if len(evidence.classes) < 2 or (len(kinds) < 2 and not (silent and n_channels > 1)):
+        return None
+    number = n_channels if silent else len(kinds)
+    named = "" if silent else f" ({', '.join(kinds)})"
+    few = f"{number} MR contrasts{named} instead of four" if number < 4 else ""
+    far = "slices far apart or few" if is_thin(evidence.fingerprint) else ""
+    unknown = "names that do not say which" if silent else ""
+    doubts = ("no channel's name says its contrast",) if silent else ()
+    return f"{number} MR contrasts with {len(evidence.classes)} sub-regions", [few, far, unknown], doubts
 
 
 def contrast_of(channel: str) -> str:
     """FLAIR, T1c, T1 or T2 by the name of a channel; empty for others."""
-    name = re.sub(r"[\s_-]", "", channel.casefold())
-    return next((kind for kind, pattern in CONTRASTS.items() if re.search(pattern, name)), "")
+    kind = contrasts.contrast_of(channel)
+    return kind if kind in CONTRASTS else ""
 
 
 def is_thin(fingerprint: Fingerprint) -> bool:
     """Whether the median scan is a stack of slices that are far apart, or few."""
-    across, *plane = fingerprint.summary.slices_first
-    spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
-    far = spacing[across] >= THIN * max(spacing[axis] for axis in plane)
-    return far or (fingerprint.summary.shape[across].median or 1.0) <= FEW_SLICES
+    evidence = Evidence(fingerprint)
+    return evidence.slice_ratio >= THIN or evidence.n_slices <= FEW_SLICES
 
 
-def _other_data(names: Sequence[str], regions: Sequence[str]) -> str:
-    channels = f"one channel ({names[0]})" if len(names) == 1 else f"channels {', '.join(names)}"
-    return channels if len(regions) > 1 else f"{channels} with one kind of lesion"
-
-
-def _other_size(fingerprint: Fingerprint) -> str:
-    extent, (low, high) = max(entry.median or 0.0 for entry in fingerprint.summary.extent_mm), HEAD_MM
-    return "" if low <= extent <= high else f"scans of {extent:.0f} mm (a human head: {low} to {high} mm)"
+def _other_data(evidence: Evidence) -> str:
+    names = evidence.channels
+    said = f"one channel ({names[0]})" if len(names) == 1 else f"channels {', '.join(names)}"
+    return said if len(evidence.classes) > 1 else f"{said} with one kind of lesion"
 
 
 # ------------------------------------------------------------------------------------------------ the plan

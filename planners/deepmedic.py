@@ -8,10 +8,11 @@ author's code differ, the plan's reasons say which of them it follows; docs/fami
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from autoseg.errors import AutosegError, nearest_names
+from autoseg.evidence.contrasts import PERFUSION, contrast_of
+from autoseg.evidence.facts import Evidence
 from autoseg.fingerprint import Fingerprint
 from autoseg.labels import LabelSet
 from autoseg.messages import count_of
@@ -35,6 +36,9 @@ from autoseg.planners._deepmedic_experiments import EXPERIMENTS, experiment_chan
 from autoseg.planners._deepmedic_reasons import reasons
 from autoseg.planners._deepmedic_settings import (
     CONTEXT,
+    COST,
+    COST_OF_DATA,
+    COST_OF_SIZE,
     EPOCHS,
     EPS,
     FAITHFUL_TILE,
@@ -65,51 +69,47 @@ from autoseg.planners._deepmedic_settings import (
     chunk_for,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB
-from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+from autoseg.plugins.planner import Budget, Match, Planner
 
-MAPS = {"ADC": r"adc", "MTT": r"mtt", "rCBF": r"cbf"}
-"""What the study's network sees, and how the names of such channels read."""
-PERFUSION = r"cbf|cbv|mtt|ttp|tmax"
+MAPS = ("ADC", "MTT", "rCBF")
+"""What the study's network sees."""
+BOLUS_MAPS = tuple(kind for kind in PERFUSION if kind != "PWI")
 
 # ------------------------------------------------------------------------------------------------ whether it fits
 
 
 def match(fingerprint: Fingerprint) -> Match:
     """Made for ADC and perfusion maps of strokes in human heads, with one kind of lesion."""
-    names, found = fingerprint.channel_names, study_maps(fingerprint.channel_names)
-    perfusion = [name for name in names if re.search(PERFUSION, name.casefold())]
+    evidence = Evidence(fingerprint)
+    names, found = evidence.channels, study_maps(evidence.channels)
+    perfusion = [kind for kind in evidence.contrasts if kind in BOLUS_MAPS]
     if not perfusion or len(names) < 2:
-        return Match(
-            Verdict.POSSIBLE,
-            ("made for ADC and perfusion maps of strokes",),
-            (f"channels {', '.join(names)}" if len(names) > 1 else f"one channel ({names[0]})",),
+        others = f"channels {', '.join(names)}" if len(names) > 1 else f"one channel ({names[0]})"
+        return Match.weighed(
+            [], [(others, COST_OF_DATA)], made_for="made for ADC and perfusion maps of strokes"
         )
-    foreground = [name for name in fingerprint.labels if name not in ("background", "ignore")]
     missing = [kind for kind in MAPS if kind not in found]
-    misfits = (
-        f"no {' and no '.join(missing)}" if missing else "",
-        f"{count_of(len(foreground), 'label')} instead of one kind of lesion" if len(foreground) > 1 else "",
-        "" if is_head(fingerprint) else "scans that are no human heads by their size",
-        "" if mask_channel(names) else "no TTP to tell the brain by",
+    several = f"{count_of(len(evidence.classes), 'label')} instead of one kind of lesion"
+    return Match.weighed(
+        [f"{count_of(len(perfusion), 'perfusion map')}" + (" and ADC" if "ADC" in found else "")],
+        [
+            (f"no {' and no '.join(missing)}" if missing else "", COST),
+            (several if len(evidence.classes) > 1 else "", COST),
+            ("" if is_head(fingerprint) else "scans that are no human heads by their size", COST_OF_SIZE),
+            ("" if mask_channel(names) else "no TTP to tell the brain by", COST),
+        ],
     )
-    against = tuple(text for text in misfits if text)
-    reason = f"{count_of(len(perfusion), 'perfusion map')}" + (" and ADC" if "ADC" in found else "")
-    return Match(Verdict.FITS if against else Verdict.MADE_FOR_IT, (reason,), against)
 
 
 def study_maps(names: list[str]) -> dict[str, str]:
     """ADC, MTT and rCBF to the first channel of each kind."""
-    found = {}
-    for kind, pattern in MAPS.items():
-        channel = next((name for name in names if re.search(pattern, name.casefold())), None)
-        if channel is not None:
-            found[kind] = channel
-    return found
+    kinds = [contrast_of(name) for name in names]
+    return {kind: names[kinds.index(kind)] for kind in MAPS if kind in kinds}
 
 
 def mask_channel(names: list[str]) -> str:
     """The channel whose voxels above 0 are the brain; empty without one."""
-    return next((name for name in names if "ttp" in name.casefold()), "")
+    return next((name for name in names if contrast_of(name) == "TTP"), "")
 
 
 def is_head(fingerprint: Fingerprint) -> bool:

@@ -10,11 +10,12 @@ here, and the plan's reasons say so.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from autoseg.errors import AutosegError
+from autoseg.evidence.contrasts import contrast_of
+from autoseg.evidence.facts import HEAD_MM, Evidence
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
     QUICK,
@@ -34,11 +35,11 @@ from autoseg.planners._edd_muscle_reasons import reasons
 from autoseg.planners._edd_muscle_settings import (
     CANDIDATES_PER_CASE,
     COMPARATORS,
+    COST,
     DECONVNETS,
     EPOCHS,
     FEWEST_CASES,
     FULL_SLICE_PX,
-    HEAD_MM,
     HELD_BACK,
     ITERATIONS,
     MUSCLE_BATCH,
@@ -49,6 +50,7 @@ from autoseg.planners._edd_muscle_settings import (
     QUICK_BATCH,
     QUICK_BATCHES,
     QUICK_WIDTH,
+    SILENT_COST,
     TABLE_3,
     THICK,
     TRAINED_SHARE,
@@ -67,16 +69,17 @@ def match(fingerprint: Fingerprint) -> Match:
     """Made for one DWI channel of human heads in thick slices, with one kind of lesion."""
     if problem := find_problem(fingerprint):
         return Match(Verdict.CANNOT, against=(problem,))
-    extent, (apart, thick), (low, high) = slice_extent_mm(fingerprint), _slice_distance(fingerprint), HEAD_MM
-    found = [
-        _other_channels(fingerprint.channel_names),
-        "" if thick else f"{apart} (under {THICK:g})",
-        "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)",
-    ]
-    if misfits := tuple(text for text in found if text):
-        made_for = "made for one DWI channel of human heads in thick slices"
-        return Match(Verdict.POSSIBLE, (made_for,), misfits)
-    return Match(Verdict.MADE_FOR_IT, (f"one DWI channel of human heads ({extent:.0f} mm)", apart))
+    evidence, (low, high) = Evidence(fingerprint), HEAD_MM
+    extent, apart = evidence.slice_extent_mm, _slice_distance(evidence)
+    thin = "" if evidence.single_slices or evidence.slice_ratio >= THICK else f"{apart} (under {THICK:g})"
+    size = "" if low <= extent <= high else f"slices of {extent:.0f} mm (a human head: {low} to {high} mm)"
+    channels, cost = _other_channels(evidence)
+    return Match.weighed(
+        (f"one {'' if channels else 'DWI '}channel of human heads ({extent:.0f} mm)", apart),
+        [(channels, cost), (thin, COST), (size, COST)],
+        made_for="made for one DWI channel of human heads in thick slices",
+        doubts=evidence.doubts_of_name("DWI") if not thin and not size else (),
+    )
 
 
 def find_problem(fingerprint: Fingerprint) -> str:
@@ -93,39 +96,27 @@ def find_problem(fingerprint: Fingerprint) -> str:
 
 def is_dwi(channel: str) -> bool:
     """Whether a channel is diffusion-weighted (b = 1000, trace) by its name; b = 0 and ADC are other contrasts."""
-    name = re.sub(r"[\s_=-]", "", channel.casefold())
-    weighted = re.search(r"dwi|diffusion|trace(?!r)|b1000", name)
-    return weighted is not None and not re.search(r"b0(?!\d)", name) and not is_adc(channel)
+    return contrast_of(channel) == "DWI"
 
 
-def is_adc(channel: str) -> bool:
-    """Whether a channel is a map of the apparent diffusion coefficient by its name."""
-    return "adc" in channel.casefold() or "apparent" in channel.casefold()
+def _other_channels(evidence: Evidence) -> tuple[str, float]:
+    """How the channels differ from one DWI channel, empty where they do not; and what that costs."""
+    says, names, against = evidence.only_channel("DWI"), evidence.channels, not evidence.lesions_as_in("DWI")
+    if says == "several":
+        return f"{len(names)} channels ({', '.join(names)}) instead of one", COST
+    bright = ", with dark lesions instead of bright ones" if against else ""
+    if says == "silent":
+        return f"{names[0]} does not say that it is DWI{bright}", COST if against else SILENT_COST
+    if evidence.contrasts == ["ADC"]:
+        return f"{names[0]} instead of DWI, with the contrast of lesions reversed", COST
+    return ("", 0.0) if says == "it" else (f"{names[0]} instead of DWI{bright}", COST)
 
 
-def _other_channels(names: Sequence[str]) -> str:
-    """How the channels differ from one DWI channel, empty where they do not."""
-    if len(names) > 1:
-        return f"{len(names)} channels ({', '.join(names)}) instead of one"
-    if is_adc(names[0]):
-        return f"{names[0]} instead of DWI, with the contrast of lesions reversed"
-    return "" if is_dwi(names[0]) else f"{names[0]} instead of DWI"
-
-
-def _slice_distance(fingerprint: Fingerprint) -> tuple[str, bool]:
-    """How far slices are apart in the median case, in words, and whether they are thick; single ones are."""
-    across, *plane = fingerprint.summary.slices_first
-    if fingerprint.summary.shape[across].max == 1:
-        return "single slices", True
-    spacing = [entry.median or 1.0 for entry in fingerprint.summary.spacing_mm]
-    ratio = spacing[across] / max(spacing[axis] for axis in plane)
-    return f"slices {ratio:.1f} times as far apart as the pixels", ratio >= THICK
-
-
-def slice_extent_mm(fingerprint: Fingerprint) -> float:
-    """The longer edge of the median slice."""
-    extents = fingerprint.summary.extent_mm
-    return max(extents[axis].median or 0.0 for axis in fingerprint.summary.slices_first[1:])
+def _slice_distance(evidence: Evidence) -> str:
+    """How far slices are apart in the median case, in words."""
+    if evidence.single_slices:
+        return "single slices"
+    return f"slices {evidence.slice_ratio:.1f} times as far apart as the pixels"
 
 
 # ------------------------------------------------------------------------------------------------ the plan

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from autoseg.errors import AutosegError
+from autoseg.evidence.facts import Evidence
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
     QUICK,
@@ -35,7 +36,8 @@ from autoseg.planners._memory import DEFAULT_MEMORY_GB
 from autoseg.planners._ratlesnetv2_reasons import reasons
 from autoseg.planners._ratlesnetv2_settings import (
     AUGMENTED_LEARNING_RATE,
-    LARGEST_RODENT_MM,
+    COST,
+    COST_OF_CHANNELS,
     PATCH_STEP,
     PUBLISHED_VOXEL_MM3,
     QUICK_BATCHES,
@@ -48,35 +50,49 @@ from autoseg.planners._ratlesnetv2_settings import (
     RatLesNetV2Options,
     find_loss,
     is_other_grid,
-    is_t2,
 )
 from autoseg.plugins.planner import Budget, Match, Planner, Verdict
 
 
 def match(fingerprint: Fingerprint) -> Match:
     """Made for T2 scans of rodents in thick slices, one channel, one kind of lesion."""
-    extent = max(entry.median or 0.0 for entry in fingerprint.summary.extent_mm)
-    if extent > LARGEST_RODENT_MM:
+    evidence = Evidence(fingerprint)
+    extent, ratio, n_classes = evidence.extent_mm, evidence.slice_ratio, len(evidence.classes)
+    if not evidence.is_rodent:
         return Match(Verdict.CANNOT, against=(f"made for rodents; the images span {extent:.0f} mm",))
-    if any(isinstance(value, list) for value in fingerprint.labels.values()):
+    if evidence.has_regions:
         return Match(Verdict.CANNOT, against=("it has no overlapping regions",))
-    reasons, against = [f"the size of a rodent's head ({extent:.0f} mm)"], []
-    channels = fingerprint.channel_names
-    if len(channels) > 1:
-        against.append(f"{len(channels)} channels instead of one")
-    elif is_t2(channels[0]):
-        reasons.append("one T2 channel")
-    else:
-        against.append(f"one channel, {channels[0]} instead of the published T2")
-    ratio = _slice_ratio(fingerprint)
-    (reasons if ratio >= THICK else against).append(f"slices {ratio:.1f} times as far apart as the pixels")
-    verdict = Verdict.FITS if against else Verdict.MADE_FOR_IT
-    return Match(verdict, tuple(reasons), tuple(against))
+    channels, cost = _other_channels(evidence)
+    apart = f"slices {ratio:.1f} times as far apart as the pixels"
+    size, is_thick = f"the size of a rodent's head ({extent:.0f} mm)", ratio >= THICK
+    return Match.weighed(
+        [size, *["one T2 channel"] * (not channels), *[apart] * is_thick],
+        [
+            (channels, cost),
+            ("" if is_thick else apart, COST),
+            ("" if n_classes == 1 else f"{n_classes} labels instead of one kind of lesion", COST),
+        ],
+        doubts=_doubts(evidence),
+    )
 
 
-def _slice_ratio(fingerprint: Fingerprint) -> float:
-    spacing = sorted(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm)
-    return spacing[2] / spacing[1]
+def _other_channels(evidence: Evidence) -> tuple[str, float]:
+    """How the channels differ from one T2 channel, empty where they do not; and what that costs."""
+    says, names = evidence.only_channel("T2"), evidence.channels
+    if says == "several":
+        return f"{len(names)} channels instead of one", COST_OF_CHANNELS
+    if says == "silent":
+        return f"{names[0]} does not say that it is T2", COST
+    return ("", 0.0) if says == "it" else (f"one channel, {names[0]} instead of the published T2", 2 * COST)
+
+
+def _doubts(evidence: Evidence) -> tuple[str, ...]:
+    """A scan of a rodent that is no T2 may be a scan of a person in a wrong unit."""
+    if evidence.only_channel("T2") == "other":
+        return (
+            f"{evidence.channels[0]} of this size: a rodent, or a person with a wrong unit of the spacing?",
+        )
+    return evidence.doubts_of_name("T2")
 
 
 def plan(fingerprint: Fingerprint, budget: Budget, options: RatLesNetV2Options) -> Plan:

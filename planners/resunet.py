@@ -7,13 +7,14 @@ plan's reasons say which of them it follows; docs/families/resunet.md has the li
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from autoseg.errors import AutosegError
+from autoseg.evidence.contrasts import contrast_of
+from autoseg.evidence.facts import Evidence
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import (
     QUICK,
@@ -35,6 +36,8 @@ from autoseg.planners._resunet_settings import (
     ATLAS_SHAPE,
     COARSEST_MM,
     COST,
+    COST_OF_GRID,
+    COST_OF_KIND,
     CROP_STEP,
     CROPS,
     CYCLE_EPOCHS,
@@ -49,6 +52,7 @@ from autoseg.planners._resunet_settings import (
     QUICK_WIDTH,
     SAVING,
     SHARES,
+    SILENT_COST,
     SMALLEST_CROP,
     SPACING_MM,
     THIN,
@@ -59,7 +63,7 @@ from autoseg.planners._resunet_settings import (
     ResUNetChoice,
     ResUNetOptions,
 )
-from autoseg.plugins.planner import Budget, Match, Planner, Verdict
+from autoseg.plugins.planner import Budget, Match, Planner
 
 Shape = tuple[int, int, int]
 
@@ -68,40 +72,35 @@ Shape = tuple[int, int, int]
 
 def match(fingerprint: Fingerprint) -> Match:
     """Made for one T1 channel of human heads in voxels that are nearly cubes, with one kind of lesion."""
-    low, high = HEAD_MM
-    extent = max(entry.median or 0.0 for entry in fingerprint.summary.extent_mm)
-    spacing = sorted(entry.median or 1.0 for entry in fingerprint.summary.spacing_mm)
-    foreground = [name for name in fingerprint.labels if name not in ("background", "ignore")]
-    found = [
-        _other_channels(fingerprint.channel_names),
-        ""
-        if low <= extent <= high
-        else f"a field of view of {extent:.0f} mm (a human head: {low} to {high} mm)",
-        ""
-        if spacing[2] < THIN * spacing[0]
-        else f"slices {spacing[2] / spacing[0]:.1f} times as far apart as pixels",
-        "" if len(foreground) == 1 else f"{len(foreground)} labels instead of one kind of lesion",
-    ]
-    if misfits := tuple(text for text in found if text):
-        made_for = "made for one T1 channel of human heads in cubic voxels"
-        return Match(Verdict.POSSIBLE, (made_for,), misfits)
-    return Match(
-        Verdict.MADE_FOR_IT, (f"one T1 channel of human heads ({extent:.0f} mm)", "voxels that are cubes")
+    evidence, (low, high) = Evidence(fingerprint), HEAD_MM
+    extent, ratio, n_classes = evidence.extent_mm, evidence.anisotropy, len(evidence.classes)
+    size = f"a field of view of {extent:.0f} mm (a human head: {low} to {high} mm)"
+    size = "" if low <= extent <= high else size
+    thick = "" if ratio < THIN else f"slices {ratio:.1f} times as far apart as pixels"
+    labels = "" if n_classes == 1 else f"{n_classes} labels instead of one kind of lesion"
+    channels, cost = _other_channels(evidence)
+    return Match.weighed(
+        (f"one {'' if channels else 'T1 '}channel of human heads ({extent:.0f} mm)", "voxels that are cubes"),
+        [(channels, cost), (size, COST_OF_KIND), (thick, COST_OF_GRID), (labels, COST_OF_KIND)],
+        made_for="made for one T1 channel of human heads in cubic voxels",
+        doubts=evidence.doubts_of_name("T1") if not size and not labels else (),
     )
 
 
 def is_t1(channel: str) -> bool:
     """Whether a channel is T1-weighted without contrast agent, by its name."""
-    name = re.sub(r"[\s_-]", "", channel.casefold())
-    return re.search(r"t1|mprage|spgr", name) is not None and not re.search(
-        r"t1(w)?(c|gd|ce|post|\+)|rho", name
-    )
+    return contrast_of(channel) == "T1"
 
 
-def _other_channels(names: list[str]) -> str:
-    if len(names) > 1:
-        return f"{len(names)} channels ({', '.join(names)}) instead of one"
-    return "" if is_t1(names[0]) else f"{names[0]} instead of T1"
+def _other_channels(evidence: Evidence) -> tuple[str, float]:
+    """How the channels differ from one T1 channel, empty where they do not; and what that costs."""
+    says, names, against = evidence.only_channel("T1"), evidence.channels, not evidence.lesions_as_in("T1")
+    dark = ", with bright lesions instead of dark ones" if against else ""
+    if says == "several":
+        return f"{len(names)} channels ({', '.join(names)}) instead of one", COST_OF_KIND
+    if says == "silent":
+        return f"{names[0]} does not say that it is T1{dark}", COST_OF_KIND if against else SILENT_COST
+    return ("", 0.0) if says == "it" else (f"{names[0]} instead of T1{dark}", COST_OF_GRID)
 
 
 # ------------------------------------------------------------------------------------------------ the plan

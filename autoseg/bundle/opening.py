@@ -82,7 +82,7 @@ def _long_members(path: str, value: Any) -> str:
 
 def _trained(plan: Plan) -> dict[str, Any]:
     """What the training of a model followed, without the arguments of its networks."""
-    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks"})
+    content = plan.model_dump(mode="json", exclude={"overrides", "recipe", "networks", "proposals"})
     left_out: dict[str, Any] = {**dict.fromkeys(PREDICTION, True), "stages": {"__all__": {"keep"}}}
     content |= plan.recipe.model_dump(mode="json", exclude=left_out)
     return {**content, "networks": {key: spec.name for key, spec in plan.networks.items()}}

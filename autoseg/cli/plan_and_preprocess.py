@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 from typing import TYPE_CHECKING
 
 from autoseg import plugins
 from autoseg.cli import common
+from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autoseg.dataset.folds import Fold
     from autoseg.fingerprint import Fingerprint
     from autoseg.plan import Plan
+    from autoseg.plugins.planner import Budget
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
+  autoseg_plan_and_preprocess -d 11 -p night --hours 8
   autoseg_plan_and_preprocess -d 11 -p quick --set planner.length=quick
   autoseg_plan_and_preprocess -d 11 -pl unet -p unet_L --set planner.preset=L
   autoseg_plan_and_preprocess -d 14 --folds 182/26/31
@@ -46,6 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="GB",
         help="memory of the card that will train (default: the planner's own target)",
+    )
+    command.add_argument(
+        "-device",
+        metavar="DEVICE",
+        help="that will train, on which a step is timed: cuda, cpu or mps (default: cuda if there is one)",
+    )
+    command.add_argument(
+        "--hours",
+        type=_hours,
+        metavar="H",
+        help="cut the epochs and the schedule so that a fold takes at most so many hours on this device",
     )
     command.add_argument(
         "-np",
@@ -89,6 +107,21 @@ def build_parser() -> argparse.ArgumentParser:
     return command
 
 
+def _hours(text: str) -> float:
+    """A number of hours.
+
+    Raises:
+        ArgumentTypeError: it is none, or not above 0.
+    """
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of hours above 0, such as 8 or 0.5")
+    return hours
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     return common.run(
@@ -102,6 +135,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.dataset.folds import refuse_damaged
     from autoseg.files import check_writable, exclusive
+    from autoseg.plan.proposal_table import format_proposals
     from autoseg.plan.table import format_plan
     from autoseg.plugins.planner import Budget
     from autoseg.preparation import steps
@@ -125,18 +159,23 @@ def _main(arguments: argparse.Namespace) -> None:
             if found := folds(fingerprint):
                 steps.use_folds(folder, found)
             refuse_damaged(folder / "splits.json")
+        _refuse_hours_of_kept_plan(arguments)
+        budget = Budget(memory_gb=arguments.gpu_memory_target)
         name, plan = steps.decide(
             fingerprint,
             folder,
             planner=arguments.planner,
             plan_name=arguments.plan_name,
-            budget=Budget(memory_gb=arguments.gpu_memory_target),
+            budget=budget,
             overrides=common.parse_overrides(arguments.overrides),
             keep=arguments.keep_plan,
             check=_check,
         )
+        if not arguments.keep_plan:
+            plan = _completed(plan, fingerprint, folder, name, budget, arguments)
         replace = arguments.keep_plan or arguments.overwrite
         with steps.written(plan, folder, name, replace=replace) as prepared:
+            print(format_proposals(prepared.plan), end="")
             print(format_plan(prepared.plan))
             if not arguments.no_pp:
                 print(f"{steps.preprocess(raw, prepared, processes).summary()}\n")
@@ -147,6 +186,52 @@ def _main(arguments: argparse.Namespace) -> None:
         else:
             fold = "0" if len(raw.cases) > 1 else "all"  # one case cannot be divided
             print(f"next: autoseg_train {raw_folder.name} {fold} -p {name}{folders}")
+
+
+def _refuse_hours_of_kept_plan(arguments: argparse.Namespace) -> None:
+    """A plan that is kept is not cut.
+
+    Raises:
+        AutosegError: both were asked for.
+    """
+    if arguments.keep_plan and arguments.hours is not None:
+        raise AutosegError(
+            "--hours makes another plan than the one that is kept",
+            found="--keep_plan and --hours",
+            fix="leave one of them out; a plan that is there is replaced with --overwrite",
+        )
+
+
+def _completed(
+    plan: Plan,
+    fingerprint: Fingerprint,
+    folder: Path,
+    name: str,
+    budget: Budget,
+    arguments: argparse.Namespace,
+) -> Plan:
+    """The plan with the ranked table and the time that it takes here, cut where hours were given."""
+    from autoseg.dataset.folds import read_folds
+    from autoseg.device import choose_device
+    from autoseg.files import read_model
+    from autoseg.plan import Plan
+    from autoseg.training.planned import complete
+
+    splits, path = folder / "splits.json", folder / name / "plan.json"
+    before = None
+    with contextlib.suppress(AutosegError):  # one that cannot be read is refused when the new one is written
+        before = read_model(path, Plan) if path.exists() else None
+    names = [case.name for case in fingerprint.cases]
+    return complete(
+        plan,
+        fingerprint,
+        budget,
+        choose_device(arguments.device),
+        ranked=arguments.planner == "auto",
+        hours=arguments.hours,
+        folds=read_folds(splits, names) if splits.exists() else None,
+        before=before,
+    )
 
 
 def _check(plan: Plan) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from autoseg import messages
 from autoseg.dataset import physical_sense
+from autoseg.dataset.appearance import appearance
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.imageio import read_geometry
 from autoseg.dataset.integrity import (
@@ -131,7 +132,9 @@ def _reusable(
     return {
         record.name: record
         for record in previous.cases
-        if record.everywhere and (previous.orientation or record.orientation) == orientation
+        if record.everywhere
+        and record.appearance
+        and (previous.orientation or record.orientation) == orientation
     }
 
 
@@ -204,6 +207,7 @@ def measure_case(case: Loaded, info: DatasetJson) -> CaseFingerprint:
         channel_hashes=case.channel_hashes,
         background=[_corner_value(channel) for channel in case.image],
         everywhere=everywhere,
+        appearance=appearance(case.image, foreground, geometry),
     )
 
 

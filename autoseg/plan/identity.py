@@ -1,7 +1,8 @@
 """Which plan a file belongs to: a hash over what the plan decides.
 
-Fields at their defaults are left out, so that a word which a later autoseg adds makes nothing stale. Files of version 1
-carry the hash of the whole plan.json of that time, which can be computed still.
+Fields at their defaults are left out, so that a word which a later autoseg adds makes nothing stale; so is what else
+could have been planned (``proposals``), which is no decision. Files of version 1 carry the hash of the whole plan.json
+of that time, which can be computed still.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import Any
 from autoseg.files import hash_json
 from autoseg.plan.schema import Plan, Strict
 
+NO_DECISIONS = {"proposals"}
+"""Words of the plan that nothing depends on."""
 SINCE_VERSION_2: dict[str, Any] = {
+    "proposals": True,
     "preprocessing": {
         "mask": True,
         "orientation": True,
@@ -52,7 +56,7 @@ def is_hash_of(found: str, plan: Plan) -> bool:
 
 def without_defaults(part: Strict) -> dict[str, Any]:
     """Plain data of a plan or a part of it, at any depth without the fields that have their default."""
-    return part.model_dump(mode="json", exclude_defaults=True)
+    return part.model_dump(mode="json", exclude_defaults=True, exclude=NO_DECISIONS)
 
 
 def as_version_1(plan: Plan) -> dict[str, Any]:

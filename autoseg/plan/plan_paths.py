@@ -19,7 +19,7 @@ from autoseg.plan.schema import Plan, Recipe, Stage
 
 RECORDS = {
     *("version", "planner", "planner_options", "dataset", "fingerprint_hash", "channel_names", "labels"),
-    *("regions_class_order", "reasons", "overrides", "alternatives"),
+    *("regions_class_order", "reasons", "overrides", "alternatives", "proposals"),
 }
 """Fields of a plan that say where it comes from; a user changes none of them."""
 

@@ -704,6 +704,86 @@ class Reason(Strict):
     why: str
 
 
+class ProposedFamily(Strict):
+    """One row of :class:`Proposals`.
+
+    Attributes:
+        family: its name.
+        verdict: in words.
+        score: 0 to 1, how much of what it was published for is in the data; not how well it will segment them.
+        evidence: what speaks for it.
+        against: what speaks against it.
+        configuration: what it would run, in words.
+        published: the length of its training as published, in words.
+        fold_seconds: of a fold of that length on the device at hand; None where it was not measured.
+        change: what would change its place.
+    """
+
+    family: Name
+    verdict: str
+    score: float
+    evidence: list[str] = Field(default_factory=list)
+    against: list[str] = Field(default_factory=list)
+    configuration: str = ""
+    published: str = ""
+    fold_seconds: float | None = None
+    change: str = ""
+
+
+class ProposedCorrection(Strict):
+    """A change of the images that the data ask for; it is not made unless the user sets it.
+
+    Attributes:
+        name: one or two words.
+        why: with the numbers.
+        words: what to give to ``--set``.
+    """
+
+    name: str
+    why: str
+    words: list[str]
+
+
+class ForetoldTime(Strict):
+    """How long the training of a fold takes, from steps that were measured when it was planned.
+
+    Attributes:
+        device: where they were measured.
+        step_seconds: of an iteration, by stage; a stage that could not be measured is left out.
+        fold_seconds: of a fold by this plan.
+        whole: whether all stages are in it.
+        peak_gb: memory of a card at the peak of a step; None on others.
+        hours: what the training was cut to, by ``--hours``; None for the length of the method.
+        published: the length of the method, in words.
+    """
+
+    device: str
+    step_seconds: dict[str, float]
+    fold_seconds: float
+    whole: bool = True
+    peak_gb: float | None = None
+    hours: float | None = None
+    published: str = ""
+
+
+class Proposals(Strict):
+    """What was looked at before the plan was made, and what else could be done; nothing that a run depends on.
+
+    Attributes:
+        looked_at: facts in words, each with a label.
+        families: the ranked table, best first; empty where the user named the planner.
+        doubts: why the first row may be wrong; empty where nothing speaks for another.
+        corrections: see there.
+        time: see there; None where nothing was measured.
+    """
+
+    looked_at: list[tuple[str, str]] = Field(default_factory=list)
+    families: list[ProposedFamily] = Field(default_factory=list)
+    doubts: list[str] = Field(default_factory=list)
+    corrections: list[ProposedCorrection] = Field(default_factory=list)
+    time: ForetoldTime | None = None
+
+
 class Plan(Strict):
     """plan.json.
 
@@ -718,6 +798,7 @@ class Plan(Strict):
         reasons: one for each decision.
         overrides: what the user set, path to value.
         alternatives: other configurations that the planner worked out, for reading.
+        proposals: what else could be done, for reading; no part of the hash.
     """
 
     version: Literal[2] = 2
@@ -736,6 +817,7 @@ class Plan(Strict):
     reasons: list[Reason] = Field(default_factory=list)
     overrides: dict[str, Any] = Field(default_factory=dict)
     alternatives: dict[str, Any] = Field(default_factory=dict)
+    proposals: Proposals | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -105,6 +105,8 @@ def _other_reasons(
 ) -> tuple[list[Reason], list[Reason]]:
     """Reasons that belong to no row, and notes."""
     shown = {row.path for _, rows in groups for row in rows}
+    if plan.proposals is not None and plan.proposals.families:
+        shown.add("method")  # the ranked table says it
     other = [_dated(reason, plan) for reason in plan.reasons if reason.what not in shown]
     notes = [reason for reason in other if reason.what.startswith("note")]
     return [reason for reason in other if reason not in notes], notes
@@ -212,7 +214,7 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
         ]
         count = (blocks[i] if i < len(blocks) else "") if isinstance(blocks, (list, tuple)) else blocks
         table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
-    return _columns(table)
+    return columns(table)
 
 
 def _is_per_axis(entries: object) -> bool:
@@ -298,6 +300,18 @@ def _weights(stage: Stage) -> str:
         return "patches rather where the start errs, among voxels of a kind"
     told = {"lesion": weights.foreground, "background": weights.background}
     return "; ".join(f"{kind} voxels by the maps in {folder}" for kind, folder in told.items() if folder)
+
+
+def length_words(plan: Plan) -> str:
+    """How long it trains: ``1000 epochs of 250``; of several stages and members all."""
+    stages = [
+        f"{count_of(stage.epochs, 'epoch')} of {stage.iterations_per_epoch}"
+        if stage.iterations_per_epoch
+        else count_of(stage.epochs, "pass", "passes")
+        for stage in plan.recipe.stages
+    ]
+    joined = f"{len(stages)} x {stages[0]}" if len(stages) > 1 and len({*stages}) == 1 else " + ".join(stages)
+    return joined + (f", {plan.recipe.members} times" if plan.recipe.members > 1 else "")
 
 
 def _start(stage: Stage) -> str:
@@ -400,7 +414,7 @@ def _alternatives(plan: Plan, width: int) -> list[str]:
     for name, entry in entries.items():
         cells = [_cell(entry.get(column, "")) for column in shown]
         table.append(["*" if entry.get("chosen") else "", name, *cells])
-    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in _columns(table))]
+    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in columns(table))]
 
 
 def _cell(value: object) -> str:
@@ -485,7 +499,7 @@ def _close(numbers: Iterable[object]) -> str:
     return "x".join(str(n) for n in numbers)
 
 
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+def columns(table: Sequence[Sequence[str]]) -> list[str]:
     """Cells padded to the widths of their columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]

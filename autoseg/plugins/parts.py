@@ -146,11 +146,13 @@ class SchedulePart:
         name: in ``Stage.schedule``.
         build: ``(epochs, **arguments)`` to a :data:`Schedule`.
         summary: one line.
+        in_epochs: names of the arguments that count epochs; a training that is cut shorter shortens them alike.
     """
 
     name: str
     build: Callable[..., Schedule]
     summary: str = ""
+    in_epochs: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------- where batches come from
@@ -396,6 +398,26 @@ def any_values(**arguments: Any) -> None:
 
 
 @dataclass(frozen=True)
+class PassFacts:
+    """What is known of the training cases of a stage before they are preprocessed, for an estimate.
+
+    Attributes:
+        cases: how many.
+        lesion_voxels: of all of them, on the working grid.
+        parts: of the depth of a case that a patch covers, rounded up.
+    """
+
+    cases: int
+    lesion_voxels: float
+    parts: int
+
+
+def one_of_each(facts: PassFacts, **arguments: Any) -> float:
+    """A pass shows each case once."""
+    return facts.cases
+
+
+@dataclass(frozen=True)
 class SamplerPart:
     """A rule that says where patches are cut::
 
@@ -411,6 +433,7 @@ class SamplerPart:
         summary: one line.
         redraws: it heeds ``sampling.nonzero_share``, by :func:`autoseg.sampling.redraw.full_enough`.
         weighs: it heeds ``sampling.weights``, by :mod:`autoseg.sampling.voxel_weights`.
+        foretold: ``(facts, **arguments)``, with :class:`PassFacts`, to about how many patches a pass has.
     """
 
     name: str
@@ -421,6 +444,7 @@ class SamplerPart:
     summary: str = ""
     redraws: bool = False
     weighs: bool = False
+    foretold: Callable[..., float] = one_of_each
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -32,19 +32,34 @@ class Verdict(IntEnum):
         return self.name.casefold().replace("_", " ")
 
 
+ALL_FITS = 0.95
+"""The score of a family that was made for such data: a paper is no proof for another hospital's."""
+LEAST = {Verdict.MADE_FOR_IT: 0.9, Verdict.FITS: 0.55}
+"""The scores from which a family was made for the data, or fits them."""
+LEAST_SCORE = 0.05
+"""Of a family that runs."""
+USUAL = {Verdict.MADE_FOR_IT: ALL_FITS, Verdict.FITS: 0.75, Verdict.POSSIBLE: 0.5}
+USUAL_COST = 0.05
+"""The score of a match by its verdict alone, and what each reason against it costs, where a planner does not weigh
+them; :attr:`Match.rank` keeps the verdicts in order."""
+
+
 @dataclass(frozen=True)
 class Match:
     """A family's verdict on a dataset, with its evidence::
 
         Match(Verdict.POSSIBLE, ("rats",), against=("three channels instead of one",))
 
-    The better verdict goes first; of the same verdict the one with fewer reasons against it, then the name. So a family
-    that fits no data in particular, ``unet``, goes before one that was made for others, and after any that fits.
+    The better verdict goes first; of the same verdict the better score, then the one with fewer reasons against it,
+    then the name. So a family that fits no data in particular, ``unet``, goes before one that was made for others, and
+    after any that fits.
 
     Attributes:
         verdict: see there.
         reasons: what speaks for it, in words.
         against: how the data differ from those that the family was made for.
+        costs: of each reason against it, what it takes from the score; empty where the planner does not weigh them.
+        doubts: why the family may be the right one or not, in words, where the data leave it open.
 
     Raises:
         TypeError: the verdict is a number, or a single text stands where a tuple of texts belongs.
@@ -53,17 +68,60 @@ class Match:
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+    costs: tuple[float, ...] = field(default=(), compare=False)
+    doubts: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.verdict, Verdict):
             raise TypeError(f"a match has a Verdict, not {self.verdict!r}")
         if not isinstance(self.reasons, tuple) or not isinstance(self.against, tuple):
             raise TypeError("the reasons of a match, and those against it, are tuples of texts")
+        if self.costs and len(self.costs) != len(self.against):
+            raise TypeError("a match has a cost for each reason against it, or none")
+
+    @classmethod
+    def weighed(
+        cls,
+        reasons: Sequence[str],
+        against: Sequence[tuple[str, float]],
+        *,
+        made_for: str = "",
+        doubts: Sequence[str] = (),
+    ) -> Match:
+        """The match that follows from what the differences cost, which take from a score of :data:`ALL_FITS`.
+
+        Args:
+            reasons: what speaks for it.
+            against: differences in words, each with its cost; those without words are left out.
+            made_for: said instead of the reasons where it does not fit.
+            doubts: as of the class.
+        """
+        there = [(text, cost) for text, cost in against if text]
+        score = ALL_FITS - sum(cost for _, cost in there)
+        verdict = next(
+            (verdict for verdict, least in LEAST.items() if score > least - 1e-9), Verdict.POSSIBLE
+        )
+        fits = verdict is not Verdict.POSSIBLE or not made_for
+        texts, costs = [text for text, _ in there], [cost for _, cost in there]
+        return cls(
+            verdict, tuple(reasons) if fits else (made_for,), tuple(texts), tuple(costs), tuple(doubts)
+        )
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def score(self) -> float:
+        """From 0, where it cannot run, to 1: how much of what the family was published for is there. Not how well it
+        will segment, which only a trial tells.
+        """
+        if self.verdict is Verdict.CANNOT:
+            return 0.0
+        if self.costs:
+            return max(LEAST_SCORE, round(ALL_FITS - sum(self.costs), 3))
+        return max(LEAST_SCORE, round(USUAL[self.verdict] - USUAL_COST * len(self.against), 3))
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
         """Sorts the best first."""
-        return -self.verdict, len(self.against)
+        return -self.verdict, -self.score, len(self.against)
 
     @property
     def words(self) -> str:

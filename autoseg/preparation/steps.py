@@ -334,7 +334,9 @@ def _refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerpr
         return
     others = [name for name in SETTINGS if getattr(before, name) != getattr(plan, name)]
     if before.fingerprint_hash == plan.fingerprint_hash:
-        ours, theirs = (one.model_dump(mode="json", exclude={"reasons"}) for one in (plan, before))
+        ours, theirs = (
+            one.model_dump(mode="json", exclude={"reasons", "proposals"}) for one in (plan, before)
+        )
         others = others or differences(theirs, ours)
     if others:
         raise AutosegError(

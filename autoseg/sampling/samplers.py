@@ -31,6 +31,7 @@ REGISTRY = Registry(
             needs_lesions=True,
             outside="minimum",
             check=check_lesion_pixels,
+            foretold=lambda facts, **_: facts.lesion_voxels,
             summary="every pixel of every lesion once in a pass, anywhere in its patch (EDD Net)",
         ),
         SamplerPart(
@@ -43,6 +44,9 @@ REGISTRY = Registry(
             SubVolumes,
             outside="minimum",
             check=check_sub_volumes,
+            foretold=lambda facts, epoch="one_per_scan", **_: (
+                facts.cases * (facts.parts if epoch == "all_subvolumes" else 1)
+            ),
             summary="equal parts of the depth, in the planes around the lesion (Brain SegNet)",
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from autoseg.dataset.folds import Fold, watched_cases
 from autoseg.device import accelerates
@@ -15,17 +15,33 @@ from autoseg.training.job import FoldJob
 
 def amounts_of(job: FoldJob, fold: Fold) -> Amounts:
     """What a fold does beside iterations, from the sizes of its preprocessed cases."""
-    plan, scored = job.plan, fold.test or fold.validation
-    shapes = [_shape(job, name) for name in (scored or fold.train)]
+    fitted = len(fitted_cases(job, fold))
+    return count_amounts(job.plan, fold, lambda name: _shape(job, name), fitted, accelerates(job.device))
+
+
+def count_amounts(
+    plan: Plan, fold: Fold, shape_of: Callable[[str], tuple[int, ...]], fitted: int, accelerated: bool
+) -> Amounts:
+    """What a fold does beside iterations.
+
+    Args:
+        plan: the plan.
+        fold: its cases.
+        shape_of: a case's name to its size on the working grid, z, y, x.
+        fitted: how many cases the steps learn from by themselves.
+        accelerated: whether the device mirrors tiles at little cost.
+    """
+    scored = fold.test or fold.validation
+    shapes = [shape_of(name) for name in (scored or fold.train)]
     inference, stages = plan.recipe.inference, dict(enumerate(plan.recipe.stages))
     planes = len(inference.patch_size) == 2 or len(stages[len(stages) - 1].patch_size) == 2
     return Amounts(
         validated={index: _n_validated(plan, fold, stage) for index, stage in stages.items()},
         scored=len(scored),
-        fitted=len(fitted_cases(job, fold)),
-        mirrorings=len(mirrorings(inference.mirror_axes, planes)) if accelerates(job.device) else 1,
+        fitted=fitted,
+        mirrorings=len(mirrorings(inference.mirror_axes, planes)) if accelerated else 1,
         batch_voxels={
-            index: stage.batch_size * _mean(_seen(stage, shape) for shape in shapes)
+            index: stage.batch_size * _mean(seen_voxels(stage, shape) for shape in shapes)
             for index, stage in stages.items()
         },
         case_voxels=_mean(_predicted(inference, shape) for shape in shapes),
@@ -42,12 +58,13 @@ def _shape(job: FoldJob, name: str) -> tuple[int, ...]:
     return tuple(job.prepared.store.record(name).arrays["image"].shape[-3:])
 
 
-def _seen(stage: Stage, shape: tuple[int, ...]) -> float:
+def seen_voxels(stage: Stage, shape: tuple[int, ...]) -> float:
     """Voxels that the network sees of one sample: the patch and its context."""
-    return _volume(_size(stage.patch_size, shape), stage.context)
+    return _volume(patch_of(stage.patch_size, shape), stage.context)
 
 
-def _size(patch: PatchSize, shape: tuple[int, ...]) -> list[int]:
+def patch_of(patch: PatchSize, shape: tuple[int, ...]) -> list[int]:
+    """Edges of a patch, of axes that are taken whole those of an image of this shape."""
     wanted = patch or ["whole"] * 3
     return [
         n if edge == "whole" else int(edge) for edge, n in zip(wanted, shape[-len(wanted) :], strict=True)

@@ -131,7 +131,9 @@ def _other_plan(begun: Checkpoint, job: FoldJob) -> AutosegError:
     found, expected = f"plan {begun.plan_hash[:12]}", f"plan {hash_plan(job.plan)[:12]}"
     fix = "repeat the --set options that the training was started with, or start again with --overwrite"
     if plan is not None and is_hash_of(begun.plan_hash, plan):
-        theirs, ours = (one.model_dump(mode="json", exclude={"reasons"}) for one in (plan, job.plan))
+        theirs, ours = (
+            one.model_dump(mode="json", exclude={"reasons", "proposals"}) for one in (plan, job.plan)
+        )
         changed = differences(theirs, ours)
         values = [path for path in changed if not path.startswith("overrides")]
         found, expected = (
@@ -269,7 +271,9 @@ def refuse_other_plan(job: FoldJob) -> None:
     others = _other_folds(job)
     if not others or not (job.model / "plan.json").exists():
         return
-    theirs, ours = (plan.model_dump(mode="json") for plan in (read_plan(job.model), job.plan))
+    theirs, ours = (
+        plan.model_dump(mode="json", exclude={"proposals"}) for plan in (read_plan(job.model), job.plan)
+    )
     changed = differences(theirs, ours)
     if changed:
         raise AutosegError(

@@ -182,7 +182,7 @@ def evening(plan: Plan, amounts: Amounts, measured: Measured) -> tuple[list[str]
             changed = _with_epochs(shorter, epochs)
             words = [f"epochs={epochs}", *(f"{path}={value}" for path, value in cuts.items())]
             late = any(epoch > epochs for stage in plan.recipe.stages for epoch in stage.snapshots)
-            found = [*words, *["snapshots=[]"] * late], _whole(changed, amounts, measured)
+            found = [*words, *["snapshots=[]"] * late], fold_seconds(changed, amounts, measured)
         if epochs >= FEWEST_EPOCHS:
             break
     return found
@@ -209,7 +209,7 @@ def _most_epochs(plan: Plan, amounts: Amounts, measured: Measured) -> int:
     low, high = 0, max(stage.epochs for stage in plan.recipe.stages)
     while low < high:
         middle = math.ceil((low + high) / 2)
-        if _whole(_with_epochs(plan, middle), amounts, measured) <= EVENING:
+        if fold_seconds(_with_epochs(plan, middle), amounts, measured) <= EVENING:
             low = middle
         else:
             high = middle - 1
@@ -224,7 +224,7 @@ def _with_epochs(plan: Plan, epochs: int) -> Plan:
     return plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages})})
 
 
-def _whole(plan: Plan, amounts: Amounts, measured: Measured) -> float:
+def fold_seconds(plan: Plan, amounts: Amounts, measured: Measured) -> float:
     """Seconds of a whole fold, from scratch, as far as they are known."""
     return sum(
         _known(stage_seconds(plan, amounts, measured, Ahead(i)) for i in range(len(plan.recipe.stages)))

@@ -45,6 +45,8 @@ REGISTRY: Registry[SchedulePart] = Registry(
     [
         SchedulePart("constant", constant, "the learning rate stays"),
         SchedulePart("poly", poly, "falls to 0 by a power of what is left, per epoch"),
-        SchedulePart("cosine", cosine, "half a cosine over each cycle, per iteration"),
+        SchedulePart(
+            "cosine", cosine, "half a cosine over each cycle, per iteration", in_epochs=("cycle_epochs",)
+        ),
     ],
 )
