@@ -82,9 +82,10 @@ def _of_level(
         for one in found
     ]
     n = count_of(len(level.cases), "case")
-    where = f"All cases ({n})" if level.stratum == ALL else f"{level.stratum} {level.name} ({n})"
-    name = "bland_altman" if level.stratum == ALL else f"bland_altman_level_{place}"
-    return Chart(name, f"{where}. {_caption(sign)}", tuple(panels))
+    if level.stratum == ALL:
+        return Chart("bland_altman", f"All cases ({n}). {_caption(sign)}", tuple(panels))
+    caption = f"{level.stratum}: {level.name} ({n}). {DIFFERENCE[sign]}, as above."
+    return Chart(f"bland_altman_level_{place}", caption, tuple(panels))
 
 
 def _title(one: Volumes, several: bool) -> str:
