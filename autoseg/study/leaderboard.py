@@ -104,5 +104,11 @@ def write(study: Study) -> None:
             for family, length in one.lengths.items()
             if length.shortened
         ]
-    content = {"header": list(HEADER), "rows": [list(row) for row in body], "notes": notes}
+    content = {
+        "header": list(HEADER),
+        "rows": [list(row) for row in body],
+        "notes": notes,
+        "scored": f"out_of_fold/{study.choice.method}" if study.choice else "",
+        "models": study.winners,
+    }
     write_json(study.folder / JSON_NAME, content)

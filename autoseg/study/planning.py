@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoseg.bundle.found_steps import FILE_NAME as FOUND_STEPS
 from autoseg.comparison.comparison_schema import JSON_NAME as COMPARISON
+from autoseg.dataset.raw_layout import load_raw, truth_folder
 from autoseg.evaluation.summary import JSON_NAME as SUMMARY
 from autoseg.study.lengths import words_of
 from autoseg.study.schema import Length, Method, Needs, Phase, Round, Study, Task
@@ -125,7 +126,7 @@ def final(study: Study, method: Method) -> list[Task]:
     report = Task(
         id="report",
         phase="final",
-        command=["autoseg_report", str(study.folder), "-cases", "3"],
+        command=["autoseg_report", str(study.folder)],
         inputs=[str(out / "ensemble.json")],
         outputs=[str(study.folder / "report.html")],
         needs=Needs(seconds=COMMAND_SECONDS),
@@ -183,7 +184,7 @@ def _training(
 def _comparison(
     study: Study, name: str, phase: Phase, folders: dict[str, Path], out: Path, metrics: list[str]
 ) -> Task:
-    truths = Path(study.folders.raw) / study.dataset
+    truths = truth_folder(load_raw(Path(study.folders.raw) / study.dataset))
     command = ["autoseg_compare", *map(str, folders.values()), "-g", str(truths), "-o", str(out)]
     command += ["--names", *folders, *(["--metrics", *metrics] if metrics else [])]
     command += ["-np", "{processes}", "--overwrite"]

@@ -232,7 +232,7 @@ def _errors(study: Study, prefix: str) -> dict[str, str]:
     return {
         task.family: _error(study, task)
         for task in study.tasks
-        if task.id.startswith(prefix) and found[task.id] in ("failed", "left out")
+        if task.family and task.id.startswith(prefix) and found[task.id] in ("failed", "left out")
     }
 
 
@@ -356,6 +356,7 @@ def _share_left(study: Study) -> float:
 def _end_round(study: Study, one: Round, alive: list[str]) -> list[str]:
     """Decide who goes on; the first is the best."""
     number = one.number
+    _refuse_failed(study, [task for task in study.tasks if task.id == f"trial_{number}_compare"])
     if not alive:
         _refuse_failed(study, [task for task in study.tasks if task.phase == f"trial {number}"])
     last = number == decisions.n_rounds(len(study.measures))

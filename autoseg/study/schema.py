@@ -235,7 +235,7 @@ class Study(ExactModel):
         winners: who went on.
         lengths: how long they train a fold.
         choice: the end.
-        tasks: of all phases that have begun.
+        tasks: of all phases that have begun, each after those that it waits for.
     """
 
     version: Literal[1] = 1  # VERSION
