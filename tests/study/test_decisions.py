@@ -22,9 +22,14 @@ MATCHES = {
 
 def comparison(dice, lesion_f1=None):
     """Of one class; the scores of each method for the same cases."""
-    scores = {"dice": dice, "lesion_f1": lesion_f1 or dict.fromkeys(dice, np.full(len(next(iter(dice.values()))), 0.5))}
+    scores = {
+        "dice": dice,
+        "lesion_f1": lesion_f1 or dict.fromkeys(dice, np.full(len(next(iter(dice.values()))), 0.5)),
+    }
     found = {
-        name: compare_metric({"lesion": {k: np.asarray(v, float) for k, v in of.items()}}, "higher", "permutation")
+        name: compare_metric(
+            {"lesion": {k: np.asarray(v, float) for k, v in of.items()}}, "higher", "permutation"
+        )
         for name, of in scores.items()
     }
     return Comparison.model_construct(
@@ -35,7 +40,9 @@ def comparison(dice, lesion_f1=None):
 
 def measure(cost):
     """A family of which a fold as published takes so many seconds."""
-    return Measure(stages=[StageTime(name="s", epochs=1, iterations=1, seconds=cost)], members=1, start=0, predict=0)
+    return Measure(
+        stages=[StageTime(name="s", epochs=1, iterations=1, seconds=cost)], members=1, start=0, predict=0
+    )
 
 
 GOOD = np.array([0.80, 0.82, 0.84, 0.86, 0.88, 0.81, 0.83, 0.85])
@@ -72,7 +79,9 @@ def test_without_a_difference_the_cheaper_goes_on():
     rows = {row.family: row for row in decisions.standings(found, measures, {}, {}, 1)}
     assert not rows["a"].goes_on and rows["b"].goes_on
     assert rows["b"].why.startswith("no difference from a is shown, and it is cheaper: 60 s instead of 2.0 h")
-    assert decisions.differences_said(found)[0].startswith("lesion, dice: no difference is shown between a and b")
+    assert decisions.differences_said(found)[0].startswith(
+        "lesion, dice: no difference is shown between a and b"
+    )
 
 
 def test_two_may_go_on_the_best_mean_and_the_cheapest_of_its_equals():
@@ -93,7 +102,9 @@ def test_so_few_cases_show_nothing():
 
 
 def test_a_family_that_failed_has_its_error_and_the_rest_goes_on():
-    rows = decisions.standings(None, {"a": measure(1), "b": measure(2)}, {"a": 1.0}, {"b": "error: no memory"}, 2)
+    rows = decisions.standings(
+        None, {"a": measure(1), "b": measure(2)}, {"a": 1.0}, {"b": "error: no memory"}, 2
+    )
     assert [(row.family, row.goes_on, row.why) for row in rows] == [
         ("a", True, "the only one"),
         ("b", False, "error: no memory"),

@@ -186,7 +186,9 @@ def _is_alive(process):
 def test_one_that_runs_elsewhere_on_this_machine_is_running(study, monkeypatch):
     study.tasks = [task(study, "a")]
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "autoseg"])
-    record = TaskRecord(made_by=hash_json(study.tasks[0].command), process=sleeper.pid, machine=os.uname().nodename)
+    record = TaskRecord(
+        made_by=hash_json(study.tasks[0].command), process=sleeper.pid, machine=os.uname().nodename
+    )
     write_task_record(study.folder, study.tasks[0], record)
     assert states(study) == {"a": "running"}
     sleeper.send_signal(signal.SIGKILL)

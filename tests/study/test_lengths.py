@@ -14,7 +14,10 @@ RATS = {"spacings": [(1, 0.117, 0.117)], "shapes": [(18, 256, 256)] * 8, "channe
 
 
 def measure(plan, iterations, seconds=0.1):
-    stages = [StageTime(name=s.name, epochs=s.epochs, iterations=iterations, seconds=seconds) for s in plan.recipe.stages]
+    stages = [
+        StageTime(name=s.name, epochs=s.epochs, iterations=iterations, seconds=seconds)
+        for s in plan.recipe.stages
+    ]
     return Measure(stages=stages, members=plan.recipe.members, start=5, predict=2)
 
 
