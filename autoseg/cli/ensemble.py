@@ -60,7 +60,7 @@ def _main(arguments: argparse.Namespace) -> None:
 
     from autoseg.dataset.dataset_json import read_dataset_json
     from autoseg.messages import count_of
-    from autoseg.study.ensemble import FusedFolder, found_of, fuse_folders, make_ensemble
+    from autoseg.study.ensemble_folder import FusedFolder, found_of, fuse_folders, make_ensemble
 
     found = found_of(Path(arguments.postprocessing) if arguments.postprocessing else None)
     if arguments.make:

@@ -151,7 +151,7 @@ def _predict_ensemble(source: Path, arguments: argparse.Namespace) -> None:
     from autoseg.bundle.opening import open_model
     from autoseg.bundle.transfer import opened
     from autoseg.dataset.images_to_predict import list_images
-    from autoseg.study.ensemble import predict_ensemble, read_ensemble
+    from autoseg.study.ensemble_folder import predict_ensemble, read_ensemble
 
     with opened(source / read_ensemble(source).models[0]) as folder:
         cases = list_images(arguments.images, open_model(folder).info)

@@ -78,8 +78,8 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.device import choose_device
     from autoseg.study.executor import LocalExecutor
     from autoseg.study.leaderboard import format_study
-    from autoseg.study.run import run_study
-    from autoseg.study.schema import Folders, Settings, Study
+    from autoseg.study.phases import run_study
+    from autoseg.study.study_json import Folders, Settings, Study
     from autoseg.version import __version__
 
     raw, preprocessed, results = (

@@ -35,8 +35,8 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import paths
     from autoseg.messages import duration
     from autoseg.study.leaderboard import format_study, table
-    from autoseg.study.schema import read_study
     from autoseg.study.state import left_seconds, read_task_record, spent_seconds, states
+    from autoseg.study.study_json import read_study
 
     results = paths.root("results", arguments.results)
     dataset = paths.dataset_name(

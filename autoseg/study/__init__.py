@@ -5,12 +5,12 @@ list of **tasks**: an id, a command of autoseg as it would be typed, the files t
 needs. Nothing else is remembered: a task is done when a small record says that its command ended well and its files
 are there, so a study that was killed at any moment goes on from what lies on the disk.
 
-- ``schema`` study.json, typed;
+- ``study_json`` study.json, typed;
 - ``state`` which tasks are done, running, waiting or failed, and the time that is left;
 - ``executor`` works through tasks on this machine, one for each device; ``snakemake`` hands them to a cluster;
 - ``planning`` the tasks of each phase; ``decisions`` what is decided between two; ``lengths`` how long is trained;
-- ``steps_search`` and ``ensemble`` what is done with out-of-fold probabilities;
-- ``run`` all of it, phase by phase.
+- ``steps_search`` and ``ensemble_folder`` what is done with out-of-fold probabilities;
+- ``phases`` all of it, phase by phase.
 
 Phases: *prepare* each family that was proposed; *measure* two short epochs of each; *trial* rounds of the same device
 time on one fold; *folds* of those that went on; *out of fold*, where post-processing and ensembles are chosen; *final*.

@@ -12,7 +12,7 @@ from autoseg.comparison.comparison_schema import Comparison, read_comparison
 from autoseg.errors import AutosegError
 from autoseg.messages import duration
 from autoseg.plugins.planner import Match, Verdict
-from autoseg.study.schema import Measure, Round, Standing
+from autoseg.study.study_json import Measure, Round, Standing
 
 GENERAL = "unet"
 """The family that always takes part: it fits any data."""

@@ -19,7 +19,6 @@ from autoseg.errors import AutosegError
 from autoseg.files import hash_json
 from autoseg.messages import count_of
 from autoseg.parallel import THREAD_LIMITS
-from autoseg.study.schema import RECORDS, Study, Task
 from autoseg.study.state import (
     ATTEMPTS,
     State,
@@ -32,6 +31,7 @@ from autoseg.study.state import (
     states,
     write_task_record,
 )
+from autoseg.study.study_json import RECORDS, Study, Task
 
 LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from autoseg.files import csv_text, write_json, write_text
 from autoseg.messages import duration
-from autoseg.study.schema import Round, Standing, Study
 from autoseg.study.state import states
+from autoseg.study.study_json import Round, Standing, Study
 
 JSON_NAME, CSV_NAME = "leaderboard.json", "leaderboard.csv"
 HEADER = ("method", "Dice", "lesion F1", "training", "where", "what became of it")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoseg.plan import Plan, Stage
-from autoseg.study.schema import Length, Measure
+from autoseg.study.study_json import Length, Measure
 
 FEWEST_EPOCHS = 20
 """Schedules go by epochs: a training that is cut short has at least so many, of fewer iterations each."""

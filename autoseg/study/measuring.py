@@ -13,7 +13,7 @@ from autoseg.fingerprint import Fingerprint
 from autoseg.inference.prediction_record import read_record
 from autoseg.plan import Plan, Stage
 from autoseg.study.lengths import has_whole_passes
-from autoseg.study.schema import Measure, StageTime
+from autoseg.study.study_json import Measure, StageTime
 from autoseg.training.curves import read_log
 
 

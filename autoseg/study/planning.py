@@ -10,7 +10,7 @@ from autoseg.comparison.comparison_schema import JSON_NAME as COMPARISON
 from autoseg.dataset.raw_layout import load_raw, truth_folder
 from autoseg.evaluation.summary import JSON_NAME as SUMMARY
 from autoseg.study.lengths import words_of
-from autoseg.study.schema import Length, Method, Needs, Phase, Round, Study, Task
+from autoseg.study.study_json import Contender, Length, Needs, Phase, Round, Study, Task
 
 FOLD = 0
 """Of the trial."""
@@ -73,15 +73,15 @@ def folds(study: Study) -> list[Task]:
     ]
 
 
-def methods(study: Study, families: Iterable[str]) -> list[Method]:
+def methods(study: Study, families: Iterable[str]) -> list[Contender]:
     """The families, and ensembles of all of them where there are several."""
     names = list(families)
-    alone = [Method(name=name, families=[name]) for name in names]
-    together = [Method(name=n, families=names, fusion=f) for n, f in FUSIONS.items() if len(names) > 1]
+    alone = [Contender(name=name, families=[name]) for name in names]
+    together = [Contender(name=n, families=names, fusion=f) for n, f in FUSIONS.items() if len(names) > 1]
     return [*alone, *together]
 
 
-def find_steps(study: Study, method: Method) -> Task:
+def find_steps(study: Study, method: Contender) -> Task:
     """Post-processing by nested cross-validation on the out-of-fold probabilities of a method."""
     models = [_model(study, "folds", family) for family in method.families]
     out = study.folder / "out_of_fold" / method.name
@@ -106,7 +106,7 @@ def compare_methods(study: Study, names: Iterable[str]) -> Task:
     return _comparison(study, "compare_methods", "out of fold", folders, out, [])
 
 
-def final(study: Study, method: Method) -> list[Task]:
+def final(study: Study, method: Contender) -> list[Task]:
     """One folder that predicts, and the report."""
     models = [str(_model(study, "folds", family)) for family in method.families]
     found = study.folder / "out_of_fold" / method.name / FOUND_STEPS

@@ -9,7 +9,7 @@ from typing import Literal
 
 from autoseg.errors import AutosegError
 from autoseg.files import ExactModel, hash_json, read_model, write_json
-from autoseg.study.schema import RECORDS, Study, Task
+from autoseg.study.study_json import RECORDS, Study, Task
 
 State = Literal["done", "running", "waiting", "failed", "left out"]
 ATTEMPTS = 3

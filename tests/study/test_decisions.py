@@ -8,8 +8,8 @@ from autoseg.comparison.ranking import compare_metric
 from autoseg.errors import AutosegError
 from autoseg.plugins.planner import Match, Verdict
 from autoseg.study import decisions
-from autoseg.study.run import choose
-from autoseg.study.schema import Measure, Method, StageTime
+from autoseg.study.phases import choose
+from autoseg.study.study_json import Contender, Measure, StageTime
 
 MATCHES = {
     "made": Match(Verdict.MADE_FOR_IT),
@@ -137,7 +137,9 @@ def test_a_small_budget_is_refused_with_the_smallest_that_works():
 
 def methods(**dice):
     return [
-        Method(name=name, families=name.split("_and_"), dice=value, seconds=100.0 * (1 + name.count("_and_")))
+        Contender(
+            name=name, families=name.split("_and_"), dice=value, seconds=100.0 * (1 + name.count("_and_"))
+        )
         for name, value in dice.items()
     ]
 

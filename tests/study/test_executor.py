@@ -14,8 +14,8 @@ from autoseg.errors import AutosegError
 from autoseg.files import hash_json
 from autoseg.study import executor as module
 from autoseg.study.executor import LocalExecutor, filled
-from autoseg.study.schema import Folders, Needs, Settings, Study, Task, read_study
 from autoseg.study.state import TaskRecord, read_task_record, spent_seconds, states, write_task_record
+from autoseg.study.study_json import Folders, Needs, Settings, Study, Task, read_study
 
 NOTE = "import sys, pathlib, time; name = sys.argv[1]; log = pathlib.Path(sys.argv[2]); "
 DO = NOTE + "log.open('a').write(name + '\\n'); pathlib.Path(sys.argv[3]).write_text(name)"
@@ -155,7 +155,8 @@ def test_a_task_ends_when_whoever_started_it_was_killed(study, tmp_path):
     study.tasks = [task(study, "a", script=script)]
     study.write()
     code = (
-        "import sys, pathlib; from autoseg.study import executor as m; from autoseg.study.schema import read_study; "
+        "import sys, pathlib; from autoseg.study import executor as m; "
+        "from autoseg.study.study_json import read_study; "
         "m.python_of = lambda words: [sys.executable, '-c', *words]; "
         "m.LocalExecutor(['cpu']).run(read_study(pathlib.Path(sys.argv[1])))"
     )

@@ -7,7 +7,7 @@ from autoseg.plan import apply_overrides
 from autoseg.plugins.planner import Budget
 from autoseg.preparation.choice import make_plan
 from autoseg.study.lengths import shorten, shortest_seconds, to_measure, words_of
-from autoseg.study.schema import Measure, StageTime
+from autoseg.study.study_json import Measure, StageTime
 from autoseg.training.check_recipe import check_recipe
 
 RATS = {"spacings": [(1, 0.117, 0.117)], "shapes": [(18, 256, 256)] * 8, "channels": ("DWI",)}

@@ -13,11 +13,11 @@ from autoseg.cli import predict, status
 from autoseg.dataset.imageio import read_mask
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import hash_json
-from autoseg.study import run as module
+from autoseg.study import phases as module
 from autoseg.study.executor import filled
-from autoseg.study.run import run_study
-from autoseg.study.schema import Folders, Settings, Study, read_study
+from autoseg.study.phases import run_study
 from autoseg.study.state import TaskRecord, before, settled, states, write_task_record
+from autoseg.study.study_json import Folders, Settings, Study, read_study
 
 SHORT = ["planner.length=quick", "epochs=2", "iterations_per_epoch=2", "validation.cases=1"]
 pytestmark = pytest.mark.slow

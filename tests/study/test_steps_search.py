@@ -128,10 +128,8 @@ def test_regions_are_decided_one_by_one():
             "file_ending": ".nii.gz",
         }
     ).label_set
-    maps = [
-        np.array([[[[0.9, 0.6]]], [[[0.8, 0.2]]]], np.float32),
-        np.array([[[[0.7, 0.3]]], [[[0.4, 0.1]]]], np.float32),
-    ]
+    values = [[[0.9, 0.6], [0.8, 0.2]], [[0.7, 0.3], [0.4, 0.1]]]
+    maps = [np.array(one, np.float32).reshape(2, 1, 1, 2) for one in values]
     mean, decided = fuse(maps, regions, "mean_probabilities")
     assert mean[:, 0, 0].tolist() == [pytest.approx([0.8, 0.45]), pytest.approx([0.6, 0.15])]
     assert decided.ravel().tolist() == [2, 0]

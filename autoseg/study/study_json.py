@@ -181,7 +181,7 @@ class Round(ExactModel):
     standings: list[Standing] = []
 
 
-class Method(ExactModel):
+class Contender(ExactModel):
     """What was compared out of fold: a family, or an ensemble of several.
 
     Attributes:
@@ -216,7 +216,7 @@ class Choice(ExactModel):
     """
 
     method: str
-    methods: list[Method]
+    methods: list[Contender]
     said: list[str] = []
 
 

@@ -22,19 +22,19 @@ from autoseg.preparation.raw_files import changed_cases
 from autoseg.study import decisions, leaderboard, planning
 from autoseg.study.lengths import shorten, shortest_seconds, to_measure
 from autoseg.study.measuring import measure_training, training_seconds
-from autoseg.study.schema import (
+from autoseg.study.state import read_task_record, record_path, settled, spent_seconds, states
+from autoseg.study.study_json import (
     FILE_NAME,
     Candidate,
     Choice,
+    Contender,
     Length,
     Measure,
-    Method,
     Round,
     Study,
     Task,
     read_study,
 )
-from autoseg.study.state import read_task_record, record_path, settled, spent_seconds, states
 
 UNLIMITED_TRIAL = 0.05
 """Without --hours: the first round has so much of the training of a fold as published, of the median family."""
@@ -538,7 +538,7 @@ def _finish(study: Study) -> bool:
     return True
 
 
-def _described(study: Study, method: Method) -> Method:
+def _described(study: Study, method: Contender) -> Contender:
     """With its scores, its post-processing and what it cost."""
     steps = read_model(study.folder / "out_of_fold" / method.name / FOUND_STEPS, FoundSteps)
     seconds = sum(
@@ -556,7 +556,7 @@ def _described(study: Study, method: Method) -> Method:
     return method.model_copy(update=update)
 
 
-def choose(methods: list[Method], comparison: Comparison | None) -> Choice:
+def choose(methods: list[Contender], comparison: Comparison | None) -> Choice:
     """The method that the study ends in, by the rule of the trial's rounds with one that goes on."""
     order = sorted(methods, key=lambda one: (-(one.dice or 0.0), one.seconds or 0.0))
     leader, *others = order
