@@ -13,6 +13,7 @@ from autoseg.cli import common, scoring_options
 EXAMPLES = """  autoseg_run 11 --hours 8
   autoseg_run RatT2 --hours 24 --devices cuda:0 cuda:1
   autoseg_run 11 --hours 2 --families unet ratlesnetv2 --winners 1
+  autoseg_run 11 --hours 24 --executor slurm --devices cuda --profile my_cluster
   autoseg_status 11"""
 
 
@@ -47,6 +48,29 @@ def build_parser() -> argparse.ArgumentParser:
         help="cuda:0 cuda:1, or cpu cpu: one task on each, the threads divided (default: cuda if there is one)",
     )
     command.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="hand the tasks to Snakemake: slurm, or another of its installed executors",
+    )
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=8,
+        metavar="N",
+        help="with --executor: at once, at most (default: %(default)s)",
+    )
+    command.add_argument(
+        "--profile",
+        metavar="DIR",
+        help="with --executor: a Snakemake profile (account, partition, resources)",
+    )
+    command.add_argument(
+        "--snakemake",
+        default="",
+        metavar="OPTIONS",
+        help="with --executor: further options of Snakemake, in one text that starts with a space",
+    )
+    command.add_argument(
         "--set",
         dest="options",
         nargs="+",
@@ -73,12 +97,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(arguments: argparse.Namespace) -> None:
     import shlex
+    from pathlib import Path
 
     from autoseg import paths
     from autoseg.device import choose_device
     from autoseg.study.executor import LocalExecutor
     from autoseg.study.leaderboard import format_study
-    from autoseg.study.phases import run_study
+    from autoseg.study.phases import Executor, run_study
+    from autoseg.study.snakemake import SnakemakeExecutor
     from autoseg.study.study_json import Folders, Settings, Study
     from autoseg.version import __version__
 
@@ -88,10 +114,10 @@ def _main(arguments: argparse.Namespace) -> None:
             raw=arguments.raw, preprocessed=arguments.preprocessed, results=arguments.results
         )
     )
-    devices = arguments.devices or [str(choose_device(None))]
-    for device in dict.fromkeys(devices):
-        choose_device(device)
     _refuse(arguments)
+    devices = arguments.devices or [str(choose_device(None))]
+    for device in dict.fromkeys(devices) if not arguments.executor else ():
+        choose_device(device)
     wanted = Study(
         autoseg_version=__version__,
         dataset=paths.dataset_name(raw, arguments.dataset),
@@ -103,9 +129,18 @@ def _main(arguments: argparse.Namespace) -> None:
             winners=arguments.winners,
             options=arguments.options,
         ),
-        devices=len(devices),
+        devices=arguments.jobs if arguments.executor else len(devices),
     )
-    study = run_study(wanted, LocalExecutor(devices), overwrite=arguments.overwrite)
+    executor: Executor = LocalExecutor(devices)
+    if arguments.executor:
+        executor = SnakemakeExecutor(
+            name=arguments.executor,
+            device=devices[0],
+            jobs=arguments.jobs,
+            profile=Path(arguments.profile).resolve() if arguments.profile else None,
+            options=shlex.split(arguments.snakemake),
+        )
+    study = run_study(wanted, executor, overwrite=arguments.overwrite)
     print(format_study(study))
     final = study.folder / "final"
     print(f"\nreport: {study.folder / 'report.html'}")

@@ -89,6 +89,17 @@ class LocalExecutor:
                         del self._running[slot]
                         self._end(study, slot, one)
 
+    def run_once(self, study: Study, task: Task) -> None:
+        """One attempt at a task whose inputs are there.
+
+        Raises:
+            KeyboardInterrupt: it was stopped, and what ran has saved itself.
+        """
+        with self._stopping(study):
+            self._start(study, 0, task)
+            self._running[0].process.wait()
+            self._end(study, 0, self._running.pop(0))
+
     def _alive(self) -> list[str]:
         return [one.task.id for one in self._running.values()]
 
