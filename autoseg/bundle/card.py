@@ -24,6 +24,7 @@ ALLOWED = tuple(
         r"plan\.json",
         r"dataset\.json",
         r"model_card\.json",
+        r"postprocessing\.json",
         rf"{_FOLD}/weights/{NAME}\.safetensors",
         rf"{_FOLD}/validation/summary\.json",
         rf"{_FOLD}/fitted\.json",

@@ -82,7 +82,8 @@ def with_learned(
     """Steps with what they have learned as arguments; the numbers of several folds are combined as the row says."""
     resolved = []
     for step, row in steps:
-        found = [fold[step.name].learned for fold in folds if step.name in fold]
+        learns = step.fit != "none"  # another step of the same name may, in the plan that was trained
+        found = [fold[step.name].learned for fold in folds if learns and step.name in fold]
         numbers = {key: row.combine([one[key] for one in found]) for key in found[0]} if found else {}
         resolved.append(step.model_copy(update={"arguments": {**step.arguments, **numbers}}))
     return resolved

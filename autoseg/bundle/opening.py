@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from autoseg import messages, paths
 from autoseg.bundle.fitted import FINISH, FITTED, FittedStep, learning_steps, read_fitted
+from autoseg.bundle.found_steps import FILE_NAME as FOUND_STEPS
+from autoseg.bundle.found_steps import read_found_steps
 from autoseg.bundle.layout import (
     BUNDLE_VERSION,
     CARD,
@@ -193,7 +195,8 @@ def open_model(
         folder: see the module.
         folds: numbers or ``all``; None takes every finished numbered fold, or ``all`` when there is none.
         checkpoint: ``final`` or ``best`` weights of each stage.
-        overrides: changes to how the plan predicts, see :func:`overridden`.
+        overrides: changes to how the plan predicts, see :func:`overridden`; they go before the post-processing that the
+            model carries (:mod:`autoseg.bundle.found_steps`).
         fitted: whether what the post-processing learns must be there; it is not while it learns.
 
     Raises:
@@ -201,7 +204,8 @@ def open_model(
             fit.
         FaultsError: files are not those of the model card, see :func:`refuse_changed`.
     """
-    folder, overrides = Path(folder), dict(overrides or {})
+    folder = Path(folder)
+    overrides = {**read_found_steps(folder), **(overrides or {})}
     plan = read_plan(folder)
     content = read_json(folder / "plan.json")
     plan_hash = hash_json(content) if content["version"] == 1 else hash_plan(plan)
@@ -224,6 +228,7 @@ def open_model(
         raise _missing_weights(folder, missing, checkpoint)
     beside = (folder / f"fold_{fold}" / name for fold in chosen for name in (FITTED, NORMALISATION))
     used = [*model.weights, *(path for path in beside if path.is_file())]
+    used += [folder / FOUND_STEPS] if (folder / FOUND_STEPS).is_file() else []
     model = replace(model, checked=refuse_changed(folder, used))
     if not fitted:
         return model

@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("-d", dest="dataset", metavar="DATASET", help="id or name; takes its model in results")
-    which.add_argument("-m", dest="model", metavar="BUNDLE", help="a model folder or an exported zip")
+    which.add_argument(
+        "-m", dest="model", metavar="BUNDLE", help="a model folder, an exported zip, or an ensemble"
+    )
     command.add_argument("-p", dest="plan_name", metavar="NAME", help="with -d: the model of this plan")
     command.add_argument("-tr", dest="trainer", metavar="NAME", help="with -d: the model of this trainer")
     command.add_argument("-name", dest="model_name", metavar="NAME", help="with -d: the model of this name")
@@ -114,6 +116,9 @@ def _main(arguments: argparse.Namespace) -> None:
             plan_name=arguments.plan_name,
             model_name=arguments.model_name,
         )
+    if (source / "ensemble.json").is_file():
+        _predict_ensemble(source, arguments)
+        return
     with opened(source) as folder:
         overrides = common.parse_overrides(arguments.overrides)
         model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
@@ -137,6 +142,38 @@ def _main(arguments: argparse.Namespace) -> None:
         report = _predict(predictor, cases, file, arguments)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
+
+
+def _predict_ensemble(source: Path, arguments: argparse.Namespace) -> None:
+    """A folder that autoseg_ensemble made: all models, then what they make together."""
+    from pathlib import Path
+
+    from autoseg.bundle.opening import open_model
+    from autoseg.bundle.transfer import opened
+    from autoseg.dataset.images_to_predict import list_images
+    from autoseg.study.ensemble_folder import predict_ensemble, read_ensemble
+
+    with opened(source / read_ensemble(source).models[0]) as folder:
+        cases = list_images(arguments.images, open_model(folder).info)
+    _use_all_cores()
+    mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
+    options = {
+        "folds": arguments.folds,
+        "checkpoint": arguments.checkpoint,
+        "device": arguments.device,
+        "mirror": mirror,
+        "step": arguments.step_size,
+        "overrides": common.parse_overrides(arguments.overrides),
+    }
+    names = predict_ensemble(
+        source,
+        cases,
+        Path(arguments.output),
+        options,
+        save_probabilities=arguments.save_probabilities,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{_count(len(names), 'case')} predicted: {arguments.output}")
 
 
 def _predict(

@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "folder",
         metavar="DIR",
-        help="a model folder, one of its folds, a folder scored by autoseg_evaluate, or one of autoseg_compare",
+        help="a model folder, one of its folds, a folder of autoseg_evaluate or autoseg_compare, or a study",
     )
     command.add_argument(
         "-o", dest="out", metavar="FILE", help="the page, or the folder for it (default: DIR/report.html)"

@@ -38,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     again = command.add_mutually_exclusive_group()
     again.add_argument("--c", dest="resume", action="store_true", help="continue an interrupted training")
+    again.add_argument(
+        "--go_on",
+        action="store_true",
+        help="begin, or continue an interrupted training; a finished one is left as it is",
+    )
     again.add_argument("--overwrite", action="store_true", help="train a fold again that has a result")
     again.add_argument(
         "--redo_from",
@@ -51,6 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="processes that augment on the CPU (default: 0, augment on the training device)",
+    )
+    command.add_argument(
+        "--save_probabilities",
+        action="store_true",
+        help="also CASE.npz of the scored cases, for autoseg_find_postprocessing and autoseg_ensemble",
     )
     common.add_set(command)
     common.add_folders(command, "raw", "preprocessed", "results")
@@ -121,9 +131,19 @@ def _main(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         redo_from=arguments.redo_from,
+        save_probabilities=arguments.save_probabilities,
         command=arguments.command,
         variant=variant,
     )
+    if arguments.go_on:
+        from dataclasses import replace
+
+        from autoseg.training.check_fold_folder import can_be_continued, is_finished
+
+        if is_finished(job):
+            print(f"fold {job.fold} is finished already: {job.folder}")
+            return 0
+        job = replace(job, resume=can_be_continued(job))
     arguments.job = job
     try:
         record = train_chain(job)

@@ -107,7 +107,7 @@ def read_counts(
         if content.truth_sha256 != truth_sha256:
             raise AutosegError("the true mask has changed since it was counted")
         return _same_classes(content, scored)
-    counts = count_classes(_read_probabilities(path), truth, outputs, scored)
+    counts = count_classes(read_probabilities(path), truth, outputs, scored)
     return {name: as_rows(one) for name, one in counts.items()}
 
 
@@ -120,7 +120,12 @@ def _same_classes(content: CaseCounts, scored: LabelSet) -> dict[str, Rows]:
     return {name: counted[values] for name, values in wanted.items()}
 
 
-def _read_probabilities(path: Path) -> np.ndarray:
+def read_probabilities(path: Path) -> np.ndarray:
+    """``CASE.npz``: ``[k, z, y, x]``.
+
+    Raises:
+        AutosegError: the file is damaged.
+    """
     if not zipfile.is_zipfile(path):  # numpy would take it for another format
         raise AutosegError("damaged: not a .npz file")
     try:
@@ -166,7 +171,7 @@ def read_of_classes(
     Raises:
         AutosegError: the file is damaged, of other classes or of another grid.
     """
-    return dict(_of_classes(_read_probabilities(path), shape, outputs, scored))
+    return dict(_of_classes(read_probabilities(path), shape, outputs, scored))
 
 
 def _of_classes(

@@ -1,4 +1,4 @@
-"""What lies in a folder that can be reported on: a model, one of its folds, scores, a comparison of methods."""
+"""What lies in a folder that can be reported on: a model, one of its folds, scores, a comparison, a study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoseg.evaluation.false_lesions import FILE_NAME as FALSE_LESIONS_NAME
 from autoseg.evaluation.false_lesions import read_false_lesions
 from autoseg.evaluation.summary import JSON_NAME, THRESHOLDS_NAME, CaseScores, Summary, read_summary
 from autoseg.evaluation.thresholds import Counts, read_thresholds
-from autoseg.files import read_json, read_model
+from autoseg.files import ExactModel, read_json, read_model
 from autoseg.fingerprint import Fingerprint
 from autoseg.inference.prediction_record import PredictionRecord, read_record
 from autoseg.labels import LabelSet
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from autoseg.plan import Plan
 
 PLAN, LOG, FOLD_RECORD, VALIDATION = "plan.json", "log.jsonl", "fold.json", "validation"
+LEADERBOARD, COMPARED, TRAINED = "leaderboard.json", "comparison", "folds"
+"""Of a study: its table, the folder of its comparison, and that of its models."""
 FOLD = "fold_"
 
 
@@ -52,6 +54,23 @@ class Training:
     def name(self) -> str:
         """As it is called in the report."""
         return f"fold {self.fold}"
+
+
+class Leaderboard(ExactModel):
+    """leaderboard.json of a study.
+
+    Attributes:
+        header, rows: of its table.
+        notes: what stands below it, a sentence each.
+        scored: folder of the chosen method's masks and scores, within the study; empty before anything was chosen.
+        models: names of the models whose training is shown.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = []
+    scored: str = ""
+    models: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ class Material:
         pool: their cases together; None without scores.
         comparison: of methods; None without comparison.json.
         compared_images: folder of images of its cases; None when it is not known.
+        leaderboard: of a study; None of anything else.
         compared_channels: number of each of their channels to its name, as far as it is known.
     """
 
@@ -117,6 +137,7 @@ class Material:
     pool: Pool | None = None
     comparison: Comparison | None = None
     compared_images: Path | None = None
+    leaderboard: Leaderboard | None = None
     compared_channels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -176,6 +197,8 @@ def collect(folder: Path | str, *, images: Path | None = None, truths: Path | No
     """
     folder = Path(folder)
     _refuse_missing(folder, images, truths)
+    if (folder / LEADERBOARD).is_file():
+        return _collect_study(folder, images, truths)
     folds = _fold_folders(folder)
     scored = {
         s.name: s for s in (_scored(*place, images, truths) for place in _scored_folders(folder, folds))
@@ -209,6 +232,34 @@ def collect(folder: Path | str, *, images: Path | None = None, truths: Path | No
         compared_channels=about.channel_names
         if (about := _info(None, [comparison] if comparison else []))
         else {},
+    )
+
+
+def _collect_study(folder: Path, images: Path | None, truths: Path | None) -> Material:
+    """Of a study: its table, the comparison of its methods, the chosen one's cases, and how its models trained."""
+    board = read_model(folder / LEADERBOARD, Leaderboard, made_by="autoseg_run")
+    scored = {}
+    if board.scored and (folder / board.scored / JSON_NAME).is_file():
+        one = _scored(folder / board.scored, "", images, truths)
+        scored = {one.name: one}
+    summaries = [one.summary for one in scored.values()]
+    compared = folder / COMPARED
+    found = (
+        compare_schema.read_comparison(compared) if (compared / compare_schema.JSON_NAME).is_file() else None
+    )
+    models = [path for name in board.models for path in (folder / TRAINED).glob(f"*/{name}")]
+    return Material(
+        folder=folder,
+        kind="study",
+        info=_info(next(iter(models), None), summaries),
+        fingerprint=_fingerprint(next(iter(models), None)),
+        trainings=tuple(_training(fold, model.name) for model in models for fold in _fold_folders(model)),
+        scored=scored,
+        pool=_pool(scored) if scored else None,
+        comparison=found,
+        compared_images=(images or find_images(Path(found.truths))) if found else None,
+        leaderboard=board,
+        compared_channels=about.channel_names if (about := _info(None, [found] if found else [])) else {},
     )
 
 
@@ -278,10 +329,11 @@ def _nothing_there(folder: Path) -> AutosegError:
 # ---------------------------------------------------------------------------------------------------- what is in them
 
 
-def _training(folder: Path) -> Training:
+def _training(folder: Path, model: str = "") -> Training:
+    """Of a fold; of several models each says whose it is."""
     log, record = folder / LOG, folder / FOLD_RECORD
     return Training(
-        _fold_name(folder),
+        f"{_fold_name(folder)} of {model}" if model else _fold_name(folder),
         tuple(read_log(log)) if log.is_file() else (),
         read_json(record) if record.is_file() else {},
     )

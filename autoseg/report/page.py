@@ -119,6 +119,7 @@ def make_page(
     cautions = sections.warnings(material, problems if shown else [])
     made = [
         *([cautions] if isinstance(cautions, Section) else []),
+        sections.leaderboard(material),
         sections.comparison(material),
         sections.method_means(material),
         sections.method_volumes(material, options.volume_sign),

@@ -349,6 +349,17 @@ def shown_cases(material: Material, shown: Sequence[ShownCase], wanted: int, pro
 # -------------------------------------------------------------------------------------------------------- comparison
 
 
+def leaderboard(material: Material) -> Made:
+    """Every family and ensemble of a study: how far it came, and why."""
+    board = material.leaderboard
+    if board is None:
+        return None
+    rows = tuple((Cell(row[0], head=True), *map(Cell, row[1:])) for row in board.rows)
+    blocks: list[Block] = [Table("", heads(*board.header), rows)]
+    blocks += [Points(tuple(board.notes))] if board.notes else []
+    return Section("leaderboard", "Leaderboard", tuple(blocks))
+
+
 def comparison(material: Material) -> Made:
     """What autoseg_compare found."""
     found = material.comparison

@@ -83,6 +83,25 @@ def can_be_continued(job: FoldJob) -> bool:
     return checkpoint_path(job).exists() and not (job.folder / "fold.json").exists()
 
 
+def is_finished(job: FoldJob) -> bool:
+    """Whether the fold has a result of the job's plan.
+
+    Raises:
+        AutosegError: it has one of another plan.
+    """
+    path = job.folder / "fold.json"
+    if not path.exists():
+        return False
+    if not is_hash_of(str(read_json(path).get("plan_hash")), job.plan):
+        raise AutosegError(
+            f"fold {job.fold} is finished, by another plan",
+            where=str(job.folder),
+            expected="the settings that it was trained with",
+            fix="repeat its --set options, train it again with --overwrite, or give another -name",
+        )
+    return True
+
+
 def load_checkpoint(job: FoldJob, fold: Fold) -> Checkpoint:
     """The checkpoint of the fold, if it belongs to this plan and these cases.
 

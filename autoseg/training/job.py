@@ -26,6 +26,7 @@ class FoldJob:
         resume: continue from the checkpoint.
         overwrite: start again although there is a result.
         redo_from: name of the stage from which a trained fold is trained again; the stages before keep their weights.
+        save_probabilities: those of the scored cases are kept beside their masks, ``CASE.npz``.
         command: as it was typed, for the record; empty from Python.
         variant: the plan that ``plan`` has changes to, where that is not the prepared one, see
             :mod:`autoseg.preparation.variant`.
@@ -41,6 +42,7 @@ class FoldJob:
     resume: bool = False
     overwrite: bool = False
     redo_from: str | None = None
+    save_probabilities: bool = False
     command: str = ""
     variant: Plan | None = None
 

@@ -45,10 +45,10 @@ class Journal:
         """Record one epoch.
 
         Args:
-            entry: member, stage, stage_index, epoch (from 0), loss, lr, seconds, wait_share, and where it was
-                measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those are,
-                and ``validation_view`` where it is not of whole cases. With samples: ``validation_samples``, class to
-                its ``accuracy``, ``tpr``, ``tnr`` and ``dice``, and ``sample_count``.
+            entry: member, stage, stage_index, epoch (from 0), loss, lr, iterations, seconds, wait_share, and where it
+                was measured ``validation_dice`` (class to mean over cases) with ``validation_cases``, how many those
+                are, and ``validation_view`` where it is not of whole cases. With samples: ``validation_samples``, class
+                to its ``accuracy``, ``tpr``, ``tnr`` and ``dice``, and ``sample_count``.
         """
         try:
             with open(self.path, "a", encoding="utf-8") as handle:

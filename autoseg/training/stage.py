@@ -290,6 +290,7 @@ def _finish_epoch(run: StageRun, running: _Running, iterations: int) -> None:
         "epoch": position.epoch,
         "loss": run.world.mean(position.loss_sum / iterations, run.device),
         "lr": running.optimiser.param_groups[0]["lr"],
+        "iterations": iterations,
         "seconds": position.seconds,
         "wait_share": min(1.0, position.wait_seconds / max(position.seconds, 1e-9)),
         "validation_dice": scores,

@@ -14,6 +14,7 @@ import torch
 from autoseg import messages, plugins
 from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
+from autoseg.bundle.found_steps import FILE_NAME as FOUND_STEPS
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, held_back
 from autoseg.device import device_name, lower_precision, peak_memory_gb
@@ -94,6 +95,7 @@ def _begin(job: FoldJob, held: contextlib.ExitStack) -> None:
     with exclusive(job.model / ".lock", doing=f"writing into {job.model.name}", wait=True):
         refuse_other_plan(job)  # once more, as above
         _take_up(job, fold)
+        (job.model / FOUND_STEPS).unlink(missing_ok=True)  # it was found with other weights
         write_json(job.model / "plan.json", job.plan)
         write_json(job.model / "dataset.json", job.prepared.info)
         write_json(job.model / FINGERPRINT, job.prepared.fingerprint)

@@ -146,7 +146,7 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
 
     Label voxels that one tile in the centre never sees are counted and said, in the summary too. The trainer's preset,
     where it has one, has its own summary in a folder of its name beside the general one. Of the probabilities only what
-    the precision-recall curve needs is kept, ``CASE.thresholds.json``.
+    the precision-recall curve needs is kept, ``CASE.thresholds.json``, unless the job saves them all.
     """
     raw = load_raw(job.raw)
     names = scored_cases(fold)
@@ -160,7 +160,15 @@ def validate_fold(job: FoldJob, fold: Fold) -> dict[str, Any]:
         write_counts(path, probabilities, mask_of(case), job.plan.label_set)
 
     counts = ExtraFile(COUNTS_ENDING, write)
-    predict_cases(predictor, cases, folder, continue_prediction=True, overwrite=True, extra=counts)
+    predict_cases(
+        predictor,
+        cases,
+        folder,
+        continue_prediction=True,
+        save_probabilities=job.save_probabilities,
+        overwrite=True,
+        extra=counts,
+    )
     summary = evaluate_folder(folder, truth_folder(raw), job.prepared.info, cases=names)
     store = job.prepared.store
     if lost := told(beyond_centre(job.plan, names, lambda name: store.read(name).label[...])):
