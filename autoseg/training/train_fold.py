@@ -16,7 +16,7 @@ from autoseg.bundle import weights
 from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, held_back
-from autoseg.device import device_name, lower_precision, peak_memory_gb
+from autoseg.device import card_facts, device_name, lower_precision
 from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
 from autoseg.plan import hash_plan
@@ -302,8 +302,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     }
     if start := _started_from(job):
         record["start"] = start
-    if (peak_gb := peak_memory_gb(job.device)) is not None:
-        record["peak_device_memory_gb"] = peak_gb
+    record |= card_facts(job.device)
     if learned := fit_steps(job, fold):
         record["learned"] = {name: step.model_dump(mode="json") for name, step in learned.items()}
     record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None
