@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.errors import AutosegError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What networks compute in: see :func:`lower_precision`. Weights, losses and sums stay float32 always."""
+
+KEPT_SHARE = 0.25
+"""Of a card's free memory, for what is kept there to save copies; the rest is for the work itself."""
 
 
 def lower_precision(device: torch.device, precision: Precision) -> torch.dtype | None:
@@ -134,6 +137,24 @@ def peak_memory_gb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e9 if is_card(device) else None
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a card that nobody uses now; 0 on other devices, which have no memory of their own."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0]) if is_card(device) else 0
+
+
+def card_facts(device: torch.device) -> dict[str, float]:
+    """What a record says of a card beside its name: the version of cuDNN, and the most that tensors took since the
+    process began; nothing of others."""
+    import torch
+
+    peak = peak_memory_gb(device)
+    if peak is None:
+        return {}
+    return {"cudnn_version": torch.backends.cudnn.version() or 0, "peak_device_memory_gb": peak}
+
+
 def has_float64(device: torch.device) -> bool:
     """Whether it computes in double precision."""
     return device.type != "mps"
@@ -160,6 +181,20 @@ def page_locked(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.pin_memory()
     except RuntimeError:  # the system allows only so much
         return tensor
+
+
+def keep_on_card(
+    sets: Sequence[Mapping[str, torch.Tensor]], device: torch.device
+) -> list[dict[str, torch.Tensor]]:
+    """Sets of tensors that are used again and again: on the card if all take no more than a share of its free memory.
+
+    Returns:
+        The same on the card, else as they are.
+    """
+    n_bytes = sum(tensor.nbytes for tensors in sets for tensor in tensors.values())
+    if n_bytes > KEPT_SHARE * free_memory(device):
+        return [dict(tensors) for tensors in sets]
+    return [{name: send(tensor, device) for name, tensor in tensors.items()} for tensors in sets]
 
 
 def fetch(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

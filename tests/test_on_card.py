@@ -18,6 +18,8 @@ from autoseg.cli import plan_and_preprocess, predict, train
 from autoseg.device import choose_device, send
 from autoseg.errors import AutosegError
 from autoseg.files import read_model
+from autoseg.inference.predictor import Predictor
+from autoseg.inference.predictor import predict as predict_image
 from autoseg.inference.tiling import predict_logits
 from autoseg.labels import LabelSet
 from autoseg.plan import Inference, Plan
@@ -177,6 +179,20 @@ def test_a_prediction_waits_once_for_each_case(card, on_cpu, tmp_path, monkeypat
         assert predict.main(["-i", str(images), "-o", str(out), "-m", str(model), "-device", "cuda"]) == 0
         counted.append(sum(card.waits.values()))
     assert counted[1] == counted[0] + 1
+
+
+@pytest.mark.parametrize(("free", "copied"), [(pretend_card.FREE_BYTES, False), (100, True)])
+def test_members_lie_on_the_card_while_they_fit(card, tmp_path, monkeypatch, model_folder, free, copied):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free, free))
+    folder = model_folder.make_model(tmp_path, (0.3, 0.4, 0.8))
+    image = torch.rand(1, 6, 20, 17, generator=torch.Generator().manual_seed(0)).numpy()
+    float32 = {"precision": "float32"}
+    predictor = Predictor(folder, device="cuda", mirror=False, overrides=float32)
+    card.clear()
+    mask = predict_image(predictor, image, (2.0, 1.0, 1.0))
+    assert any(place.startswith("weights.py") for _, place in card.blocking) is copied
+    expected = predict_image(Predictor(folder, device="cpu", mirror=False), image, (2.0, 1.0, 1.0))
+    assert mask.any() and (mask == expected).all()
 
 
 def _alike(plan: Plan) -> list[str]:

@@ -171,6 +171,7 @@ def _main(arguments: argparse.Namespace) -> None:
             keep=arguments.keep_plan,
             check=_check,
         )
+        plan = _with_memory(plan, fingerprint)
         if not arguments.keep_plan:
             plan = _completed(plan, fingerprint, folder, name, budget, arguments)
         replace = arguments.keep_plan or arguments.overwrite
@@ -232,6 +233,13 @@ def _completed(
         folds=read_folds(splits, names) if splits.exists() else None,
         before=before,
     )
+
+
+def _with_memory(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """What the user set may take another memory than the planner foretold."""
+    from autoseg.training.memory import with_memory
+
+    return with_memory(plan, fingerprint)
 
 
 def _check(plan: Plan) -> None:

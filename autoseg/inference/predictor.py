@@ -26,7 +26,7 @@ from autoseg.dataset.imageio import Geometry
 from autoseg.dataset.integrity import intensity_faults
 from autoseg.dataset.physical_sense import SeenSizes
 from autoseg.dataset.raw_layout import Case
-from autoseg.device import accelerates, choose_device
+from autoseg.device import accelerates, choose_device, keep_on_card
 from autoseg.errors import AutosegError
 from autoseg.files import read_model
 from autoseg.fingerprint import Fingerprint
@@ -376,14 +376,16 @@ class Predictor:
         """Read all weights and try each in the network, before any work is done."""
         refuse_classifier(self.plan, PREDICTING_NETWORK, self.trainer)
         self._network = build_network(self.plan, PREDICTING_NETWORK, self.trainer)
-        self._members: list[dict[str, torch.Tensor]] = []
+        members: list[dict[str, torch.Tensor]] = []
         for member in self.model.members:
             file = self._read(member.main, PREDICTING_NETWORK)
             load(self._network, file, where=str(member.main))
-            self._members.append(file.tensors)
+            members.append(file.tensors)
         self._companions = self._load_companions()
         make_ready(self._network, self.device, self.plan)
-        self._loaded = len(self._members) - 1
+        # each case asks all of them: where there is one, it has its weights already
+        self._members = keep_on_card(members, self.device) if len(members) > 1 else members
+        self._loaded = len(members) - 1
 
     def _read(self, path: Path, network: str) -> weights.WeightFile:
         """A weight file of a network; one that another plan trained is said."""

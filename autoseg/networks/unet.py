@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from autoseg.errors import AutosegError
@@ -215,9 +216,44 @@ def _layers(kernel_sizes: Sequence[Sequence[int]]) -> dict[str, Any]:
         "conv_bias": True,
         "norm_op": nn.InstanceNorm3d if three_d else nn.InstanceNorm2d,
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "nonlin": nn.LeakyReLU,
-        "nonlin_kwargs": {"inplace": True},
+        "nonlin": LeakyReLU,
+        "nonlin_kwargs": {},
     }
+
+
+class _Leaky(torch.autograd.Function):
+    """A leaky ReLU that keeps its result alone, which the next convolution keeps anyhow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, slope: float) -> torch.Tensor:
+        """Any shape."""
+        result = F.leaky_relu(x, slope)
+        ctx.save_for_backward(result)
+        ctx.slope = slope
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Of the input; a result has the sign of what it was made of."""
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.leaky_relu_backward(gradients[0], result, ctx.slope, True), None
+
+
+class LeakyReLU(nn.LeakyReLU):
+    """The same values and gradients, and of memory what ``inplace=True`` takes.
+
+    In place it would change a view: that is what instance normalisation returns. The backward pass then copies each
+    feature map twice more, a quarter of all bytes that a training step moves.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape; without gradients in place."""
+        if torch.compiler.is_compiling():  # it chooses itself what is kept
+            return F.leaky_relu(x, self.negative_slope)
+        if not torch.is_grad_enabled():
+            return F.leaky_relu_(x, self.negative_slope)
+        result: torch.Tensor = _Leaky.apply(x, self.negative_slope)
+        return result
 
 
 def divisor_of(

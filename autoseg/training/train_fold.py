@@ -17,7 +17,7 @@ from autoseg.bundle.fitted import FITTED
 from autoseg.bundle.found_steps import FILE_NAME as FOUND_STEPS
 from autoseg.bundle.layout import FINGERPRINT, NORMALISATION, weight_file_name
 from autoseg.dataset.folds import Fold, held_back
-from autoseg.device import device_name, lower_precision, peak_memory_gb
+from autoseg.device import card_facts, device_name, lower_precision
 from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
 from autoseg.plan import hash_plan
@@ -25,7 +25,7 @@ from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
 from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.training import checkpoint
-from autoseg.training.amounts import amounts_of
+from autoseg.training.amounts import amounts_of, largest_case
 from autoseg.training.check_fold_folder import (
     as_begun,
     checkpoint_path,
@@ -43,6 +43,7 @@ from autoseg.training.fit import fit_steps
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
+from autoseg.training.memory import warn_of_small_card
 from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
@@ -171,6 +172,7 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
         journal.keep({(first.member, first.stage): first.epoch} | done)
         messages.info(_where(job, first) if resume else _what_begins(job, fold, first.stage))
         _say_other_surroundings(job, processes, begun)
+        warn_of_small_card(job.plan, job.device, largest_case(job, fold), processes.size)
     progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
@@ -304,8 +306,7 @@ def _finish(job: FoldJob, fold: Fold, started: float) -> dict[str, Any]:
     }
     if start := _started_from(job):
         record["start"] = start
-    if (peak_gb := peak_memory_gb(job.device)) is not None:
-        record["peak_device_memory_gb"] = peak_gb
+    record |= card_facts(job.device)
     if learned := fit_steps(job, fold):
         record["learned"] = {name: step.model_dump(mode="json") for name, step in learned.items()}
     record["validation"] = validate_fold(job, fold) if scored_cases(fold) else None

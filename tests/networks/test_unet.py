@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from autoseg import networks
 from autoseg.errors import AutosegError
+from autoseg.networks.unet import LeakyReLU
 
 SHAPE = {"features_per_stage": [8, 16, 24], "kernel_sizes": [[3, 3, 3]] * 3}
 SHAPE |= {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]]}
@@ -78,8 +80,36 @@ def test_layers_are_nnunets():
     activations = [m for m in network.modules() if isinstance(m, nn.LeakyReLU)]
     assert len(norms) == len(activations) == 2 * 3 + 2 * 2
     assert all(m.eps == 1e-5 and m.affine and not m.track_running_stats for m in norms)
-    assert all(m.negative_slope == 0.01 and m.inplace for m in activations)
+    assert all(m.negative_slope == 0.01 for m in activations)
     assert all(m.bias is not None for m in network.modules() if isinstance(m, nn.Conv3d))
+
+
+def graph(tensor):
+    """Names of the nodes of the backward pass."""
+    seen, stack = {}, [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen[node] = type(node).__name__
+            stack += [following for following, _ in node.next_functions]
+    return list(seen.values())
+
+
+def test_an_activation_is_torchs_without_the_copies_of_one_in_place():
+    x = torch.linspace(-2, 2, 4096).view(1, 2, 8, 16, 16)
+    found = []
+    for activation in (LeakyReLU(0.01), nn.LeakyReLU(0.01, inplace=True)):
+        given = x.clone().requires_grad_()
+        result = activation(F.instance_norm(given * given))
+        (result * torch.linspace(0, 1, 4096).view_as(result)).sum().backward()
+        found.append((graph(result), result.detach(), given.grad))
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][2], found[1][2])
+    assert "CopySlices" in found[1][0] or "AsStridedBackward0" in found[1][0]
+    assert not {"CopySlices", "AsStridedBackward0"} & set(found[0][0])
+    with torch.no_grad():  # there it is in place
+        given = x.clone()
+        assert LeakyReLU(0.01)(given).data_ptr() == given.data_ptr()
+        assert torch.equal(given, F.leaky_relu(x, 0.01))
 
 
 @pytest.mark.parametrize("name", ["unet", "unet_resenc"])
