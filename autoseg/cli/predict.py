@@ -1,4 +1,4 @@
-"""autoseg_predict: segment a folder of cases, or one case, with a trained model."""
+"""autoseg_predict: segment scans with a trained model: image files, a table of them, BIDS or DICOM."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from autoseg.dataset.raw_layout import Case
     from autoseg.inference.folder import FolderReport
     from autoseg.inference.predictor import Predictor
+    from autoseg.scans.given import GivenScans
 
 EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
+  autoseg_predict -i scans -o masks -m model.zip                      a folder of files, BIDS or DICOM
+  autoseg_predict --channels T1=t1.nii.gz FLAIR=flair.nii.gz -o mask.nii.gz -m model.zip
+  autoseg_predict -i patients -o masks -m model.zip --series T1=4 "FLAIR=*FLAIR*fs"
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
   autoseg_predict -i rat07_0000.nii.gz -o rat07_mask.nii.gz -m model.zip -device cpu
   autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
@@ -28,9 +32,29 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-i",
         dest="images",
-        required=True,
         metavar="IMAGES",
-        help="folder of CASE_0000.nii.gz ..., or one file",
+        help="folder of CASE_0000.nii.gz ..., of ordinary files (one channel), BIDS or DICOM; a table (.csv); a file",
+    )
+    command.add_argument(
+        "--channels",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=WHAT",
+        help="the file of each channel, instead of -i; with BIDS its suffix and entities, such as T1=acq-3d_T1w",
+    )
+    command.add_argument(
+        "--series",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=WHICH",
+        help="with DICOM: the series of a channel, by number or by a pattern for its description",
+    )
+    command.add_argument(
+        "--resample_channels",
+        action="store_true",
+        help="put co-registered channels onto the grid of the first, linearly, by the headers",
     )
     command.add_argument(
         "-o",
@@ -100,10 +124,10 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.images_to_predict import list_images, refuse_missing_images
     from autoseg.inference.output_file import output_file
+    from autoseg.scans.given import cases_of, tell_origins
 
-    refuse_missing_images(Path(arguments.images))
+    given = _given(arguments)
     if arguments.model:
         source = Path(arguments.model)
     else:
@@ -117,7 +141,8 @@ def _main(arguments: argparse.Namespace) -> None:
     with opened(source) as folder:
         overrides = common.parse_overrides(arguments.overrides)
         model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
-        cases = list_images(arguments.images, model.info)  # wrong input is said before torch is loaded
+        cases = cases_of(given, model.info)  # wrong input is said before torch is loaded
+        tell_origins(cases, list(model.info.channel_names.values()))
         file = output_file(
             Path(arguments.output),
             cases,
@@ -137,6 +162,26 @@ def _main(arguments: argparse.Namespace) -> None:
         report = _predict(predictor, cases, file, arguments)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
+
+
+def _given(arguments: argparse.Namespace) -> GivenScans:
+    """What the user gave; what needs no model to be seen is refused."""
+    from pathlib import Path
+
+    from autoseg.dataset.images_to_predict import refuse_missing_images
+    from autoseg.errors import AutosegError
+    from autoseg.scans.given import GivenScans
+
+    path = Path(arguments.images) if arguments.images else None
+    if path is not None:
+        refuse_missing_images(path)
+    elif not arguments.channels:
+        raise AutosegError(
+            "no scan is given", expected="-i IMAGES, or --channels NAME=FILE for each channel", fix="add -i"
+        )
+    channels = common.parse_pairs("--channels", arguments.channels)
+    series = common.parse_pairs("--series", arguments.series)
+    return GivenScans(path, channels, series, arguments.resample_channels)
 
 
 def _predict(

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk
 
 from autoseg import messages, parallel
 from autoseg.dataset.conversion import Conversion, MergedMask, SourceCase, Volume
@@ -36,6 +35,7 @@ from autoseg.dataset.imageio import (
 from autoseg.dataset.mask_values import WHOLE_TOLERANCE
 from autoseg.dataset.nifti import over_volumes, take_volume
 from autoseg.dataset.raw_layout import refuse_taken_number
+from autoseg.dataset.regrid import put_onto
 from autoseg.dataset.subjects import GROUPS
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
@@ -469,42 +469,17 @@ def _over_time(path: Path, how: Literal["mean", "max", "min"], target: Path) -> 
 def _put_onto(grid: _CaseGrid, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
     """Write an image anew on another grid, unless it lies there; the share of the grid that it does not reach.
 
-    Linear, by the geometry in the headers. What the image does not reach gets its smallest value, which is the
-    background of a magnitude image. An image that reaches nothing of the grid is added to the faults.
+    See :func:`autoseg.dataset.regrid.put_onto`. An image that reaches nothing of the grid is added to the faults.
     """
     if not differences(grid.geometry, file.geometry):
         return 0.0
-    resampled = _resample(
-        file.pixels.astype(np.float32), file.geometry, grid.geometry, fill=float(file.pixels.min())
-    )
-    ones = np.ones(file.geometry.shape, np.float32)
-    uncovered = 1 - float(_resample(ones, file.geometry, grid.geometry, fill=0).mean())
+    resampled, uncovered = put_onto(grid.geometry, file.pixels, file.geometry)
     if uncovered == 1:
         problem = "lies elsewhere than the image whose grid it is put onto"
         fix = "correct the header that is wrong"
         faults.append(Fault(where, problem, "no voxel in common", "an overlap", fix))
     write_image(target, resampled, grid.geometry, grid.forms)
     return uncovered
-
-
-def _resample(pixels: np.ndarray, geometry: Geometry, grid: Geometry, *, fill: float) -> np.ndarray:
-    """Linear interpolation at the voxels of ``grid``; float32."""
-    image = sitk.GetImageFromArray(pixels)
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetOrigin(geometry.origin_mm)
-    image.SetDirection(geometry.direction)
-    resampled = sitk.Resample(
-        image,
-        grid.shape[::-1],
-        sitk.Transform(),
-        sitk.sitkLinear,
-        grid.origin_mm,
-        grid.spacing_mm[::-1],
-        grid.direction,
-        fill,
-        sitk.sitkFloat32,
-    )
-    return sitk.GetArrayFromImage(resampled)
 
 
 def _at_source(fault: Fault, volume: Volume, root: Path) -> Fault:

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 from autoseg.sampling.case_cache import NO_MEMORY
+from autoseg.scans.staging import sources_of, staged
 from autoseg.version import __version__
 
 PROBABILITIES_ENDING = ".npz"
@@ -87,7 +89,7 @@ def predict_cases(
 
     Args:
         predictor: the model.
-        cases: see :func:`autoseg.dataset.images_to_predict.list_images`; those with a fault are listed, not predicted.
+        cases: see :func:`autoseg.scans.given.cases_of`; those with a fault are listed, not predicted.
         output: the folder; it is made.
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
@@ -287,7 +289,8 @@ class _FolderRun:
         """See :mod:`autoseg.inference.prediction_record`; a case that cannot be read is not current."""
         try:
             mask = self.predictor.mask_path(case)
-            return records.why_not_current(self.output, self.record, case, self._file_names(case), mask)
+            with staged(case) if case.name in self.record.cases else nullcontext(case) as ready:
+                return records.why_not_current(self.output, self.record, ready, self._file_names(case), mask)
         except (AutosegError, OSError):
             return ""
 
@@ -302,8 +305,9 @@ class _FolderRun:
         """Read and preprocess; runs in the reading thread. What fails is an attempt with an error."""
         started = time.perf_counter()
         try:
-            raw, forms = self.predictor.read(case), read_forms(case.images[0])
-            digest = records.input_hash(case, raw.mask_path)
+            with staged(case) as ready:
+                raw, forms = self.predictor.read(ready), read_forms(ready.images[0])
+                digest = records.input_hash(ready, raw.mask_path)
             preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except Exception as error:  # whatever it is, the other cases go on
             return _Attempt(case, _explained(case, error))
@@ -352,6 +356,7 @@ class _FolderRun:
             files={name: hash_file(self.output / name) for name in names},
             seconds=round(seconds, 3),
             unexpected=loaded.preprocessed.unexpected,
+            sources=dict(zip(self.predictor.plan.channel_names, sources_of(case), strict=False)),
         )
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)

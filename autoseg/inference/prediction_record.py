@@ -26,6 +26,7 @@ class PredictedCase(BaseModel):
         input_sha256: over the bytes of the images, in the order of the channels, and of the plan's mask.
         files: name to SHA-256 of the files that belong to the case.
         unexpected: channels whose intensities are not what the plan was made for, and what was done; not there if none.
+        sources: channel to the file or series that it was taken from; not there in earlier files.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,10 +38,12 @@ class PredictedCase(BaseModel):
     seconds: float | None = None
     problem: str = ""
     unexpected: list[UnexpectedRange] = []
+    sources: dict[str, str] = {}
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key != "unexpected" or value}
+        unused = {"unexpected", "sources"}
+        return {key: value for key, value in handler(self).items() if key not in unused or value}
 
 
 class PredictionRecord(BaseModel):
