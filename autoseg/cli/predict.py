@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from autoseg.dataset.raw_layout import Case
     from autoseg.inference.folder import FolderReport
+    from autoseg.inference.output_layout import OutputLayout
     from autoseg.inference.predictor import Predictor
     from autoseg.scans.given import GivenScans
 
@@ -95,6 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_probabilities", action="store_true", help="also CASE.npz, float16 [class, z, y, x]"
     )
     command.add_argument(
+        "--bids", action="store_true", help="write BIDS derivatives: mask, probseg, sidecars (label-L)"
+    )
+    command.add_argument(
+        "--dicom_seg", action="store_true", help="also CASE.seg.dcm, for scans from DICOM (needs highdicom)"
+    )
+    command.add_argument(
         "--continue_prediction", action="store_true", help="keep what is whole and made the same way"
     )
     command.add_argument(
@@ -150,6 +157,8 @@ def _main(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
         )
 
+        _refuse_outputs(arguments, file, cases)
+
         from autoseg.inference.predictor import Predictor
 
         _use_all_cores()
@@ -196,7 +205,8 @@ def _predict(
     probabilities = arguments.save_probabilities
     if file is not None:
         with folder_for(file, cases[0]) as (folder, ending):
-            return predict_cases(predictor, cases, folder, save_probabilities=probabilities, ending=ending)
+            layout = _layout(predictor, cases, arguments, ending)
+            return predict_cases(predictor, cases, folder, save_probabilities=probabilities, layout=layout)
     return predict_cases(
         predictor,
         cases,
@@ -204,7 +214,47 @@ def _predict(
         continue_prediction=arguments.continue_prediction,
         save_probabilities=probabilities,
         overwrite=arguments.overwrite,
+        layout=_layout(predictor, cases, arguments, predictor.model.info.file_ending),
     )
+
+
+def _layout(
+    predictor: Predictor, cases: list[Case], arguments: argparse.Namespace, ending: str
+) -> OutputLayout:
+    """How the output files are called, and which there are, as the user wants them."""
+    from dataclasses import replace
+    from functools import partial
+    from pathlib import Path
+
+    from autoseg.inference.output_layout import plain_layout
+
+    model = predictor.model.folder.resolve().name
+    if arguments.bids:
+        from autoseg.inference.bids_output import bids_layout
+
+        given = Path(arguments.images) if arguments.images else Path(cases[0].images[0])
+        return bids_layout(cases, given, predictor.labels, model)
+    layout = plain_layout(ending)
+    if arguments.dicom_seg:
+        from autoseg.inference.dicom_seg import seg_file
+
+        further = partial(seg_file, labels=predictor.labels, model=model)
+        layout = replace(layout, further=lambda case: (further(case),))
+    return layout
+
+
+def _refuse_outputs(arguments: argparse.Namespace, file: Path | None, cases: list[Case]) -> None:
+    """Refuse kinds of output that do not go with each other or with the scans."""
+    from autoseg.errors import AutosegError
+
+    if arguments.bids and (arguments.dicom_seg or file is not None):
+        found = "--dicom_seg" if arguments.dicom_seg else f"-o {arguments.output}"
+        fix = "predict twice, into two folders" if arguments.dicom_seg else "give a folder with -o"
+        raise AutosegError("--bids writes a dataset of its own", found=f"--bids and {found}", fix=fix)
+    if arguments.dicom_seg:
+        from autoseg.inference.dicom_seg import refuse_other_sources
+
+        refuse_other_sources(cases)
 
 
 def _use_all_cores() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from autoseg.dataset.raw_layout import Case
 from autoseg.dataset.text_header import hash_image
 from autoseg.files import hash_file, hash_json, read_model, write_error, write_json
-from autoseg.names import Name
+from autoseg.names import Name, NameWithin
 from autoseg.preprocessing.unexpected import UnexpectedRange
 
 FILE_NAME = "prediction.json"
@@ -34,7 +34,7 @@ class PredictedCase(BaseModel):
     status: Literal["done", "failed"]
     made_by: str
     input_sha256: str
-    files: dict[Name, str] = {}
+    files: dict[NameWithin, str] = {}
     seconds: float | None = None
     problem: str = ""
     unexpected: list[UnexpectedRange] = []
@@ -55,6 +55,7 @@ class PredictionRecord(BaseModel):
         planner: the family of its plan.
         quick: whether the plan was made for trying out.
         weights: files of the model that took part in the latest run, by their names within it.
+        run: when the latest run was started, on which device, and with which versions of what.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,6 +67,7 @@ class PredictionRecord(BaseModel):
     planner: str = ""
     quick: bool = False
     weights: list[str] = []
+    run: dict[str, str] = {}
     cases: dict[Name, PredictedCase] = {}
 
     @property
