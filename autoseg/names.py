@@ -62,5 +62,14 @@ def _checked(text: str) -> str:
     return text
 
 
+def _checked_within(text: str) -> str:
+    for part in text.split("/"):
+        _checked(part)
+    return text
+
+
 Name = Annotated[str, AfterValidator(_checked)]
 """A name in a typed file."""
+
+NameWithin = Annotated[str, AfterValidator(_checked_within)]
+"""A name in a typed file that leads into folders below, by ``/``, and never out of them."""

@@ -224,8 +224,8 @@ def _memory(fingerprint: Fingerprint, choice: DeepMedicChoice, quick: bool) -> R
     )
     gb = training_gb(batch, channels, quick)
     why = (
-        f"of {choice.budget_gb:g} GB (-gpu_memory_target), counted for {batch} segments of {SEGMENT} voxels in float32; "
-        "mixed precision, the default on CUDA, takes less, and a chunk of the prediction more"
+        f"of {choice.budget_gb:g} GB (-gpu_memory_target), counted for {batch} segments of {SEGMENT} voxels in "
+        "float32; mixed precision, the default on CUDA, takes less, and a chunk of the prediction more"
     )
     return "memory", f"about {gb:.1f} GB", why
 

@@ -39,8 +39,8 @@ QUICK_MAPS, QUICK_COMMON, QUICK_BATCH = (8, 8, 10, 10, 10, 10, 12, 12), (24, 24)
 SEGMENT_GB = 0.05
 """Of a training step, for each segment of a batch; measured on a CPU with 3 channels, with what convolutions need."""
 COUNTED_GB, QUICK_COUNTED_GB, CHANNEL_GB = 0.0278, 0.0068, 0.00083
-"""The same counted (:mod:`autoseg.training.step_count`), without that: of a segment, of one of a quick plan; more for each
-channel."""
+"""The same counted (:mod:`autoseg.training.step_count`), without that: of a segment, of one of a quick plan; more for
+each channel."""
 VOXEL_GB = 1.7e-6
 """Of a prediction, for each voxel of a chunk; measured in the same way."""
 PREDICTION_SHARE = 0.5

@@ -271,6 +271,29 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def parse_pairs(option: str, pairs: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` pairs of an option as a dict.
+
+    Raises:
+        AutosegError: a pair without ``=``, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            raise AutosegError(
+                f"{option} {pair}: there is no value",
+                expected="NAME=VALUE",
+                fix="name the channel, = and its value",
+            )
+        if name in found:
+            raise AutosegError(
+                f"{option} names {name} twice", found=f"{found[name]}, {value}", fix="keep one"
+            )
+        found[name] = value
+    return found
+
+
 def default_processes() -> int:
     """Worker processes when ``-np`` is not given: the cores that this process may use, at most 8."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -39,7 +39,9 @@ def build_format_parser(converter: Converter) -> argparse.ArgumentParser:
     example = f"  autoseg_convert {converter.name} ROOT -d 21"
     command = common.parser(summary.rstrip(), examples=example)
     command.prog = f"autoseg_convert {converter.name}"
-    command.add_argument("root", metavar="ROOT", help="folder of the download")
+    command.add_argument(
+        "root", metavar="ROOT", help="folder of the download, or the file that the format reads"
+    )
     command.add_argument(
         "-d",
         dest="dataset",
@@ -55,6 +57,18 @@ def build_format_parser(converter: Converter) -> argparse.ArgumentParser:
         "--ignore_mask_headers",
         action="store_true",
         help="masks lie voxel by voxel on their images, whatever their headers say",
+    )
+    command.add_argument(
+        "--leave_out_faulty",
+        action="store_true",
+        help="leave out cases with a fault, each by name and reason, instead of refusing the whole",
+    )
+    command.add_argument(
+        "--subject",
+        dest="subject_pattern",
+        metavar="PATTERN",
+        help="which part of a case's name is its subject, as a regular expression such as '(sub-[^_]+)'; cases of one "
+        "subject stay together in folds (default: what the format says)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
     common.add_folders(command, "raw")
@@ -95,6 +109,10 @@ def _convert(arguments: argparse.Namespace) -> None:
     from autoseg.dataset.raw_writer import check_target, dataset_folder_name, write_dataset
 
     conversion = converter.describe(Path(options.root), options)
+    if options.subject_pattern:
+        from autoseg.dataset.subjects import with_subjects
+
+        conversion = replace(conversion, cases=with_subjects(conversion.cases, options.subject_pattern))
     if options.no_test:
         conversion = replace(conversion, cases=tuple(c for c in conversion.cases if not c.test))
     name = dataset_folder_name(options.dataset, conversion.dataset)
@@ -107,6 +125,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         processes=options.processes or common.default_processes(),
         overwrite=options.overwrite,
         ignore_mask_headers=options.ignore_mask_headers,
+        leave_out_faulty=options.leave_out_faulty,
     )
     _report(done, options)
 
@@ -129,6 +148,10 @@ def _report(done: Converted, options: argparse.Namespace) -> None:
     parts += [count_of(done.n_test, "test case")] if done.n_test else []
     parts += [count_of(done.n_folds, "given fold")] if done.n_folds else []
     print(f"{', '.join(parts)}: {done.folder}")
+    if done.n_left_out:
+        print(
+            f"{done.n_left_out} left out; conversion.csv in the folder says why, and what became of each case"
+        )
     print(f"next: autoseg_plan_and_preprocess -d {done.folder.name}{common.folder_options(raw=options.raw)}")
 
 

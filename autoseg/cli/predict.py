@@ -1,4 +1,4 @@
-"""autoseg_predict: segment a folder of cases, or one case, with a trained model."""
+"""autoseg_predict: segment scans with a trained model: image files, a table of them, BIDS or DICOM."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
     from autoseg.dataset.raw_layout import Case
     from autoseg.inference.folder import FolderReport
+    from autoseg.inference.output_layout import OutputLayout
     from autoseg.inference.predictor import Predictor
+    from autoseg.scans.given import GivenScans
 
 EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
+  autoseg_predict -i scans -o masks -m model.zip                      a folder of files, BIDS or DICOM
+  autoseg_predict --channels T1=t1.nii.gz FLAIR=flair.nii.gz -o mask.nii.gz -m model.zip
+  autoseg_predict -i patients -o masks -m model.zip --series T1=4 "FLAIR=*FLAIR*fs"
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
   autoseg_predict -i rat07_0000.nii.gz -o rat07_mask.nii.gz -m model.zip -device cpu
   autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
@@ -28,9 +33,29 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-i",
         dest="images",
-        required=True,
         metavar="IMAGES",
-        help="folder of CASE_0000.nii.gz ..., or one file",
+        help="folder of CASE_0000.nii.gz ..., of ordinary files (one channel), BIDS or DICOM; a table (.csv); a file",
+    )
+    command.add_argument(
+        "--channels",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=WHAT",
+        help="the file of each channel, instead of -i; with BIDS its suffix and entities, such as T1=acq-3d_T1w",
+    )
+    command.add_argument(
+        "--series",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=WHICH",
+        help="with DICOM: the series of a channel, by number or by a pattern for its description",
+    )
+    command.add_argument(
+        "--resample_channels",
+        action="store_true",
+        help="put co-registered channels onto the grid of the first, linearly, by the headers",
     )
     command.add_argument(
         "-o",
@@ -73,6 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_probabilities", action="store_true", help="also CASE.npz, float16 [class, z, y, x]"
     )
     command.add_argument(
+        "--bids", action="store_true", help="write BIDS derivatives: mask, probseg, sidecars (label-L)"
+    )
+    command.add_argument(
+        "--dicom_seg", action="store_true", help="also CASE.seg.dcm, for scans from DICOM (needs highdicom)"
+    )
+    command.add_argument(
         "--continue_prediction", action="store_true", help="keep what is whole and made the same way"
     )
     command.add_argument(
@@ -102,10 +133,10 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.images_to_predict import list_images, refuse_missing_images
     from autoseg.inference.output_file import output_file
+    from autoseg.scans.given import cases_of, tell_origins
 
-    refuse_missing_images(Path(arguments.images))
+    given = _given(arguments)
     if arguments.model:
         source = Path(arguments.model)
     else:
@@ -117,18 +148,21 @@ def _main(arguments: argparse.Namespace) -> None:
             model_name=arguments.model_name,
         )
     if (source / "ensemble.json").is_file():
-        _predict_ensemble(source, arguments)
+        _predict_ensemble(source, given, arguments)
         return
     with opened(source) as folder:
         overrides = common.parse_overrides(arguments.overrides)
         model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
-        cases = list_images(arguments.images, model.info)  # wrong input is said before torch is loaded
+        cases = cases_of(given, model.info)  # wrong input is said before torch is loaded
+        tell_origins(cases, list(model.info.channel_names.values()))
         file = output_file(
             Path(arguments.output),
             cases,
             continue_prediction=arguments.continue_prediction,
             overwrite=arguments.overwrite,
         )
+
+        _refuse_outputs(arguments, file, cases)
 
         from autoseg.inference.predictor import Predictor
 
@@ -144,17 +178,30 @@ def _main(arguments: argparse.Namespace) -> None:
     print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
 
 
-def _predict_ensemble(source: Path, arguments: argparse.Namespace) -> None:
-    """A folder that autoseg_ensemble made: all models, then what they make together."""
+def _predict_ensemble(source: Path, given: GivenScans, arguments: argparse.Namespace) -> None:
+    """A folder that autoseg_ensemble made: all models, then what they make together.
+
+    Raises:
+        AutosegError: another kind of output is asked for than masks and probabilities.
+    """
     from pathlib import Path
 
     from autoseg.bundle.opening import open_model
     from autoseg.bundle.transfer import opened
-    from autoseg.dataset.images_to_predict import list_images
+    from autoseg.errors import AutosegError
+    from autoseg.scans.given import cases_of, tell_origins
     from autoseg.study.ensemble_folder import predict_ensemble, read_ensemble
 
+    if arguments.bids or arguments.dicom_seg:
+        raise AutosegError(
+            "an ensemble writes masks and probabilities alone",
+            found="--bids" if arguments.bids else "--dicom_seg",
+            fix="leave it out, or predict with one of the models",
+        )
     with opened(source / read_ensemble(source).models[0]) as folder:
-        cases = list_images(arguments.images, open_model(folder).info)
+        info = open_model(folder).info
+    cases = cases_of(given, info)
+    tell_origins(cases, list(info.channel_names.values()))
     _use_all_cores()
     mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
     options = {
@@ -176,6 +223,26 @@ def _predict_ensemble(source: Path, arguments: argparse.Namespace) -> None:
     print(f"{_count(len(names), 'case')} predicted: {arguments.output}")
 
 
+def _given(arguments: argparse.Namespace) -> GivenScans:
+    """What the user gave; what needs no model to be seen is refused."""
+    from pathlib import Path
+
+    from autoseg.dataset.images_to_predict import refuse_missing_images
+    from autoseg.errors import AutosegError
+    from autoseg.scans.given import GivenScans
+
+    path = Path(arguments.images) if arguments.images else None
+    if path is not None:
+        refuse_missing_images(path)
+    elif not arguments.channels:
+        raise AutosegError(
+            "no scan is given", expected="-i IMAGES, or --channels NAME=FILE for each channel", fix="add -i"
+        )
+    channels = common.parse_pairs("--channels", arguments.channels)
+    series = common.parse_pairs("--series", arguments.series)
+    return GivenScans(path, channels, series, arguments.resample_channels)
+
+
 def _predict(
     predictor: Predictor, cases: list[Case], file: Path | None, arguments: argparse.Namespace
 ) -> FolderReport:
@@ -188,7 +255,8 @@ def _predict(
     probabilities = arguments.save_probabilities
     if file is not None:
         with folder_for(file, cases[0]) as (folder, ending):
-            return predict_cases(predictor, cases, folder, save_probabilities=probabilities, ending=ending)
+            layout = _layout(predictor, cases, arguments, ending)
+            return predict_cases(predictor, cases, folder, save_probabilities=probabilities, layout=layout)
     return predict_cases(
         predictor,
         cases,
@@ -196,7 +264,47 @@ def _predict(
         continue_prediction=arguments.continue_prediction,
         save_probabilities=probabilities,
         overwrite=arguments.overwrite,
+        layout=_layout(predictor, cases, arguments, predictor.model.info.file_ending),
     )
+
+
+def _layout(
+    predictor: Predictor, cases: list[Case], arguments: argparse.Namespace, ending: str
+) -> OutputLayout:
+    """How the output files are called, and which there are, as the user wants them."""
+    from dataclasses import replace
+    from functools import partial
+    from pathlib import Path
+
+    from autoseg.inference.output_layout import plain_layout
+
+    model = predictor.model.folder.resolve().name
+    if arguments.bids:
+        from autoseg.inference.bids_output import bids_layout
+
+        given = Path(arguments.images) if arguments.images else Path(cases[0].images[0])
+        return bids_layout(cases, given, predictor.labels, model)
+    layout = plain_layout(ending)
+    if arguments.dicom_seg:
+        from autoseg.inference.dicom_seg import seg_file
+
+        further = partial(seg_file, labels=predictor.labels, model=model)
+        layout = replace(layout, further=lambda case: (further(case),))
+    return layout
+
+
+def _refuse_outputs(arguments: argparse.Namespace, file: Path | None, cases: list[Case]) -> None:
+    """Refuse kinds of output that do not go with each other or with the scans."""
+    from autoseg.errors import AutosegError
+
+    if arguments.bids and (arguments.dicom_seg or file is not None):
+        found = "--dicom_seg" if arguments.dicom_seg else f"-o {arguments.output}"
+        fix = "predict twice, into two folders" if arguments.dicom_seg else "give a folder with -o"
+        raise AutosegError("--bids writes a dataset of its own", found=f"--bids and {found}", fix=fix)
+    if arguments.dicom_seg:
+        from autoseg.inference.dicom_seg import refuse_other_sources
+
+        refuse_other_sources(cases)
 
 
 def _use_all_cores() -> None:

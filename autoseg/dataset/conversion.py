@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from autoseg.dataset.folds import Fold
+    from autoseg.dataset.raw_layout import Readable
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Volume:
             are a fault; where such files are usual, the converter offers the option ``--channel``.
         resample: of images: put it onto the grid of the case's first channel that is not resampled, linearly and by
             the geometry in the headers. A file that lies on that grid is copied all the same.
+        series: what the volume is made from where it is no image file, such as a DICOM series; ``path`` is then the
+            first of its files.
         over_time: of images: one volume is made of all volumes of a NIfTI file, voxel by voxel: their mean, or the
             largest or least value; float32. Without ``index``.
     """
@@ -32,6 +35,7 @@ class Volume:
     index: int | None = None
     resample: bool = False
     over_time: Literal["mean", "max", "min"] | None = None
+    series: Readable | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,14 @@ class SourceCase:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What of a download does not become a case: its name, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Conversion:
     """A whole download, described.
 
@@ -85,6 +97,7 @@ class Conversion:
         notes: further entries of dataset.json, such as licence and reference.
         leave_out_unreadable: a case of which a file cannot be read is left out with a warning that says why, instead of
             being a fault. For sources without folds.
+        left_out: what was found and is no case, for ``conversion.csv``.
     """
 
     root: Path
@@ -96,3 +109,4 @@ class Conversion:
     regions_class_order: tuple[int, ...] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     leave_out_unreadable: bool = False
+    left_out: tuple[LeftOut, ...] = ()

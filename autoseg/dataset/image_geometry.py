@@ -163,14 +163,21 @@ def differences(a: Geometry, b: Geometry) -> list[tuple[str, str, str]]:
     return found
 
 
-def refuse_differences(a_path: Path | str, a: Geometry, b_path: Path | str, b: Geometry) -> None:
+def refuse_differences(
+    a_path: Path | str, a: Geometry, b_path: Path | str, b: Geometry, fix: str = "resample it"
+) -> None:
     """Raise when two files that must lie on the same grid do not.
+
+    Args:
+        a_path, a: one file and its geometry.
+        b_path, b: the other, which is named.
+        fix: what to do about it.
 
     Raises:
         FaultsError: with one fault for each difference.
     """
     faults = [
-        Fault(str(b_path), f"its {what} is not that of {Path(a_path).name}", found, expected, "resample it")
+        Fault(str(b_path), f"its {what} is not that of {Path(a_path).name}", found, expected, fix)
         for what, found, expected in differences(a, b)
     ]
     if faults:

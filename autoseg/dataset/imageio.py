@@ -44,6 +44,11 @@ __all__ = [
     "write_mask",
 ]
 
+ON_ONE_GRID = (
+    "resample it; autoseg_predict does so with --resample_channels, where the scans are co-registered"
+)
+"""What to do with a channel on another grid."""
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -126,7 +131,7 @@ def read_channels(paths: Sequence[Path | str]) -> tuple[np.ndarray, Geometry]:
     del first
     for i, path in enumerate(paths[1:], start=1):
         further = read_image(path)
-        refuse_differences(paths[0], geometry, path, further.geometry)
+        refuse_differences(paths[0], geometry, path, further.geometry, ON_ONE_GRID)
         channels[i] = _in_range(further, path)
     return channels, geometry
 

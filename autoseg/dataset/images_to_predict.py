@@ -77,6 +77,25 @@ def _refuse_missing(path: Path) -> None:
 # ------------------------------------------------------------------------------------------- files to cases
 
 
+def folder_entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, but for what is hidden.
+
+    Raises:
+        AutosegError: it cannot be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise AutosegError(
+            "the folder cannot be read", where=readable(folder), found=error.strerror or error
+        ) from None
+
+
+def numbered_files(folder: Path) -> bool:
+    """Whether a folder holds files that are called ``CASE_0000.nii.gz`` and so on."""
+    return bool(_sort_files(folder)[0])
+
+
 def _in_folder(folder: Path, info: DatasetJson) -> dict[str, Channels]:
     """Case to its files; the other files of the folder are warned of."""
     cases, unused = _sort_files(folder)
@@ -106,13 +125,7 @@ def _sort_files(folder: Path) -> tuple[dict[str, Channels], list[Path]]:
     """
     cases: dict[str, Channels] = defaultdict(lambda: defaultdict(list))
     unused = []
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise AutosegError(
-            "the folder cannot be read", where=readable(folder), found=error.strerror or error
-        ) from None
-    for entry in entries:
+    for entry in folder_entries(folder):
         parts = split_name(entry.name)
         if entry.is_dir():  # others are ordinary subfolders
             unused += [entry] if parts is not None else []
@@ -212,5 +225,6 @@ def _nothing_to_predict(path: Path, channels: dict[str, str]) -> AutosegError:
         where=readable(path),
         found=found,
         expected=expected,
-        fix="name the files by case and channel; no _0000 is needed only for one file of a one-channel model",
+        fix="name the files by case and channel, or name them to autoseg_predict: --channels, or a table with -i; "
+        "no _0000 is needed for a model of one channel",
     )

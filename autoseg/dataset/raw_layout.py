@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson, read_dataset_json
 from autoseg.errors import AutosegError, Fault, FaultsError
@@ -13,7 +14,44 @@ from autoseg.files import is_utf8, readable
 from autoseg.messages import count_of
 from autoseg.names import EXPECTED, is_name, refuse_bad_name, shown
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from autoseg.dataset.image_geometry import Geometry
+
 IMAGES, MASKS = "imagesTr", "labelsTr"
+
+
+class Readable(Protocol):
+    """What a channel is made from where it is no image file, such as a DICOM series."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files, in the order of the slices."""
+
+    def read(self) -> tuple[np.ndarray, Geometry]:
+        """The image ``[z, y, x]`` and its geometry."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the channels of a case come from, when the names of its files do not say it all.
+
+    Attributes:
+        channels: for each channel what was taken for it, for messages and the record.
+        series: for each channel what it is made from; None for an image file.
+        resample: put the channels onto the grid of the first.
+        entities: of BIDS, such as ``sub`` and ``ses``.
+        root: the folder that was given, to which files are named.
+        beside: the folder of the first file that was given, where a mask of the plan may lie, when the images are made.
+    """
+
+    channels: tuple[str, ...]
+    series: tuple[Readable | None, ...] = ()
+    resample: bool = False
+    entities: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
+    beside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -25,12 +63,15 @@ class Case:
         images: one path for each channel, in order; whether they exist is for the integrity check.
         mask: None when there is none.
         fault: why a case cannot be predicted, where the names of its files say so already.
+        origin: where its channels come from, when there is more to say; their files may have to be made first then
+            (:func:`autoseg.scans.staging.staged`), and ``images`` are the first of those that were given.
     """
 
     name: str
     images: tuple[Path, ...]
     mask: Path | None = None
     fault: Fault | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

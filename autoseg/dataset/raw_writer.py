@@ -2,8 +2,8 @@
 
 Images keep their pixels, type and geometry: a 3D ``.nii.gz`` file is copied byte for byte. Only where a converter says
 so, and the grid differs, an image is resampled onto that of another. Beside the images and masks there are
-``dataset.json``, ``groups.csv`` (a column ``case`` and the converter's own) and ``splits.json`` where the source
-defines folds.
+``dataset.json``, ``groups.csv`` (a column ``case`` and the converter's own), ``splits.json`` where the source
+defines folds, and ``conversion.csv``, which says what became of each case and why.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk
 
 from autoseg import messages, parallel
-from autoseg.dataset.conversion import Conversion, MergedMask, SourceCase, Volume
+from autoseg.dataset.conversion import Conversion, LeftOut, MergedMask, SourceCase, Volume
 from autoseg.dataset.dataset_json import DatasetJson
 from autoseg.dataset.folds import write_folds
 from autoseg.dataset.imageio import (
@@ -36,6 +35,7 @@ from autoseg.dataset.imageio import (
 from autoseg.dataset.mask_values import WHOLE_TOLERANCE
 from autoseg.dataset.nifti import over_volumes, take_volume
 from autoseg.dataset.raw_layout import refuse_taken_number
+from autoseg.dataset.regrid import put_onto
 from autoseg.dataset.subjects import GROUPS
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import (
@@ -57,6 +57,7 @@ from autoseg.version import __version__
 
 ENDING = ".nii.gz"
 SPLITS = "splits.json"
+WHAT_BECAME = "conversion.csv"
 MADE_BY = "converted"
 """The entry of dataset.json that says how the dataset was made."""
 UNCOVERED_SHARE = 0.05
@@ -67,12 +68,13 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: the dataset's folder, and how many training and test cases and folds."""
+    """What was written: the dataset's folder; how many training and test cases, folds, and cases that were left out."""
 
     folder: Path
     n_training: int
     n_test: int
     n_folds: int
+    n_left_out: int = 0
 
 
 # ------------------------------------------------------------------------------------------------- the target
@@ -141,6 +143,7 @@ def write_dataset(
     processes: int = 1,
     overwrite: bool = False,
     ignore_mask_headers: bool = False,
+    leave_out_faulty: bool = False,
 ) -> Converted:
     """Write a described dataset; it appears at ``target`` when everything in it is written and without fault.
 
@@ -152,6 +155,8 @@ def write_dataset(
         overwrite: replace an earlier conversion.
         ignore_mask_headers: masks lie voxel by voxel on the grid of their images, whatever their headers say; only
             the shapes must agree.
+        leave_out_faulty: a case with a fault is left out with a warning, instead of ending the whole. For sources
+            without folds.
 
     Raises:
         AutosegError: the target is taken or cannot be written to; another process is converting it.
@@ -164,8 +169,14 @@ def write_dataset(
     with exclusive(half_made / _LOCK, doing=f"converting {target.name}"):
         try:
             _make_folders(half_made, conversion.cases)
-            kept = _write_cases(conversion, half_made, info.label_set, processes, ignore_mask_headers)
-            conversion = replace(conversion, cases=kept)
+            conversion = _write_cases(
+                conversion,
+                half_made,
+                info.label_set,
+                processes,
+                ignore_mask_headers,
+                leave_out_faulty and not conversion.folds,
+            )
             info = _describe(conversion, made_by)
             _write_tables(conversion, half_made)
             write_json(half_made / "dataset.json", info.model_dump(exclude_none=True))
@@ -174,7 +185,8 @@ def write_dataset(
         finally:
             shutil.rmtree(half_made, ignore_errors=True)
     n_test = sum(case.test for case in conversion.cases)
-    return Converted(target, len(conversion.cases) - n_test, n_test, len(conversion.folds))
+    n_left_out = len(conversion.left_out)
+    return Converted(target, len(conversion.cases) - n_test, n_test, len(conversion.folds), n_left_out)
 
 
 def _describe(conversion: Conversion, made_by: Mapping[str, Any]) -> DatasetJson:
@@ -224,7 +236,8 @@ def _make_folders(folder: Path, cases: Sequence[SourceCase]) -> None:
 
 
 def _write_tables(conversion: Conversion, folder: Path) -> None:
-    """groups.csv and splits.json, where the source has what goes into them."""
+    """conversion.csv; groups.csv and splits.json, where the source has what goes into them."""
+    _write_what_became(conversion, folder)
     columns = list(dict.fromkeys(column for case in conversion.cases for column in case.groups))
     if columns:
         cases = sorted(conversion.cases, key=lambda case: case.name)
@@ -232,6 +245,20 @@ def _write_tables(conversion: Conversion, folder: Path) -> None:
         write_text(folder / GROUPS, csv_text([["case", *columns], *rows]))
     if conversion.folds:
         write_folds(folder / SPLITS, conversion.folds)
+
+
+def _write_what_became(conversion: Conversion, folder: Path) -> None:
+    """Every case of the source: what it became, or why it was left out, and from which files."""
+    rows: list[list[str]] = []
+    for case in conversion.cases:
+        mask = case.mask.volumes if isinstance(case.mask, MergedMask) else [case.mask] if case.mask else []
+        images, masks = (
+            " ".join(_shown(volume, conversion.root) for volume in volumes) for volumes in (case.images, mask)
+        )
+        rows.append([case.name, "test case" if case.test else "training case", "", images, masks])
+    rows += [[one.name, "left out", one.why, "", ""] for one in conversion.left_out]
+    header = ["case", "became", "why", "images", "masks"]
+    write_text(folder / WHAT_BECAME, csv_text([header, *sorted(rows)]))
 
 
 # -------------------------------------------------------------------------------------------------- the cases
@@ -267,9 +294,14 @@ def _part(case: SourceCase) -> str:
 
 
 def _write_cases(
-    conversion: Conversion, folder: Path, labels: LabelSet, processes: int, ignore_mask_headers: bool
-) -> tuple[SourceCase, ...]:
-    """Write all cases, but for those that are left out; the others."""
+    conversion: Conversion,
+    folder: Path,
+    labels: LabelSet,
+    processes: int,
+    ignore_mask_headers: bool,
+    leave_out_faulty: bool,
+) -> Conversion:
+    """Write all cases, but for those that are left out; the conversion as it became."""
     cases = conversion.cases
     work = partial(
         _write_case,
@@ -280,17 +312,32 @@ def _write_cases(
         ignore_mask_headers=ignore_mask_headers,
     )
     outcomes = dict(parallel.each(work, cases, processes, name_of=lambda case: case.name, doing="converting"))
-    left_out = {i for i in outcomes if outcomes[i].unreadable and conversion.leave_out_unreadable}
+    reasons = {
+        i: _reasons(of, conversion.leave_out_unreadable, leave_out_faulty) for i, of in outcomes.items()
+    }
+    left_out = {i for i, faults in reasons.items() if faults}
     kept = [i for i in range(len(cases)) if i not in left_out]
     faults = [fault for i in kept for fault in (*outcomes[i].unreadable, *outcomes[i].faults)]
     if all(cases[i].test for i in kept):  # nothing to train on is left
-        faults += [fault for i in sorted(left_out) for fault in outcomes[i].unreadable]
+        faults += [fault for i in sorted(left_out) for fault in reasons[i]]
     if faults:
         raise FaultsError(f"{conversion.root} is not converted: {count_of(len(faults), 'fault')}", faults)
     for i in sorted(left_out):
-        _leave_out(cases[i], folder, outcomes[i].unreadable[0])
+        _leave_out(cases[i], folder, reasons[i][0])
     _tell([(cases[i], outcomes[i]) for i in kept])
-    return tuple(cases[i] for i in kept)
+    more = tuple(LeftOut(cases[i].name, _why(reasons[i][0])) for i in sorted(left_out))
+    return replace(conversion, cases=tuple(cases[i] for i in kept), left_out=(*conversion.left_out, *more))
+
+
+def _reasons(outcome: _Outcome, unreadable: bool, faulty: bool) -> tuple[Fault, ...]:
+    """Why a case is left out; empty where it is not."""
+    if faulty:
+        return (*outcome.unreadable, *outcome.faults)
+    return outcome.unreadable if unreadable else ()
+
+
+def _why(fault: Fault) -> str:
+    return f"{fault.where}: {fault.problem}" + (f" ({fault.found})" if fault.found else "")
 
 
 def _leave_out(case: SourceCase, folder: Path, fault: Fault) -> None:
@@ -299,8 +346,7 @@ def _leave_out(case: SourceCase, folder: Path, fault: Fault) -> None:
     for channel in range(len(case.images)):
         (folder / f"images{part}" / f"{case.name}_{channel:04d}{ENDING}").unlink(missing_ok=True)
     (folder / f"labels{part}" / f"{case.name}{ENDING}").unlink(missing_ok=True)
-    found = f" ({fault.found})" if fault.found else ""
-    messages.warn(f"{case.name} is left out: {fault.where}: {fault.problem}{found}")
+    messages.warn(f"{case.name} is left out: {_why(fault)}")
 
 
 def _tell(outcomes: Sequence[tuple[SourceCase, _Outcome]]) -> None:
@@ -441,6 +487,11 @@ def _copied(volume: Volume, target: Path, root: Path, faults: list[Fault]) -> Im
     """One volume, written and read again; why it cannot be read is added to the faults."""
     is_nifti = volume.path.name.endswith((".nii", ENDING))
     try:
+        if volume.series is not None:
+            pixels, geometry = volume.series.read()
+            write = write_image if pixels.dtype.kind == "f" else write_mask
+            write(target, pixels, geometry)
+            return read_image(target)
         if volume.over_time is not None:
             return _over_time(volume.path, volume.over_time, target)
         content = take_volume(volume.path, volume.index) if is_nifti else read_image(volume.path)
@@ -469,42 +520,17 @@ def _over_time(path: Path, how: Literal["mean", "max", "min"], target: Path) -> 
 def _put_onto(grid: _CaseGrid, file: ImageFile, target: Path, where: str, faults: list[Fault]) -> float:
     """Write an image anew on another grid, unless it lies there; the share of the grid that it does not reach.
 
-    Linear, by the geometry in the headers. What the image does not reach gets its smallest value, which is the
-    background of a magnitude image. An image that reaches nothing of the grid is added to the faults.
+    See :func:`autoseg.dataset.regrid.put_onto`. An image that reaches nothing of the grid is added to the faults.
     """
     if not differences(grid.geometry, file.geometry):
         return 0.0
-    resampled = _resample(
-        file.pixels.astype(np.float32), file.geometry, grid.geometry, fill=float(file.pixels.min())
-    )
-    ones = np.ones(file.geometry.shape, np.float32)
-    uncovered = 1 - float(_resample(ones, file.geometry, grid.geometry, fill=0).mean())
+    resampled, uncovered = put_onto(grid.geometry, file.pixels, file.geometry)
     if uncovered == 1:
         problem = "lies elsewhere than the image whose grid it is put onto"
         fix = "correct the header that is wrong"
         faults.append(Fault(where, problem, "no voxel in common", "an overlap", fix))
     write_image(target, resampled, grid.geometry, grid.forms)
     return uncovered
-
-
-def _resample(pixels: np.ndarray, geometry: Geometry, grid: Geometry, *, fill: float) -> np.ndarray:
-    """Linear interpolation at the voxels of ``grid``; float32."""
-    image = sitk.GetImageFromArray(pixels)
-    image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetOrigin(geometry.origin_mm)
-    image.SetDirection(geometry.direction)
-    resampled = sitk.Resample(
-        image,
-        grid.shape[::-1],
-        sitk.Transform(),
-        sitk.sitkLinear,
-        grid.origin_mm,
-        grid.spacing_mm[::-1],
-        grid.direction,
-        fill,
-        sitk.sitkFloat32,
-    )
-    return sitk.GetArrayFromImage(resampled)
 
 
 def _at_source(fault: Fault, volume: Volume, root: Path) -> Fault:

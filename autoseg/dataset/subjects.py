@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from autoseg.dataset.conversion import SourceCase
 from autoseg.dataset.raw_layout import split_name
 from autoseg.errors import AutosegError, Fault, FaultsError
 from autoseg.files import csv_words
@@ -83,6 +86,43 @@ def _read(path: Path, names: Iterable[str], column: str) -> tuple[list[str], dic
     if faults:
         raise FaultsError(f"{path}: {count_of(len(faults), 'fault')}", faults)
     return header, entries
+
+
+def with_subjects(cases: Iterable[SourceCase], pattern: str) -> tuple[SourceCase, ...]:
+    """Cases of a conversion with the subject that their names tell of.
+
+    Args:
+        cases: with names such as ``sub-01_ses-2``.
+        pattern: a regular expression; its first group is the subject, or all that it matches where it has no group.
+
+    Raises:
+        AutosegError: it is no regular expression.
+        FaultsError: names that it does not fit.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        fix = "write one such as '(sub-[^_]+)'"
+        raise AutosegError(
+            "is no regular expression", where=f"--subject {pattern}", found=error, fix=fix
+        ) from None
+    found, faults = [], []
+    for case in cases:
+        match = expression.search(case.name)
+        if match is None:
+            faults.append(
+                Fault(case.name, "has no subject", "", f"a name that {pattern} fits", "change --subject")
+            )
+            continue
+        subject = match[1] if expression.groups else match[0]
+        found.append(
+            replace(case, groups={COLUMN: subject, **{k: v for k, v in case.groups.items() if k != COLUMN}})
+        )
+    if faults:
+        raise FaultsError(
+            f"--subject {pattern}: {count_of(len(faults), 'name')} without a subject", faults[:20]
+        )
+    return tuple(found)
 
 
 def _table(path: Path) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Folders of images that autoseg does not read yet, DICOM and BIDS: recognised, with what to do about them."""
+"""DICOM and BIDS: recognised, with what to do about them where a command does not read them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from autoseg.messages import count_of
 
 LOOKED_AT = 500
 """So many files are looked at before a folder is taken for none of these."""
+_STARTS = (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x08\0\x12\0")
 
 
 def unread_layout(path: Path, expected: str) -> AutosegError | None:
@@ -21,7 +22,7 @@ def unread_layout(path: Path, expected: str) -> AutosegError | None:
         path: a file or a folder.
         expected: what autoseg reads instead.
     """
-    if path.is_dir() and _is_bids(path):
+    if path.is_dir() and is_bids(path):
         return _bids(path, expected)
     found = [file for file in _files(path) if is_dicom(file)]
     return _dicom(path, found, expected) if found else None
@@ -31,11 +32,17 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its mark (``DICM`` at byte 128) or by its name."""
     if path.suffix.lower() == ".dcm" or path.name == "DICOMDIR":
         return True
+    return starts_as_dicom(path)
+
+
+def starts_as_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its first bytes: the mark, or without preamble a tag of group 2 or 8."""
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(132)
     except OSError:
         return False
+    return start[128:] == b"DICM" or (len(start) == 132 and start[:4] in _STARTS)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -49,7 +56,7 @@ def _dicom(path: Path, found: list[Path], expected: str) -> AutosegError:
     folder, first = path if path.is_dir() else path.parent, readable(found[0].name)
     more = f"{'at least ' * (len(found) == LOOKED_AT)}{len(found)} files, such as {first}"
     return AutosegError(
-        f"this is a {'folder of DICOM files' if path.is_dir() else 'DICOM file'}, which autoseg does not read yet",
+        f"this is a {'folder of DICOM files' if path.is_dir() else 'DICOM file'}, which autoseg_predict alone reads",
         where=readable(path),
         found=more if len(found) > 1 else first,
         expected=expected,
@@ -58,9 +65,18 @@ def _dicom(path: Path, found: list[Path], expected: str) -> AutosegError:
     )
 
 
-def _is_bids(folder: Path) -> bool:
-    described = (folder / "dataset_description.json").is_file()
-    return described or next(folder.glob("sub-*/**/anat"), None) is not None
+def has_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or one of the first files in a folder and in the folders within it."""
+    return any(is_dicom(file) for file in _files(path))
+
+
+def is_bids(folder: Path) -> bool:
+    """Whether a folder is a BIDS dataset: by its description, or by folders of subjects with images in BIDS names."""
+    if (folder / "dataset_description.json").is_file():
+        return True
+    inside = [f"sub-*/**/{kind}/sub-*_*.nii*" for kind in ("anat", "dwi", "perf", "swi")]
+    inside += ["**/sub-*_*.nii*"] if folder.name.startswith("sub-") else []  # one subject alone
+    return any(next(folder.glob(pattern), None) is not None for pattern in inside)
 
 
 def _bids(folder: Path, expected: str) -> AutosegError:
@@ -69,7 +85,7 @@ def _bids(folder: Path, expected: str) -> AutosegError:
     found = count_of(len(subjects), "subject")
     example = readable(images[0].relative_to(folder)) if images else "sub-01/anat/sub-01_T1w.nii.gz"
     return AutosegError(
-        "this is a BIDS dataset, which autoseg does not read yet",
+        "this is a BIDS dataset, which autoseg_predict alone reads",
         where=readable(folder),
         found=f"{found}, such as {example}" if images else found,
         expected=expected,

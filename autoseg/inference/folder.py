@@ -8,11 +8,14 @@ noted and costs that case alone; a disk that takes no more files ends the whole.
 from __future__ import annotations
 
 import errno
+import platform
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from autoseg.files import (
     remove_leftovers,
 )
 from autoseg.inference import prediction_record as records
+from autoseg.inference.output_layout import FinishedCase, OutputLayout, plain_layout
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
 from autoseg.messages import count_of, millilitres
@@ -41,6 +45,7 @@ from autoseg.orientation import Turn
 from autoseg.plugins.parts import Fusion
 from autoseg.preprocessing.case import Preprocessed
 from autoseg.sampling.case_cache import NO_MEMORY
+from autoseg.scans.staging import sources_of, staged
 from autoseg.version import __version__
 
 PROBABILITIES_ENDING = ".npz"
@@ -81,19 +86,19 @@ def predict_cases(
     save_probabilities: bool = False,
     overwrite: bool = False,
     extra: ExtraFile | None = None,
-    ending: str | None = None,
+    layout: OutputLayout | None = None,
 ) -> FolderReport:
     """Predict cases into a folder: ``CASE.nii.gz`` (the model's file ending) and prediction.json.
 
     Args:
         predictor: the model.
-        cases: see :func:`autoseg.dataset.images_to_predict.list_images`; those with a fault are listed, not predicted.
+        cases: see :func:`autoseg.scans.given.cases_of`; those with a fault are listed, not predicted.
         output: the folder; it is made.
         continue_prediction: keep cases whose files are whole, from the same image, model and options.
         save_probabilities: also ``CASE.npz`` with ``probabilities``, float16 ``[k, z, y, x]``.
         overwrite: replace masks that something else made: a person, another model or other options.
         extra: one more file of each case, on record like its mask.
-        ending: of the masks; None takes the model's.
+        layout: how the files are called and which there are; None takes the masks alone, with the model's ending.
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
@@ -101,8 +106,8 @@ def predict_cases(
     """
     output = Path(output)
     refuse_other_encoding(output)
-    ending = ending or predictor.model.info.file_ending
-    _refuse_foreign_files(output, cases, ending, overwrite)
+    layout = layout or plain_layout(predictor.model.info.file_ending)
+    _refuse_foreign_files(output, cases, layout, overwrite)
     check_writable(output)
     with exclusive(output / ".lock", doing="predicting into this folder"):
         remove_leftovers(output, owned=True)
@@ -114,13 +119,26 @@ def predict_cases(
             planner=predictor.plan.planner,
             quick=predictor.plan.quick,
             weights=[path.relative_to(predictor.model.folder).as_posix() for path in predictor.model.weights],
+            run=_this_run(predictor),
             cases=before.cases if before else {},
         )
         if not overwrite:
             _refuse_other_results(output, record, cases)
+        layout.begin(output)
         records.write_record(output, record)
-        run = _FolderRun(predictor, output, record, ending, save_probabilities, extra)
+        run = _FolderRun(predictor, output, record, layout, save_probabilities, extra)
         return run.predict(cases, continue_prediction)
+
+
+def _this_run(predictor: Predictor) -> dict[str, str]:
+    """When and with what the folder was last predicted into."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": str(predictor.device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def _earlier_record(output: Path, overwrite: bool) -> PredictionRecord | None:
@@ -134,7 +152,7 @@ def _earlier_record(output: Path, overwrite: bool) -> PredictionRecord | None:
         return None
 
 
-def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, overwrite: bool) -> None:
+def _refuse_foreign_files(output: Path, cases: Sequence[Case], layout: OutputLayout, overwrite: bool) -> None:
     """Masks that no prediction made, such as a reader's, are never replaced unasked."""
     if any(path.parent.resolve() == output.resolve() for case in cases for path in case.images):
         raise AutosegError(
@@ -142,7 +160,7 @@ def _refuse_foreign_files(output: Path, cases: Sequence[Case], ending: str, over
         )
     if overwrite or (output / records.FILE_NAME).exists():
         return
-    there = [case.name + ending for case in cases if (output / (case.name + ending)).exists()]
+    there = [name for name in map(layout.mask, cases) if (output / name).exists()]
     if there:
         raise AutosegError(
             "the output folder holds masks that were not predicted by autoseg",
@@ -227,7 +245,7 @@ class _FolderRun:
     predictor: Predictor
     output: Path
     record: PredictionRecord
-    ending: str
+    layout: OutputLayout
     save_probabilities: bool
     extra: ExtraFile | None = None
     report: FolderReport = field(default_factory=FolderReport)
@@ -287,23 +305,25 @@ class _FolderRun:
         """See :mod:`autoseg.inference.prediction_record`; a case that cannot be read is not current."""
         try:
             mask = self.predictor.mask_path(case)
-            return records.why_not_current(self.output, self.record, case, self._file_names(case), mask)
+            with staged(case) if case.name in self.record.cases else nullcontext(case) as ready:
+                return records.why_not_current(self.output, self.record, ready, self._file_names(case), mask)
         except (AutosegError, OSError):
             return ""
 
     def _file_names(self, case: Case) -> list[str]:
         """Of all files of a case, the mask first."""
-        endings = [self.ending]
-        endings += [PROBABILITIES_ENDING] if self.save_probabilities else []
-        endings += [self.extra.ending] if self.extra else []
-        return [case.name + ending for ending in endings]
+        names = [self.layout.mask(case)]
+        names += [case.name + PROBABILITIES_ENDING] if self.save_probabilities else []
+        names += [case.name + self.extra.ending] if self.extra else []
+        return names + [file.name for file in self.layout.further(case)]
 
     def _load(self, case: Case) -> _Loaded | _Attempt:
         """Read and preprocess; runs in the reading thread. What fails is an attempt with an error."""
         started = time.perf_counter()
         try:
-            raw, forms = self.predictor.read(case), read_forms(case.images[0])
-            digest = records.input_hash(case, raw.mask_path)
+            with staged(case) as ready:
+                raw, forms = self.predictor.read(ready), read_forms(ready.images[0])
+                digest = records.input_hash(ready, raw.mask_path)
             preprocessed = self.predictor.preprocess(case.name, raw.image, raw.geometry, raw.mask)
         except Exception as error:  # whatever it is, the other cases go on
             return _Attempt(case, _explained(case, error))
@@ -327,7 +347,7 @@ class _FolderRun:
             fused,
             loaded.turn.geometry(loaded.stored).spacing_mm,
             image=loaded.raw,
-            probabilities=self.save_probabilities or self.extra is not None,
+            probabilities=self.save_probabilities or self.extra is not None or self.layout.probabilities,
             inside=loaded.preprocessed.inside,
         )
         names, mask = self._file_names(case), back.array(result.mask)
@@ -338,9 +358,13 @@ class _FolderRun:
             with atomic_path(self.output / names[1]) as temporary:
                 np.savez_compressed(temporary, probabilities=probabilities.astype(np.float16))
         if self.extra is not None:
-            self.extra.write(self.output / names[-1], case, probabilities)
+            self.extra.write(self.output / (case.name + self.extra.ending), case, probabilities)
+        kept = probabilities if scores is not None else None
+        finished = FinishedCase(case, mask, kept, loaded.stored, loaded.forms)
+        for file in self.layout.further(case):
+            file.write(self.output / file.name, finished)
         # the mask last: a case that fails before has none
-        write_mask(self.output / names[0], mask, loaded.stored, loaded.forms)
+        write_mask(self.output / names[0], self.layout.values(mask), loaded.stored, loaded.forms)
         earlier = self.record.cases.get(case.name)
         if earlier and earlier.input_sha256 and earlier.input_sha256 != loaded.input_sha256:
             messages.warn(f"{case.name}: replaced the prediction of another image of the same name")
@@ -352,6 +376,7 @@ class _FolderRun:
             files={name: hash_file(self.output / name) for name in names},
             seconds=round(seconds, 3),
             unexpected=loaded.preprocessed.unexpected,
+            sources=dict(zip(self.predictor.plan.channel_names, sources_of(case), strict=False)),
         )
         records.write_record(self.output, self.record)
         self.report.predicted.append(case.name)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from autoseg.dataset.raw_layout import Case
 from autoseg.dataset.text_header import hash_image
 from autoseg.files import hash_file, hash_json, read_model, write_error, write_json
-from autoseg.names import Name
+from autoseg.names import Name, NameWithin
 from autoseg.preprocessing.unexpected import UnexpectedRange
 
 FILE_NAME = "prediction.json"
@@ -26,6 +26,7 @@ class PredictedCase(BaseModel):
         input_sha256: over the bytes of the images, in the order of the channels, and of the plan's mask.
         files: name to SHA-256 of the files that belong to the case.
         unexpected: channels whose intensities are not what the plan was made for, and what was done; not there if none.
+        sources: channel to the file or series that it was taken from; not there in earlier files.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,14 +34,16 @@ class PredictedCase(BaseModel):
     status: Literal["done", "failed"]
     made_by: str
     input_sha256: str
-    files: dict[Name, str] = {}
+    files: dict[NameWithin, str] = {}
     seconds: float | None = None
     problem: str = ""
     unexpected: list[UnexpectedRange] = []
+    sources: dict[str, str] = {}
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if key != "unexpected" or value}
+        unused = {"unexpected", "sources"}
+        return {key: value for key, value in handler(self).items() if key not in unused or value}
 
 
 class PredictionRecord(BaseModel):
@@ -52,6 +55,7 @@ class PredictionRecord(BaseModel):
         planner: the family of its plan.
         quick: whether the plan was made for trying out.
         weights: files of the model that took part in the latest run, by their names within it.
+        run: when the latest run was started, on which device, and with which versions of what.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +67,7 @@ class PredictionRecord(BaseModel):
     planner: str = ""
     quick: bool = False
     weights: list[str] = []
+    run: dict[str, str] = {}
     cases: dict[Name, PredictedCase] = {}
 
     @property

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.dataset.conversion import Conversion, MergedMask, SourceCase, Volume
+from autoseg.dataset.conversion import Conversion, LeftOut, MergedMask, SourceCase, Volume
 
-__all__ = ["Conversion", "Converter", "MergedMask", "SourceCase", "Volume"]
+__all__ = ["Conversion", "Converter", "LeftOut", "MergedMask", "SourceCase", "Volume"]
 
 
 def no_arguments(command: argparse.ArgumentParser) -> None:

@@ -128,7 +128,7 @@ def mask_beside_images(case: Case, role: MaskRole) -> Path | None:
     """
     if role.folder is None:
         return None
-    images = case.images[0].parent
+    images = (case.origin.beside if case.origin else None) or case.images[0].parent
     parts = split_name(case.images[0].name)
     endings = sorted(FILE_ENDINGS, key=lambda ending: parts is None or ending != parts[2])
     folders = (images / role.folder, images.parent / role.folder)

@@ -179,9 +179,7 @@ def test_dicom_is_recognised_and_said_what_to_do(tmp_path: Path, name: str) -> N
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\0" * 128 + b"DICM" if name == "IM0001" else b"")
     for given in (tmp_path / "study", path):
-        with pytest.raises(
-            AutosegError, match="(?s)DICOM.*does not read yet.*dcm2niix.*-f CASE_0000"
-        ) as caught:
+        with pytest.raises(AutosegError, match="(?s)DICOM.*alone reads.*dcm2niix.*-f CASE_0000") as caught:
             list_images(given, _info("T1"))
         assert caught.value.fault.found == path.name and "CASE_0000 (T1)" in caught.value.fault.expected
 
@@ -199,7 +197,7 @@ def test_bids_is_recognised_and_said_what_to_do(tmp_path: Path, described: bool)
         _touch(tmp_path / subject / "ses-1" / "anat", f"{subject}_ses-1_T1w.nii.gz")
     if described:
         (tmp_path / "dataset_description.json").write_text(json.dumps({"BIDSVersion": "1.8.0"}))
-    with pytest.raises(AutosegError, match="BIDS dataset, which autoseg does not read yet") as caught:
+    with pytest.raises(AutosegError, match="BIDS dataset, which autoseg_predict alone reads") as caught:
         list_images(tmp_path, _info("T1"))
     fault = caught.value.fault
     assert fault.found == "2 subjects, such as sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"

@@ -122,6 +122,7 @@ def test_a_described_dataset_is_written_with_its_tables(source, target):
     write(source, target)
     files = sorted(p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file())
     assert files == [
+        "conversion.csv",
         "dataset.json",
         "groups.csv",
         *(f"imagesTr/{n}_0000.nii.gz" for n in "abc"),
