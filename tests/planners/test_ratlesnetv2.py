@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from autoseg.errors import AutosegError
+from autoseg.plan import apply_overrides
 from autoseg.planners._ratlesnetv2_settings import VARIANTS, RatLesNetV2Options
 from autoseg.planners.ratlesnetv2 import PLANNER, match, memory_gb, plan
 from autoseg.plugins.planner import Budget, Match, Verdict
@@ -73,6 +76,21 @@ def test_the_recipe_is_the_published_one(make_fingerprint):
     assert steps == [("remove_small_components", 20), ("fill_small_holes", 20)]
     assert found.preprocessing.spacing_mm == (None, None, None) and not found.preprocessing.crop_to_nonzero
     assert found.networks["main"].arguments == {"width": 32, "checkpointing": False}
+
+
+@pytest.mark.parametrize("network", ["ratlesnetv2", "unet3d", "voxresnet", "ratlesnet"])
+def test_the_search_of_the_family_page_changes_the_rate_of_each_architecture(make_fingerprint, network):
+    """Its rates hold both published ones: 1e-4 of the code and 1e-5 of the text."""
+    page = (Path(__file__).parents[2] / "docs/families/ratlesnetv2.md").read_text()
+    path, rates = "stages.train.optimiser.arguments.lr", ("1e-3", "1e-4", "1e-5")
+    loop = page[page.index("**The learning rate**") :]
+    assert f"--set {path}=$lr" in loop and f"for lr in {' '.join(rates)}" in loop
+    assert network in loop.split("for n in ")[1].split(";")[0].split()
+    options = {"network": network, "planner.members": 1}
+    one = make_plan(make_fingerprint(**RAT), "ratlesnetv2", Budget(), options)
+    tried = [apply_overrides(one, {path: float(rate)}) for rate in rates]
+    assert [found.recipe.stages[0].optimiser.arguments["lr"] for found in tried] == [1e-3, 1e-4, 1e-5]
+    assert [found.recipe == one.recipe for found in tried] == [False, True, False]
 
 
 def test_the_printed_learning_rate_can_be_had(make_fingerprint):
