@@ -408,11 +408,11 @@ def _alternatives(plan: Plan, width: int) -> list[str]:
     entries = {name: entry for name, entry in plan.alternatives.items() if isinstance(entry, dict)}
     if not entries:
         return []
-    columns = list(dict.fromkeys(key for entry in entries.values() for key in entry if key != "chosen"))
-    shown = [column for column in columns if column not in ("batch_dice", "n_stages", "median_shape")]
-    table = [["", "", *(column.replace("_", " ") for column in shown)]]
+    keys = list(dict.fromkeys(key for entry in entries.values() for key in entry if key != "chosen"))
+    shown = [key for key in keys if key not in ("batch_dice", "n_stages", "median_shape")]
+    table = [["", "", *(key.replace("_", " ") for key in shown)]]
     for name, entry in entries.items():
-        cells = [_cell(entry.get(column, "")) for column in shown]
+        cells = [_cell(entry.get(key, "")) for key in shown]
         table.append(["*" if entry.get("chosen") else "", name, *cells])
     return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in columns(table))]
 
