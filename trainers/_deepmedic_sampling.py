@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 from autoseg.plugins.parts import Place, SamplerPart, TrainingCases
 from autoseg.sampling import geometry
@@ -123,7 +125,17 @@ class SubEpochs:
             weights = self.cases.voxel_weights(case) if self.cases.stage.sampling.weights else None
             lesion, background = (summed(weights, voxels) for voxels in self._voxels[case])
             self._sums[case] = lesion, background
+            self._warn_of_little(case, int((label >= 0).sum()))
         return self._voxels[case]
+
+    def _warn_of_little(self, case: str, counted: int) -> None:
+        """A brain of fewer voxels than a patch is most likely a broken mask."""
+        size = self.cases.patch_size(case)
+        if counted < math.prod(size):
+            messages.warn(
+                f"{case}: only {counted} voxels count, fewer than the {math.prod(size)} of a patch; look at the image "
+                "that its mask is taken from (preprocessing.mask), or take the case out of splits.json"
+            )
 
 
 def shared_out(rng: np.random.Generator, wanted: int, n: int) -> Sequence[int]:

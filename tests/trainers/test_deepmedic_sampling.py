@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 from autoseg.trainers._deepmedic_sampling import SubEpochs, shared_out
 
@@ -83,6 +84,19 @@ def test_an_axis_shorter_than_the_patch_is_taken_whole():
     """25 voxels do not fit 24, 20 and 20: the patch lies around the middle."""
     place = SubEpochs(Cases(1, patch=25)).place(0, 0, None)
     assert place.start == (0, -2, -2)  # as elsewhere: of an odd number the larger half comes after
+
+
+def test_a_brain_of_fewer_voxels_than_a_patch_is_said():
+    little = Cases(2)
+    little.label[:] = -1
+    little.label[10, 8:12, 8:12], little.label[10, 10, 10] = 0, 1
+    said = messages.warning_counts()
+    SubEpochs(little).place(0, 0, None)
+    found = messages.warnings_since(said)
+    assert [text.split(";")[0] for text in found] == [
+        f"{name}: only 16 voxels count, fewer than the 729 of a patch" for name in little.names
+    ]
+    assert "preprocessing.mask" in found[0] and "splits.json" in found[0]
 
 
 def test_what_cannot_be_is_refused():
