@@ -69,6 +69,7 @@ def reasons(
         *_training(options, choice),
         _memory(fingerprint, choice, quick),
         *_going_on(options),
+        *_way_back(options),
         _prediction(options, choice),
         _decision(options, choice),
         (
@@ -244,6 +245,14 @@ def _prediction(options: DeepMedicOptions, choice: DeepMedicChoice) -> Row:
         "equal to one pass over the whole image, whatever the chunks; those of the software differ at their rims and "
         "in where the coarse pathway starts",
     )
+
+
+def _way_back(options: DeepMedicOptions) -> list[Row]:
+    """Said only where it is not as usual."""
+    if options.base == "smooth":
+        return []
+    why = "set: as the study brought its labels to the grid of the file"
+    return [("preprocessing.logits_order", "nearest neighbour", why)]
 
 
 def _decision(options: DeepMedicOptions, choice: DeepMedicChoice) -> Row:

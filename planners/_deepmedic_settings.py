@@ -71,6 +71,8 @@ class DeepMedicOptions(BaseModel, extra="forbid"):
             by their validation cases.
         other_map: what takes the place of rCBF in E3 to E5; ``auto``: rCBV.
         frozen_layers: numbers from 1 of the layers of each pathway that do not train; None for the experiment's own.
+        base: how predictions come onto the grid of the file: ``smooth``, or ``software``: by nearest neighbour, as the
+            study brought its hard labels there. Thresholds then see such probabilities too, which the study's did not.
     """
 
     channels: list[str] = Field(default_factory=list)
@@ -84,6 +86,7 @@ class DeepMedicOptions(BaseModel, extra="forbid"):
     start_from: Literal["E1", "best"] = "E1"
     other_map: str = "auto"
     frozen_layers: list[int] | None = None
+    base: Literal["smooth", "software"] = "smooth"
 
     @model_validator(mode="after")
     def _nothing_is_set_in_vain(self) -> DeepMedicOptions:

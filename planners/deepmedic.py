@@ -137,7 +137,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
         channel_names=fingerprint.channel_names,
         labels=fingerprint.labels,
         regions_class_order=fingerprint.regions_class_order,
-        preprocessing=_preprocessing(fingerprint, choice),
+        preprocessing=_preprocessing(fingerprint, options, choice),
         networks={"main": Named(name="deepmedic")},
         recipe=Recipe(
             stages=[with_experiment(_stage(options, choice), options)],
@@ -170,7 +170,9 @@ def _quick_changes() -> dict[str, Any]:
     return {"networks.main.arguments": arguments, "stages.train.batch_size": QUICK_BATCH}
 
 
-def _preprocessing(fingerprint: Fingerprint, choice: DeepMedicChoice) -> Preprocessing:
+def _preprocessing(
+    fingerprint: Fingerprint, options: DeepMedicOptions, choice: DeepMedicChoice
+) -> Preprocessing:
     inside = "inside_mask" if choice.mask else "inside_nonzero"
     return Preprocessing(
         crop_to_nonzero=False,
@@ -178,6 +180,7 @@ def _preprocessing(fingerprint: Fingerprint, choice: DeepMedicChoice) -> Preproc
         normalisation=[Normalisation(scheme="zscore", **{inside: True}) for _ in fingerprint.channel_names],
         image_order=3,
         label_order=0,
+        **({"logits_order": 0} if options.base == "software" else {}),
         separate_axis_ratio=1000.0,  # one interpolation for thick slices too
         mask=MaskRole(channel=choice.mask, dilation=1, fill_holes=True) if choice.mask else None,
     )

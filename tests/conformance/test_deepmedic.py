@@ -233,12 +233,39 @@ def test_padding_comes_before_the_normalisation():
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_some_planes_at_a_time_are_the_same(kernel, monkeypatch):
+    """As a card has it."""
+    monkeypatch.setattr(network_file, "accelerates", lambda device: True)
     network = random_network(common_kernel=kernel)
     image = torch.rand(2, 1, 30, 27, 26, dtype=torch.float64)
     with torch.no_grad():
         expected = network(image)
         monkeypatch.setattr(network_file, "SLAB", 2 * 12 * 9 * 8 * 5)  # five planes of twelve
         assert torch.allclose(network(image), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"common_kernel": 1},
+        {"factors": ((3, 3, 3), (1, 2, 5))},
+        {"feature_maps": (4, 4, 6, 6, 6), "shortcuts": ((1, 2), (2, 4), (2, 5))},
+    ],
+)
+@pytest.mark.parametrize("patch", [(1, 1, 1), (12, 9, 8), (13, 5, 14)])
+def test_slabs_on_a_cpu_are_one_pass_on_a_card(arguments, patch, monkeypatch):
+    """Pathways some planes after the others, common layers in parts of planes and rows, of any size."""
+    network = random_network(**arguments)
+    image = torch.rand(2, 1, *(n + 2 * c for n, c in zip(patch, network.context, strict=True)))
+    image = image.double()
+    with torch.no_grad(), monkeypatch.context() as card:
+        card.setattr(network_file, "accelerates", lambda device: True)
+        expected = network(image)
+    for slab, least, planes in ((6_000_000, 4, 8), (1, 1, 1), (1, 3, 5), (2 * 12 * 9 * 8 * 5, 1, 2)):
+        for name, value in {"SLAB": slab, "LEAST": least, "PLANES": planes}.items():
+            monkeypatch.setattr(network_file, name, value)
+        with torch.no_grad():
+            assert torch.allclose(network(image), expected, atol=1e-12)
 
 
 def test_the_first_layer_adds_a_number_to_each_channel_of_the_image():
@@ -294,7 +321,7 @@ def test_initial_weights():
 
 def random_network(**arguments) -> nn.Module:
     torch.manual_seed(3)
-    network = make(1, **SMALL, **arguments).double().eval()
+    network = make(1, **{**SMALL, **arguments}).double().eval()
     for module in network.modules():
         if isinstance(module, RingNorm):
             nn.init.normal_(module.means, std=0.3)

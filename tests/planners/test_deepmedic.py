@@ -103,6 +103,14 @@ def test_where_the_rate_ends(isles, schedule, last):
     assert stage.optimiser.arguments["lr"] * built(35)["lr_factor"] == pytest.approx(last)
 
 
+def test_base_of_the_software_is_hard_labels_by_nearest_neighbour(isles):
+    """The likelier class of the nearest logits is the nearest label."""
+    found = planned(isles, base="software")
+    assert found.preprocessing.logits_order == 0 and planned(isles).preprocessing.logits_order > 0
+    assert "labels" in why(found, "preprocessing.logits_order")
+    assert planned(isles).planner_options["base"] == "smooth"
+
+
 @pytest.mark.parametrize("options", [{}, {"inference": "faithful"}, {"mask": "none"}, {"decision": "tht0"}])
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_recipe_can_be_run(isles, options, quick):
