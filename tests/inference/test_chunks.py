@@ -1,7 +1,10 @@
 """A volume in chunks: with a halo as wide as the network sees they equal one pass, also at the ends of the volume."""
 
 import dataclasses
+import runpy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -182,3 +185,14 @@ def test_flush_tiles_are_of_one_size_and_the_later_counts():
         parts = [network(x[None, :, start : start + 4])[0] for start in (0, 4, 7)]
     expected = torch.cat([parts[0], parts[1][:, :3], parts[2]], 1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_difference_of_two_predictions_by_hand():
+    """Of four voxels one is of another class, two are lesion in either; the last is background in both."""
+    path = Path(__file__).parents[2] / "benchmarks" / "probability_difference.py"
+    difference = runpy.run_path(str(path))["difference"]
+    one, other = (
+        np.array([[1 - p for p in row], row], np.float16)
+        for row in ([0.75, 0.25, 0.5, 0], [1, 0.75, 0.25, 0])
+    )
+    assert difference(one, other) == (1, 2, 0.5, pytest.approx(1 / 3, abs=1e-4))
