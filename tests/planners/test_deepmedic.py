@@ -108,7 +108,6 @@ def test_base_of_the_software_is_hard_labels_by_nearest_neighbour(isles):
     found = planned(isles, base="software")
     assert found.preprocessing.logits_order == 0 and planned(isles).preprocessing.logits_order > 0
     assert "labels" in why(found, "preprocessing.logits_order")
-    assert planned(isles).planner_options["base"] == "smooth"
 
 
 @pytest.mark.parametrize("options", [{}, {"inference": "faithful"}, {"mask": "none"}, {"decision": "tht0"}])
