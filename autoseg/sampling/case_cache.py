@@ -215,8 +215,8 @@ class SomeChannels:
         """Some of the channels (a slice), or a part of each (``...``, alone or with slices of z, y, x)."""
         channels = self._channels[key] if isinstance(key, slice) else self._channels
         space = key[1:] if isinstance(key, tuple) else ()
-        parts = [(channel, *space) for channel in channels]
-        return np.stack([np.asarray(self._image[part]) for part in parts])
+        parts = [(slice(channel, channel + 1), *space) for channel in channels]
+        return np.concatenate([np.asarray(self._image[part]) for part in parts])
 
 
 def _small(label: np.ndarray) -> np.ndarray:
