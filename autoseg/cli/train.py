@@ -105,7 +105,8 @@ def _main(arguments: argparse.Namespace) -> int:
     options, overrides = parted(prepared.plan, common.parse_overrides(arguments.overrides))
     if arguments.trainer:
         plugins.load(plugins.TRAINERS, arguments.trainer)
-        overrides["trainer"] = arguments.trainer
+        if not options or arguments.trainer != prepared.plan.trainer:
+            overrides["trainer"] = arguments.trainer
     variant = make_variant(prepared, options) if options else None
     plan = variant or prepared.plan
     told = variant_name(prepared.plan, typed_options(plan, options)) if options else ""
