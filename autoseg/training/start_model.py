@@ -54,17 +54,31 @@ def job_of_start(job: FoldJob, start: ModelStart) -> FoldJob:
     What was set for the training at hand holds for it too, but for what it starts from and what is frozen.
     """
     variant = _variant(job, start, start.options[-1])
+    model = job.model.parent / _name(job, start, variant, start.options[-1])
+    variant = with_reasons_there(variant, model)
     made = replace(
         job,
         variant=variant,
         plan=_with_settings(job, variant),
         fold=start_fold(job, start),
-        model=job.model.parent / _name(job, start, variant, start.options[-1]),
+        model=model,
         resume=False,
         overwrite=False,
         redo_from=None,
     )
     return replace(made, resume=can_be_continued(made))
+
+
+def with_reasons_there(variant: Plan, model: Path) -> Plan:
+    """A variant with the reasons that the plan of its model has already.
+
+    A variant is made anew for each training. Where a later autoseg gives a reason in other words, it is no other plan.
+    """
+    if not (model / "plan.json").is_file():
+        return variant
+    there = read_plan(model)
+    same = (there.planner, there.planner_options) == (variant.planner, variant.planner_options)
+    return variant.model_copy(update={"reasons": there.reasons}) if same else variant
 
 
 def command_of_start(job: FoldJob, start: ModelStart, folder: Path | None, fold: int) -> str:

@@ -130,6 +130,23 @@ def test_best_takes_the_better_one_of_this_fold(with_e1, capfd):
     assert found["model"] == "deepmedic__deepmedic"
 
 
+def test_a_variant_keeps_the_reasons_of_its_model_and_what_the_prepared_plan_has_of_its_own(with_e1):
+    """A later autoseg words reasons otherwise: the other folds go on. A plan that was edited by hand stays edited."""
+    path = model(with_e1, "E1") / "plan.json"
+    content = read_json(path)
+    content["reasons"][0]["why"] = "as an earlier autoseg said"
+    path.write_text(json.dumps(content))
+    assert trained("E1", fold=1, options=["--overwrite"]) == 0
+    assert read_json(path)["reasons"][0]["why"] == "as an earlier autoseg said"
+    prepared = with_e1 / "preprocessed" / small.NAME / "deepmedic" / "plan.json"
+    edited = read_json(prepared)
+    edited["recipe"]["stages"][0]["optimiser"]["arguments"]["eps"] = 0.5
+    prepared.write_text(json.dumps(edited))
+    assert trained("E5") == 0
+    stage = read_json(model(with_e1, "E5") / "plan.json")["recipe"]["stages"][0]
+    assert stage["optimiser"]["arguments"]["eps"] == 0.5 and stage["epochs"] == 1
+
+
 # ---------------------------------------------------------------------------------------------- what is refused
 
 
