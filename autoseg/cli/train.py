@@ -153,7 +153,7 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def _planned(arguments: argparse.Namespace, prepared: Prepared) -> tuple[Plan, Plan | None, str]:
-    """The plan to follow; the variant of the prepared plan that it has changes to, if any, and what tells that apart."""
+    """The plan to follow, the variant that it has changes to, if any, and what tells that from the prepared plan."""
     from autoseg import plugins
     from autoseg.plan import apply_overrides
     from autoseg.preparation.variant import make_variant, parted, typed_options, variant_name

@@ -25,6 +25,7 @@ TINY = [
     "epochs=1",
     "iterations_per_epoch=1",
     "validation.every=1",
+    "validation.samples=4",
     'sampling.arguments={"segments": 4}',
 ]
 
