@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from autoseg.cli import common, scoring_options
 
 if TYPE_CHECKING:
+    from autoseg.plan import Plan
+    from autoseg.preparation.prepared import Prepared
     from autoseg.training.job import FoldJob
 
 EXAMPLES = """  autoseg_train 11 0
   autoseg_train RatT2 0 --c
   autoseg_train RatT2 all -device cuda --set epochs=200 -name unet__short
   autoseg_train 11 0 --overwrite
+  autoseg_train 13 0 -p deepmedic --set experiment=E3
   autoseg_train DWI 0 --redo_from muscle --set stages.muscle.epochs=100"""
 
 
@@ -88,10 +91,8 @@ def _again(arguments: argparse.Namespace) -> str:
 def _main(arguments: argparse.Namespace) -> int:
     import sys
 
-    from autoseg import paths, plugins
-    from autoseg.plan import apply_overrides
+    from autoseg import paths
     from autoseg.preparation.prepared import model_folder, open_prepared, plan_to_continue
-    from autoseg.preparation.variant import make_variant, parted, typed_options, variant_name
 
     fold = common.fold(arguments.fold)
     raw_root, preprocessed, results = paths.roots(
@@ -102,24 +103,20 @@ def _main(arguments: argparse.Namespace) -> int:
         plan_name = plan_to_continue(preprocessed, results, arguments.dataset, fold, arguments.trainer)
     prepared = open_prepared(preprocessed, arguments.dataset, plan_name)
     raw = raw_root / prepared.dataset
-    options, overrides = parted(prepared.plan, common.parse_overrides(arguments.overrides))
-    if arguments.trainer:
-        plugins.load(plugins.TRAINERS, arguments.trainer)
-        overrides["trainer"] = arguments.trainer
-    variant = make_variant(prepared, options) if options else None
-    plan = variant or prepared.plan
-    told = variant_name(prepared.plan, typed_options(plan, options)) if options else ""
-    if overrides:
-        plan = apply_overrides(plan, overrides)
+    plan, variant, told = _planned(arguments, prepared)
 
     from autoseg.device import choose_device
     from autoseg.training.chain import train_chain
     from autoseg.training.interrupt import Interrupted
     from autoseg.training.job import FoldJob
+    from autoseg.training.start_model import with_reasons_there
 
     device = choose_device(arguments.device)
     name = arguments.model_name or "__".join(filter(None, [plan.trainer, prepared.plan_name, told]))
     model = model_folder(results, prepared.dataset, plan.trainer, prepared.plan_name, name)
+    if variant is not None:
+        variant = with_reasons_there(variant, model)
+        plan = plan.model_copy(update={"reasons": variant.reasons})
     job = FoldJob(
         prepared=prepared,
         plan=plan,
@@ -153,6 +150,23 @@ def _main(arguments: argparse.Namespace) -> int:
     if record:
         _report(job, record)
     return 0
+
+
+def _planned(arguments: argparse.Namespace, prepared: Prepared) -> tuple[Plan, Plan | None, str]:
+    """The plan to follow, the variant that it has changes to, if any, and what tells that from the prepared plan."""
+    from autoseg import plugins
+    from autoseg.plan import apply_overrides
+    from autoseg.preparation.variant import make_variant, parted, typed_options, variant_name
+
+    options, overrides = parted(prepared.plan, common.parse_overrides(arguments.overrides))
+    if arguments.trainer:
+        plugins.load(plugins.TRAINERS, arguments.trainer)
+        if not options or arguments.trainer != prepared.plan.trainer:
+            overrides["trainer"] = arguments.trainer
+    variant = make_variant(prepared, options) if options else None
+    plan = variant or prepared.plan
+    told = variant_name(prepared.plan, typed_options(plan, options)) if options else ""
+    return apply_overrides(plan, overrides) if overrides else plan, variant, told
 
 
 def _report(job: FoldJob, record: dict[str, Any]) -> None:

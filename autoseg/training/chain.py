@@ -32,6 +32,7 @@ def train_chain(job: FoldJob) -> dict[str, Any]:
             f"{job.model.name} starts from {first.model.name}, whose fold {first.fold} is not trained: it {how}"
         )
         train_chain(first)
+        messages.info(f"\n{first.model.name} is trained; now {job.model.name}")
     return train_fold(job)
 
 

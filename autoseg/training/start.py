@@ -25,7 +25,7 @@ from autoseg.training.check_fold_folder import earlier_stages
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.job import FoldJob
 from autoseg.training.stage_run import StageRun
-from autoseg.training.start_model import find_start, say_differences, start_fold
+from autoseg.training.start_model import find_start, say_choice, start_fold
 
 
 def load_start(run: StageRun, network: ReadyNetwork) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def check_starts(job: FoldJob, fold: Fold, trainer: Trainer) -> None:
                 load_weights(network, path, stage.network, partial=stage.start.partial)
                 _warn_of_seen_cases(path.parents[1], fold, stage)
             if stage.start.options and member == 0:
-                say_differences(job, stage.start, path.parents[2])
+                say_choice(job, stage.start, path.parents[2])
 
 
 def refuse_other_channels(plan: Plan, other: Plan, stage: Stage, where: Path) -> None:

@@ -39,10 +39,13 @@ def find_start(job: FoldJob, start: ModelStart) -> Path | None:
     Raises:
         AutosegError: several models fit.
     """
-    found = [(entry, path) for entry in start.options if (path := _one(job, start, entry)) is not None]
-    if len(found) > 1:
-        return _best(job, start, [path for _, path in found])
-    return found[0][1] if found else None
+    found = _found(job, start)
+    return _best(job, start, found) if found else None
+
+
+def _found(job: FoldJob, start: ModelStart) -> list[Path]:
+    """All models that the start may mean, in its order."""
+    return [path for entry in start.options if (path := _one(job, start, entry)) is not None]
 
 
 def job_of_start(job: FoldJob, start: ModelStart) -> FoldJob:
@@ -50,20 +53,32 @@ def job_of_start(job: FoldJob, start: ModelStart) -> FoldJob:
 
     What was set for the training at hand holds for it too, but for what it starts from and what is frozen.
     """
-    variant = _variant(job, start.options[-1])
-    settings = set_for_training(job)
-    kept = {path: value for path, value in settings.items() if not _is_own(path)}
+    variant = _variant(job, start, start.options[-1])
+    model = job.model.parent / _name(job, start, variant, start.options[-1])
+    variant = with_reasons_there(variant, model)
     made = replace(
         job,
         variant=variant,
-        plan=apply_overrides(variant, kept) if kept else variant,
+        plan=_with_settings(job, variant),
         fold=start_fold(job, start),
-        model=job.model.parent / _name(job, variant, start.options[-1]),
+        model=model,
         resume=False,
         overwrite=False,
         redo_from=None,
     )
     return replace(made, resume=can_be_continued(made))
+
+
+def with_reasons_there(variant: Plan, model: Path) -> Plan:
+    """A variant with the reasons that the plan of its model has already.
+
+    A variant is made anew for each training. Where a later autoseg gives a reason in other words, it is no other plan.
+    """
+    if not (model / "plan.json").is_file():
+        return variant
+    there = read_plan(model)
+    same = (there.planner, there.planner_options) == (variant.planner, variant.planner_options)
+    return variant.model_copy(update={"reasons": there.reasons}) if same else variant
 
 
 def command_of_start(job: FoldJob, start: ModelStart, folder: Path | None, fold: int) -> str:
@@ -97,15 +112,19 @@ def _typed(value: Any) -> str:
     return shlex.quote(value if isinstance(value, str) else json.dumps(value))
 
 
-def say_differences(job: FoldJob, start: ModelStart, folder: Path) -> None:
-    """Warn of a model that was trained with other settings than it would be trained with now."""
-    entry = next((entry for entry in start.options if _has(read_plan(folder), job.plan, entry)), None)
-    if entry is None:
-        return
-    ours, theirs = (
-        plan.model_dump(mode="json", exclude=RECORDS)
-        for plan in (job_of_start(job, start.model_copy(update={"options": [entry]})).plan, read_plan(folder))
-    )
+def say_choice(job: FoldJob, start: ModelStart, folder: Path) -> None:
+    """Say why this model of several, and warn of one that was trained with other settings than it would be now."""
+    found = _found(job, start)
+    if len(found) > 1:
+        scores = _scores(job, start, found)
+        told = ", ".join(f"{path.name} {scores[path]:.3f}" if path in scores else path.name for path in found)
+        messages.info(
+            f"Dice of the validation cases of fold {start_fold(job, start)}: {told}; {folder.name} is the start"
+        )
+    there = read_plan(folder)
+    entry = next(entry for entry in start.options if _has(there, job.plan, entry))
+    expected = _with_settings(job, _variant(job, start, entry))
+    ours, theirs = (plan.model_dump(mode="json", exclude=RECORDS) for plan in (expected, there))
     if changed := differences(theirs, ours):
         messages.warn(
             f"{folder.name}, which this training starts from, was trained with other settings than it would be "
@@ -113,17 +132,29 @@ def say_differences(job: FoldJob, start: ModelStart, folder: Path) -> None:
         )
 
 
+def _with_settings(job: FoldJob, variant: Plan) -> Plan:
+    """A variant with what was set for the training at hand and is not of that alone."""
+    kept = {path: value for path, value in set_for_training(job).items() if not _is_own(path)}
+    return apply_overrides(variant, kept) if kept else variant
+
+
 def _is_own(path: str) -> bool:
     return any(f".{part}." in f".{path}." for part in NOT_OF_THE_START)
 
 
-def _variant(job: FoldJob, entry: dict[str, Any]) -> Plan:
-    return make_variant(job.prepared, {**own_options(job.planned), **entry})
+def _options(job: FoldJob, start: ModelStart, entry: dict[str, Any]) -> dict[str, Any]:
+    """Those of the training at hand, but for what the start's last entry says otherwise, and those of an entry."""
+    shared = own_options(job.planned).items()
+    return {**{name: value for name, value in shared if name not in start.options[-1]}, **entry}
 
 
-def _name(job: FoldJob, variant: Plan, entry: dict[str, Any]) -> str:
+def _variant(job: FoldJob, start: ModelStart, entry: dict[str, Any]) -> Plan:
+    return make_variant(job.prepared, _options(job, start, entry))
+
+
+def _name(job: FoldJob, start: ModelStart, variant: Plan, entry: dict[str, Any]) -> str:
     """The usual name of a model of a variant."""
-    options = typed_options(variant, dict.fromkeys([*own_options(job.planned), *entry]))
+    options = typed_options(variant, _options(job, start, entry))
     told = variant_name(job.prepared.plan, options)
     return "__".join(filter(None, [variant.trainer, job.prepared.plan_name, told]))
 
@@ -136,7 +167,7 @@ def _one(job: FoldJob, start: ModelStart, entry: dict[str, Any]) -> Path | None:
     found = [path for path in found if not in_training(path / fold)]
     if len(found) < 2:
         return next(iter(found), None)
-    usual = job.model.parent / _name(job, _variant(job, entry), entry)
+    usual = job.model.parent / _name(job, start, _variant(job, start, entry), entry)
     if usual in found:
         return usual
     raise AutosegError(
@@ -159,13 +190,12 @@ def _has(plan: Plan, ours: Plan, entry: dict[str, Any]) -> bool:
 
 
 def _best(job: FoldJob, start: ModelStart, found: list[Path]) -> Path:
-    """The model with the best Dice of the validation cases when its training ended."""
+    """The model with the best Dice of the validation cases when its training ended; of equal ones the last."""
+    scores = _scores(job, start, found)
+    return max(reversed(found), key=lambda path: scores.get(path, -1.0))
+
+
+def _scores(job: FoldJob, start: ModelStart, found: list[Path]) -> dict[Path, float]:
     fold = f"fold_{start_fold(job, start)}"
     scores = {path: final_dice(path / fold) for path in found}
-    known = {path: score for path, score in scores.items() if score is not None}
-    if not known:
-        return found[-1]
-    best = max(known, key=lambda path: (known[path], path == found[-1]))
-    told = ", ".join(f"{path.name} {score:.3f}" for path, score in known.items())
-    messages.info(f"best so far on the validation cases of {fold.replace('_', ' ')} (Dice): {told}")
-    return best
+    return {path: score for path, score in scores.items() if score is not None}
