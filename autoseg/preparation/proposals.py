@@ -20,7 +20,7 @@ from autoseg.plan import (
     Stage,
 )
 from autoseg.plan.table import length_words
-from autoseg.plugins.planner import OTHER_KIND, Budget, Match, Verdict
+from autoseg.plugins.planner import ALL_FITS, OTHER_KIND, Budget, Match, Verdict
 from autoseg.preparation.choice import ask_all, make_plan
 
 NEAR = 0.1
@@ -139,19 +139,20 @@ def _change(family: str, matches: Mapping[str, Match]) -> str:
         if not others:
             return "the only one"
         second, other = others[0]
-        return f"{first.score - other.score:.2f} before {second}"
+        lead = first.score - other.score
+        return f"{lead:.2f} before {second}" if lead > 0 else f"level with {second}, before it by name"
     if match.verdict is Verdict.CANNOT:
         return ""
     lifting = [
         text
         for text, cost in zip(match.against, match.costs, strict=False)
-        if cost < OTHER_KIND and match.score + cost > first.score
+        if cost < OTHER_KIND and ALL_FITS - sum(match.costs) + cost > first.score
     ]
     if lifting:
         return "first without: " + "; or without: ".join(lifting)
     if family == GENERAL:
         return f"first where no other scores above {match.score:.2f}"
-    return "not first without any one of these" if match.against else f"next to {best}"
+    return "not first without any one of these" if match.against else f"level with {best}, after it by name"
 
 
 # ------------------------------------------------------------------------------------------------ what it would run

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from autoseg import messages
 from autoseg.bundle.fitted import learning_steps
 from autoseg.dataset.folds import Fold, make_folds
 from autoseg.device import accelerates, device_name
@@ -33,6 +34,8 @@ from autoseg.training.fit import cases_to_fit
 from autoseg.training.sources import source_part
 
 HOUR = 3600.0
+FEW_STEPS = 500
+"""A training of fewer is warned of."""
 FEW_EPOCHS, FEWEST_ITERATIONS = 10, 5
 """Epochs that are left before the iterations of an epoch are cut too; and those that an epoch keeps."""
 
@@ -269,12 +272,25 @@ def _shortened(plan: Plan, work: Workload, trainer: Trainer, share: float, hours
         for name, value in _cut_stage(stage, work.measured.iterations.get(index), trainer, share).items():
             changes[f"stages.{index}.{name}"] = value.model_dump() if isinstance(value, Named) else value
     short = replan(plan, changes, f"cut by --hours {hours:g}")
+    steps = _steps(short, work)
+    if steps < FEW_STEPS:
+        messages.warn(
+            f"--hours {hours:g} leave {count_of(steps, 'step')} of training on {work.device}, which teach a network "
+            "little: plan for less memory (such as -gpu_memory_target 1), so that each step is shorter, or use a card"
+        )
     why = (
         f"--hours {hours:g}: about {duration(work.seconds(short))} for a fold on {work.device}, by the measured time "
         f"of a step; the published length ({length_words(plan)}) would take about {duration(work.seconds(plan))}. "
         "Scores are those of the shorter training"
     )
     return _said(short, plan, hours, why)
+
+
+def _steps(plan: Plan, work: Workload) -> int:
+    """Of the longest stage, as far as the length of its epochs is known."""
+    counts = {index: stage.iterations_per_epoch for index, stage in enumerate(plan.recipe.stages)}
+    known = {index: n or work.measured.iterations.get(index, 0) for index, n in counts.items()}
+    return max(plan.recipe.stages[index].epochs * n for index, n in known.items())
 
 
 def _said(plan: Plan, full: Plan, hours: float, why: str) -> Plan:

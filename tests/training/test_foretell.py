@@ -1,5 +1,6 @@
 """What a training will take, worked out by hand from measured steps; and trainings that are cut to hours."""
 
+import pretend_card
 import pytest
 import torch
 from workload import amounts, plan, stage
@@ -185,3 +186,35 @@ def test_planning_twice_gives_the_same_plan(make_fingerprint, monkeypatch):
     assert complete(found, fingerprint, Budget(), device, ranked=False, before=whole) == whole
     again = complete(found, fingerprint, Budget(), device, ranked=False, hours=0.5, before=short)
     assert again.recipe == short.recipe and hash_plan(again) == hash_plan(short)
+
+
+@pytest.mark.skipif(bool(pretend_card.missing()), reason=pretend_card.missing())
+def test_on_a_card_the_step_is_that_of_the_plan_and_its_memory_is_told(make_fingerprint):
+    """The patch is more than is timed on a CPU; the pretended card says that it took no memory."""
+    fingerprint = make_fingerprint([(1, 1, 1)], [(48, 48, 48)] * 6)
+    patch = {"stages.train.patch_size": [48, 48, 48], "stages.train.batch_size": 1}
+    found = make_plan(fingerprint, "unet", Budget(), {**TINY, **patch})
+    with pretend_card.pretend_card():
+        step = measure_step(found, found.recipe.stages[0], TRAINER, torch.device("cuda", 0), (48, 48, 48))
+    assert step.scale == 1 and step.peak_gb == 0 and step.seconds > 0
+    assert measure_step(found, found.recipe.stages[0], TRAINER, torch.device("cpu"), (48, 48, 48)).scale > 1
+
+
+def test_a_step_that_does_not_fit_is_said_and_refused_only_where_hours_need_it(make_fingerprint, monkeypatch):
+    from autoseg import messages
+    from autoseg.training import dry_steps
+
+    def full(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+
+    messages.forget_warnings()
+    monkeypatch.setattr(dry_steps, "_time", full)
+    fingerprint = make_fingerprint(**SMALL)
+    found = make_plan(fingerprint, "unet", Budget(), TINY)
+    done = complete(found, fingerprint, Budget(), torch.device("cpu"), ranked=False)
+    assert done.proposals.time is None
+    (text,) = messages.warning_counts()
+    assert "how long 'unet' takes is not known" in text and "Tried to allocate 9 GiB)" in text
+    with pytest.raises(AutosegError, match=r"does not fit this device[\s\S]*-gpu_memory_target"):
+        complete(found, fingerprint, Budget(), torch.device("cpu"), ranked=False, hours=1)
+    messages.forget_warnings()
