@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,20 @@ def warning_counts() -> dict[str, int]:
 def warnings_since(counts: dict[str, int]) -> list[str]:
     """The warnings that came after ``counts`` was taken by :func:`warning_counts`, each once."""
     return [text for text, n in warning_counts().items() if n > counts.get(text, 0)]
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Within the block nothing is said and no warning counts: for work on trial, that the user did not ask for."""
+    warnings, notes = Counter(_warnings), {about: dict(names) for about, names in _notes.items()}
+    before, LOGGER.disabled = LOGGER.disabled, True
+    try:
+        yield
+    finally:
+        LOGGER.disabled = before
+        forget_warnings()
+        _warnings.update(warnings)
+        _notes.update(notes)
 
 
 def forget_warnings() -> None:

@@ -49,8 +49,8 @@ QUICK_BATCH, QUICK_BATCHES = 4, 6
 QUICK_RATE = 1e-3
 """Of a quick plan: widths, the memory of a batch, its size, batches in an epoch; the rate of a narrow network."""
 
-COST, COST_OF_SIZE, COST_OF_DATA = 0.2, 0.3, 0.75
-"""What a difference from the published data takes from the score; scans of another size; and data of another kind."""
+COST, COST_OF_SIZE = 0.2, 0.3
+"""What a difference from the published data takes from the score; and scans of another size."""
 THIN, FEW_SLICES = 2, 40
 """Slices that are at least so many times as far apart as pixels, or at most so many, make a thin stack."""
 

@@ -13,8 +13,8 @@ SPACING_MM = 1 / 0.7
 """1 mm, then a factor of 0.7 along each axis, in one interpolation."""
 HEAD_MM = (100.0, 300.0)
 """The longest edge of a scan of a human head."""
-COST, COST_OF_SIZE, COST_OF_DATA = 0.2, 0.3, 0.75
-"""What a difference from the published data takes from the score; scans of another size; and data of another kind."""
+COST, COST_OF_SIZE = 0.2, 0.3
+"""What a difference from the published data takes from the score; and scans of another size."""
 PATCH, CONTEXT, FACTOR = 9, 24, 3
 """Voxels that are trained on; that the coarse pathway sees around them; every how many it sees."""
 SEGMENT = PATCH + 16

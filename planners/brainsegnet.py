@@ -40,7 +40,6 @@ from autoseg.planners._brainsegnet_settings import (
     BATCH_FROM_SCRATCH,
     BATCH_OF_STATISTICS,
     COST,
-    COST_OF_DATA,
     COST_OF_SIZE,
     EPOCHS,
     EPOCHS_AT_ONCE,
@@ -76,7 +75,7 @@ from autoseg.planners._brainsegnet_settings import (
     training_gb,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB
-from autoseg.plugins.planner import Budget, Match, Planner
+from autoseg.plugins.planner import OTHER_KIND, Budget, Match, Planner
 
 # ------------------------------------------------------------------------------------------------ whether it fits
 
@@ -94,7 +93,7 @@ def match(fingerprint: Fingerprint) -> Match:
         costs = [(text, COST) for text in differences]
         return Match.weighed([reason], [*costs, (size, COST_OF_SIZE)], doubts=doubts)
     made_for = "made for perfusion and diffusion maps, or for MR contrasts with sub-regions"
-    return Match.weighed([], [(_other_data(evidence), COST_OF_DATA)], made_for=made_for)
+    return Match.weighed([], [(_other_data(evidence), OTHER_KIND)], made_for=made_for)
 
 
 Likeness = tuple[str, list[str], tuple[str, ...]]

@@ -37,7 +37,6 @@ from autoseg.planners._deepmedic_reasons import reasons
 from autoseg.planners._deepmedic_settings import (
     CONTEXT,
     COST,
-    COST_OF_DATA,
     COST_OF_SIZE,
     EPOCHS,
     EPS,
@@ -69,7 +68,7 @@ from autoseg.planners._deepmedic_settings import (
     chunk_for,
 )
 from autoseg.planners._memory import DEFAULT_MEMORY_GB
-from autoseg.plugins.planner import Budget, Match, Planner
+from autoseg.plugins.planner import OTHER_KIND, Budget, Match, Planner
 
 MAPS = ("ADC", "MTT", "rCBF")
 """What the study's network sees."""
@@ -86,7 +85,7 @@ def match(fingerprint: Fingerprint) -> Match:
     if not perfusion or len(names) < 2:
         others = f"channels {', '.join(names)}" if len(names) > 1 else f"one channel ({names[0]})"
         return Match.weighed(
-            [], [(others, COST_OF_DATA)], made_for="made for ADC and perfusion maps of strokes"
+            [], [(others, OTHER_KIND)], made_for="made for ADC and perfusion maps of strokes"
         )
     missing = [kind for kind in MAPS if kind not in found]
     several = f"{count_of(len(evidence.classes), 'label')} instead of one kind of lesion"

@@ -108,6 +108,7 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         (torch.cuda, "get_device_name", lambda device=None: "pretended card"),
         (torch.cuda, "mem_get_info", lambda device=None: (FREE_BYTES, FREE_BYTES)),
         (torch.cuda, "max_memory_allocated", lambda device=None: 0),
+        (torch.cuda, "reset_peak_memory_stats", lambda device=None: None),
         (torch.cuda, "empty_cache", lambda: None),
         (torch.cuda, "synchronize", _synchronise),
         (torch.cuda, "set_device", lambda device: None),

@@ -63,7 +63,8 @@ def test_the_whole_job_with_a_family_of_somebody_else(environment):
     images = root / "raw" / small.NAME / "imagesTs"
     text = run(environment, "plan_and_preprocess", "-d", "1", "-np", "1")
     n_families = len(plugins.names(plugins.PLANNERS)) + 1
-    assert "Plan 'tiny'" in text and f"it fits best of {n_families}, made for it" in " ".join(text.split())
+    rows = [line.split() for line in text.partition("METHODS")[2].splitlines()[2 : 2 + n_families]]
+    assert "Plan 'tiny'" in text and rows[0][:3] == ["1", "tiny", "0.95"] and rows[-1][0] == f"{n_families}"
     run(environment, "train", "1", "0", "-device", "cpu")
     weights = {
         p.name for p in (root / "results" / small.NAME / "tiny__tiny" / "fold_0" / "weights").iterdir()

@@ -12,12 +12,11 @@ from autoseg.cli import common
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from autoseg.dataset.folds import Fold
     from autoseg.fingerprint import Fingerprint
     from autoseg.plan import Plan
     from autoseg.plugins.planner import Budget
+    from autoseg.preparation.prepared import Prepared
 
 EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d RatT2 -pl unet -gpu_memory_target 24 -np 4
@@ -139,7 +138,9 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.plan.table import format_plan
     from autoseg.plugins.planner import Budget
     from autoseg.preparation import steps
+    from autoseg.preparation.prepared import Prepared
 
+    _refuse_unfit(arguments)
     raw_root, preprocessed = paths.roots(raw=arguments.raw, preprocessed=arguments.preprocessed)
     raw_folder = raw_root / paths.dataset_name(raw_root, arguments.dataset)
     folder = preprocessed / raw_folder.name
@@ -159,7 +160,6 @@ def _main(arguments: argparse.Namespace) -> None:
             if found := folds(fingerprint):
                 steps.use_folds(folder, found)
             refuse_damaged(folder / "splits.json")
-        _refuse_hours_of_kept_plan(arguments)
         budget = Budget(memory_gb=arguments.gpu_memory_target)
         name, plan = steps.decide(
             fingerprint,
@@ -172,9 +172,11 @@ def _main(arguments: argparse.Namespace) -> None:
             check=_check,
         )
         plan = _with_memory(plan, fingerprint)
+        replace, there = arguments.keep_plan or arguments.overwrite, Prepared(folder, name)
         if not arguments.keep_plan:
-            plan = _completed(plan, fingerprint, folder, name, budget, arguments)
-        replace = arguments.keep_plan or arguments.overwrite
+            if not replace and arguments.hours is None:  # before a step is timed
+                steps.refuse_other_settings(there, plan, fingerprint)
+            plan = _completed(plan, fingerprint, there, budget, arguments)
         with steps.written(plan, folder, name, replace=replace) as prepared:
             print(format_proposals(prepared.plan), end="")
             print(format_plan(prepared.plan))
@@ -189,12 +191,16 @@ def _main(arguments: argparse.Namespace) -> None:
             print(f"next: autoseg_train {raw_folder.name} {fold} -p {name}{folders}")
 
 
-def _refuse_hours_of_kept_plan(arguments: argparse.Namespace) -> None:
-    """A plan that is kept is not cut.
+def _refuse_unfit(arguments: argparse.Namespace) -> None:
+    """A plan that is kept is not cut, and the device must be there: before any case is read.
 
     Raises:
-        AutosegError: both were asked for.
+        AutosegError: it is not so.
     """
+    if arguments.device is not None:
+        from autoseg.device import choose_device
+
+        choose_device(arguments.device)
     if arguments.keep_plan and arguments.hours is not None:
         raise AutosegError(
             "--hours makes another plan than the one that is kept",
@@ -206,8 +212,7 @@ def _refuse_hours_of_kept_plan(arguments: argparse.Namespace) -> None:
 def _completed(
     plan: Plan,
     fingerprint: Fingerprint,
-    folder: Path,
-    name: str,
+    there: Prepared,
     budget: Budget,
     arguments: argparse.Namespace,
 ) -> Plan:
@@ -218,7 +223,7 @@ def _completed(
     from autoseg.plan import Plan
     from autoseg.training.planned import complete
 
-    splits, path = folder / "splits.json", folder / name / "plan.json"
+    splits, path = there.splits_path, there.plan_path
     before = None
     with contextlib.suppress(AutosegError):  # one that cannot be read is refused when the new one is written
         before = read_model(path, Plan) if path.exists() else None

@@ -136,7 +136,8 @@ def _coordinates(inside: np.ndarray) -> list[np.ndarray]:
     """Of the True voxels, -1 to 1 along each axis of their box."""
     found = []
     for line in np.nonzero(inside):
-        middle, half = (line.max() + line.min()) / 2, max(1, np.ptp(line)) / 2
+        low, high = int(line.min()), int(line.max())
+        middle, half = (low + high) / 2, max(1, high - low) / 2
         found.append((line - middle) / half)
     return found
 
@@ -160,7 +161,7 @@ def _correlations(channels: Sequence[np.ndarray], inside: np.ndarray) -> list[fl
         rank = np.empty(index.size)
         rank[np.argsort(values, kind="stable")] = np.arange(index.size)
         ranks.append(rank)
-    matrix = np.corrcoef(ranks)
+    matrix = np.atleast_2d(np.corrcoef(ranks))
     return [_short(float(matrix[i, j])) for i, j in itertools.combinations(range(len(channels)), 2)]
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from autoseg.evidence.contrasts import LESIONS, Lesions, contrast_of
 from autoseg.fingerprint import CaseAppearance, Fingerprint
+from autoseg.messages import millilitres
 
 RODENT_MM = 60
 """A field of view of at most this is a rodent's; the published one is 30 mm."""
@@ -286,8 +287,7 @@ class Evidence:
         if not self.n_with_lesions:
             return f"{classes}: none in any case"
         sizes, number = summary.lesion_volume_ml, summary.lesions_per_case
-        spread = (
-            f"half of them {sizes.q25:.2g} to {sizes.q75:.2g} ml" if sizes.n > 1 else f"{sizes.median:.2g} ml"
-        )
+        low, high = (millilitres(value or 0.0) for value in (sizes.q25, sizes.q75))
+        spread = f"half of them {low} to {high}" if sizes.n > 1 else low
         overlap = ", overlapping" if self.has_regions else ""
         return f"{classes}{overlap}; {number.median:.0f} in the median case, {spread}"

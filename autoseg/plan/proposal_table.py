@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from autoseg.messages import duration
 from autoseg.plan.schema import ForetoldTime, Plan, Proposals, ProposedCorrection, ProposedFamily
-from autoseg.plan.table import NARROWEST, WIDEST, columns
+from autoseg.plan.table import NARROWEST, WIDEST, in_columns
 
 LONG = 12 * 3600.0
 """A fold that takes longer comes with what to do about it."""
@@ -50,16 +50,16 @@ def _families(found: Proposals, width: int) -> list[str]:
         time = "" if row.fold_seconds is None else f"about {duration(row.fold_seconds)}"
         score = "" if row.verdict == "cannot" else f"{row.score:.2f}"
         table.append([f"{rank}", row.family, score, row.verdict, time, row.published])
-    lines = ["METHODS, by what they were made for", *("  " + line for line in columns(table))]
+    lines = ["METHODS, by what they were made for", *("  " + line for line in in_columns(table))]
     for row in found.families:
         lines += ["", f"  {row.family}", *_of_family(row, width)]
     return lines
 
 
 def _of_family(row: ProposedFamily, width: int) -> Iterator[str]:
-    for sign, texts in (("+", row.evidence), ("-", row.against)):
+    other = row.verdict == "possible" and bool(row.against)  # then the evidence says what it was made for
+    for sign, texts in ((" " if other else "+", row.evidence), ("-", row.against)):
         for text in texts:
-            sign = " " if text.startswith("made for") else sign  # and these data are others
             yield from textwrap.wrap(text, width, initial_indent=f"    {sign} ", subsequent_indent="      ")
     for label, text in (("runs", row.configuration), ("order", row.change)):
         if text:
@@ -97,8 +97,9 @@ def _corrections(corrections: Sequence[ProposedCorrection], width: int) -> list[
 
 def _time(plan: Plan, time: ForetoldTime, width: int) -> list[str]:
     """How long a fold takes here, and what to do where that is long."""
-    steps = ", ".join(f"{_step(seconds)} ({stage})" for stage, seconds in time.step_seconds.items())
-    steps = steps if len(time.step_seconds) > 1 else steps.partition(" (")[0]
+    shown = {stage: _step(seconds) for stage, seconds in time.step_seconds.items()}
+    steps = ", ".join(f"{words} ({stage})" for stage, words in shown.items())
+    steps = next(iter(shown.values())) if len({*shown.values()}) == 1 else steps
     least = "" if time.whole else "at least "
     memory = f", {time.peak_gb:g} GB at its peak" if time.peak_gb is not None else ""
     cut = f", cut by --hours {time.hours:g} (published: {time.published})" if time.hours is not None else ""
@@ -120,4 +121,6 @@ def _advice(plan: Plan) -> list[str]:
 
 
 def _step(seconds: float) -> str:
+    if seconds >= 90:
+        return duration(seconds)
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"

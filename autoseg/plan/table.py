@@ -214,7 +214,7 @@ def _network_stages(network: Named, patch: PatchSize) -> list[str]:
         ]
         count = (blocks[i] if i < len(blocks) else "") if isinstance(blocks, (list, tuple)) else blocks
         table.append([_close(size), str(features), _close(kernel), _close(stride), str(count)])
-    return columns(table)
+    return in_columns(table)
 
 
 def _is_per_axis(entries: object) -> bool:
@@ -414,7 +414,7 @@ def _alternatives(plan: Plan, width: int) -> list[str]:
     for name, entry in entries.items():
         cells = [_cell(entry.get(key, "")) for key in shown]
         table.append(["*" if entry.get("chosen") else "", name, *cells])
-    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in columns(table))]
+    return ["", "CONFIGURATIONS (* is this plan)", *("  " + line[: width - 2] for line in in_columns(table))]
 
 
 def _cell(value: object) -> str:
@@ -499,7 +499,7 @@ def _close(numbers: Iterable[object]) -> str:
     return "x".join(str(n) for n in numbers)
 
 
-def columns(table: Sequence[Sequence[str]]) -> list[str]:
+def in_columns(table: Sequence[Sequence[str]]) -> list[str]:
     """Cells padded to the widths of their columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -36,6 +36,8 @@ ALL_FITS = 0.95
 """The score of a family that was made for such data: a paper is no proof for another hospital's."""
 LEAST = {Verdict.MADE_FOR_IT: 0.9, Verdict.FITS: 0.55}
 """The scores from which a family was made for the data, or fits them."""
+OTHER_KIND = 0.75
+"""What it costs that the data are of another kind than those that a family was made for, not different in one thing."""
 LEAST_SCORE = 0.05
 """Of a family that runs."""
 USUAL = {Verdict.MADE_FOR_IT: ALL_FITS, Verdict.FITS: 0.75, Verdict.POSSIBLE: 0.5}

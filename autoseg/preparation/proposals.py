@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from autoseg import messages
 from autoseg.errors import AutosegError
 from autoseg.evidence.corrections import corrections
 from autoseg.evidence.facts import Evidence
@@ -19,7 +20,7 @@ from autoseg.plan import (
     Stage,
 )
 from autoseg.plan.table import length_words
-from autoseg.plugins.planner import Budget, Match, Verdict
+from autoseg.plugins.planner import ALL_FITS, OTHER_KIND, Budget, Match, Verdict
 from autoseg.preparation.choice import ask_all, make_plan
 
 NEAR = 0.1
@@ -56,7 +57,8 @@ def _candidate(name: str, match: Match, fingerprint: Fingerprint, budget: Budget
     if match.verdict is Verdict.CANNOT:
         return Candidate(name, match, problem=match.words)
     try:
-        return Candidate(name, match, make_plan(fingerprint, name, budget))
+        with messages.muted():  # what a plan warns of that nobody may follow
+            return Candidate(name, match, make_plan(fingerprint, name, budget))
     except AutosegError as error:
         return Candidate(name, match, problem=f"{error.fault.problem} ({error.fault.found})")
 
@@ -76,7 +78,7 @@ def propose(
     return Proposals(
         looked_at=looked_at(fingerprint),
         families=families,
-        doubts=_doubts(matches, evidence),
+        doubts=find_doubts(matches, evidence),
         corrections=proposed_corrections(fingerprint),
     )
 
@@ -116,7 +118,7 @@ def _row(candidate: Candidate, matches: Mapping[str, Match], time_of: TimeOf) ->
 # ------------------------------------------------------------------------------------------------ how sure it is
 
 
-def _doubts(matches: Mapping[str, Match], evidence: Evidence) -> list[str]:
+def find_doubts(matches: Mapping[str, Match], evidence: Evidence) -> list[str]:
     """Why another family than the first may be the right one."""
     (best, first), *others = matches.items()
     near = [name for name, match in others if first.score - match.score <= NEAR + 1e-9 and match.score > 0]
@@ -137,19 +139,20 @@ def _change(family: str, matches: Mapping[str, Match]) -> str:
         if not others:
             return "the only one"
         second, other = others[0]
-        return f"{first.score - other.score:.2f} before {second}"
+        lead = first.score - other.score
+        return f"{lead:.2f} before {second}" if lead > 0 else f"level with {second}, before it by name"
     if match.verdict is Verdict.CANNOT:
         return ""
     lifting = [
         text
         for text, cost in zip(match.against, match.costs, strict=False)
-        if match.score + cost > first.score
+        if cost < OTHER_KIND and ALL_FITS - sum(match.costs) + cost > first.score
     ]
     if lifting:
         return "first without: " + "; or without: ".join(lifting)
     if family == GENERAL:
         return f"first where no other scores above {match.score:.2f}"
-    return "not first without any one of these" if match.against else f"next to {best}"
+    return "not first without any one of these" if match.against else f"level with {best}, after it by name"
 
 
 # ------------------------------------------------------------------------------------------------ what it would run

@@ -304,14 +304,14 @@ def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[P
                 fix="run the command again",
             )
         if not replace:
-            _refuse_other_settings(prepared, plan, prepared.fingerprint)
+            refuse_other_settings(prepared, plan, prepared.fingerprint)
         if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
             messages.info(f"the plan '{name}' is replaced")
         write_json(prepared.plan_path, plan)
         yield prepared
 
 
-def _refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerprint) -> None:
+def refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerprint) -> None:
     """A plan that cases were prepared by is replaced only when the user asks; other data are no other settings.
 
     Raises:

@@ -1,14 +1,16 @@
 """A few training steps of a plan on random numbers, before anything is prepared: how long one takes on this device.
 
-On a card the steps are those of the plan. On a CPU, where one of them may take a minute, they see a smaller patch, and
-the time is scaled by the voxels that the network sees: the augmentation and what a smaller patch saves in the caches
-are not in it, so that it is about right, no more. What the training then takes is measured when it begins.
+On a card the steps are those of the plan. On a CPU, where one of them may take a minute, they see two smaller patches,
+and the time is scaled by the voxels that the network sees: the augmentation and what a smaller patch saves in the
+caches are not in it, so that it is right to within a factor of two, no more. What the training then takes is measured
+when it begins.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +33,9 @@ from autoseg.training import optimisers
 from autoseg.training.amounts import patch_of
 from autoseg.training.freezing import trained_parameters
 
-ENOUGH_VOXELS = 40_000
-"""That the network sees in a step on a CPU."""
-MOST_SECONDS, MOST_STEPS = 0.5, 5
+ENOUGH_VOXELS = (20_000, 80_000)
+"""That the network sees in two steps on a CPU."""
+MOST_SECONDS, MOST_STEPS = 0.2, 5
 """The timed steps end when they took so long together, or are so many; none follow a first one of five times that."""
 CLASSIFIED = 64
 """Patches in a step of a network that says one thing of each."""
@@ -46,7 +48,7 @@ class DryStep:
     Attributes:
         seconds: of a step of the plan, scaled where a smaller one was taken.
         peak_gb: memory of a card at its peak; None on others.
-        scale: how many times the plan's step has the voxels of the measured one.
+        scale: how many times the plan's step has the voxels of the larger one that was measured.
     """
 
     seconds: float
@@ -72,32 +74,59 @@ def measure_step(
     row, spec = network_row(plan, stage.network, trainer), plan.networks[stage.network]
     divisor, context = row.divisor_of(spec.arguments), row.context_of(spec.arguments)
     patch = _rounded(patch_of(stage.patch_size, shape), divisor)
-    batch, small = stage.batch_size, patch
-    if row.classifies:
-        batch = min(batch, CLASSIFIED)
-    elif not accelerates(device):
-        batch, small = _smaller(patch, batch, divisor, context)
-    channels = row.channels(len(plan.channels_of(stage.network)), **spec.arguments)
-    seen = [n + 2 * c for n, c in zip(small, context, strict=True)]
-    scale = stage.batch_size * _voxels(patch, context) / (batch * _voxels(small, context))
+    whole = stage.batch_size * _voxels(patch, context)
+    sizes = [(min(stage.batch_size, CLASSIFIED) if row.classifies else stage.batch_size, patch)]
+    if not row.classifies and not accelerates(device):
+        sizes = [_smaller(patch, stage.batch_size, divisor, context, most) for most in ENOUGH_VOXELS]
     forget_peak(device)
-    with torch.random.fork_rng(devices=[]):
-        network = place(
-            build_network(plan, stage.network, trainer).module,
-            device,
-            lower_precision(device, plan.recipe.precision),
-        )
-        images = torch.randn(batch, channels, *seen).to(device)
+    channels = row.channels(len(plan.channels_of(stage.network)), **spec.arguments)
+    times: dict[float, float] = {}
+    with torch.random.fork_rng(devices=[]), _explained(stage):
+        module = build_network(plan, stage.network, trainer).module
+        network = place(module, device, lower_precision(device, plan.recipe.precision))
+        for batch, edges in sizes:
+            seen = [n + 2 * c for n, c in zip(edges, context, strict=True)]
+            voxels = batch * _voxels(edges, context)
+            if voxels not in times:
+                images = torch.randn(batch, channels, *seen).to(device)
+                times[voxels] = _time(plan, stage, trainer, network, images)
+    return DryStep(scaled(times, whole), peak_memory_gb(device), whole / max(times))
+
+
+def scaled(times: Mapping[float, float], voxels: float) -> float:
+    """Seconds of a step that sees so many voxels, from those of one or two steps that see fewer.
+
+    Part of a step costs the same whatever it sees, such as the update of the weights: the straight line through both
+    tells it. At most three quarters of the larger step are taken to be such, as small times are noisy.
+
+    Args:
+        times: voxels to seconds.
+        voxels: of the step that is asked for.
+    """
+    large = max(times)
+    small = min(times)
+    slope = times[large] / large
+    if large > small:
+        slope = min(slope, max(slope / 4, (times[large] - times[small]) / (large - small)))
+    return times[large] + slope * (voxels - large)
+
+
+@contextlib.contextmanager
+def _explained(stage: Stage) -> Iterator[None]:
+    """What torch says of memory that runs out becomes an error that says what to do.
+
+    Raises:
+        AutosegError: any error of torch within.
+    """
     try:
-        seconds = _time(plan, stage, trainer, network, images)
+        yield
     except RuntimeError as error:
         raise AutosegError(
             "a training step does not fit this device",
             where=f"stage {stage.name}",
-            found=str(error).splitlines()[0],
+            found=(str(error).splitlines() or [type(error).__name__])[0],
             fix="plan with a smaller -gpu_memory_target",
         ) from error
-    return DryStep(seconds * scale, peak_memory_gb(device), scale)
 
 
 def _time(plan: Plan, stage: Stage, trainer: Trainer, network: nn.Module, images: torch.Tensor) -> float:
@@ -135,11 +164,11 @@ def _tensors(outputs: object) -> Sequence[torch.Tensor]:
 
 
 def _smaller(
-    patch: Sequence[int], batch: int, divisor: Sequence[int], context: Sequence[int]
+    patch: Sequence[int], batch: int, divisor: Sequence[int], context: Sequence[int], most: float
 ) -> tuple[int, list[int]]:
-    """A batch and a patch with about :data:`ENOUGH_VOXELS`: fewer samples, then ever half of the longest edge."""
-    edges, batch = list(patch), max(1, min(batch, int(ENOUGH_VOXELS / _voxels(patch, context))))
-    while _voxels(edges, context) > ENOUGH_VOXELS:
+    """A batch and a patch with at most about so many voxels: fewer samples, then ever half of the longest edge."""
+    edges, batch = list(patch), max(1, min(batch, int(most / _voxels(patch, context))))
+    while _voxels(edges, context) > most:
         longest = max(range(len(edges)), key=lambda axis: edges[axis] // divisor[axis])
         halves = edges[longest] // 2 // divisor[longest] * divisor[longest]
         smaller = [*edges[:longest], halves, *edges[longest + 1 :]]

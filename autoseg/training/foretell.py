@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from autoseg import messages
 from autoseg.bundle.fitted import learning_steps
 from autoseg.dataset.folds import Fold, make_folds
 from autoseg.device import accelerates, device_name
 from autoseg.errors import AutosegError
 from autoseg.fingerprint import CaseFingerprint, Fingerprint
-from autoseg.messages import duration
-from autoseg.plan import ForetoldTime, Plan, Reason, Stage, replan
+from autoseg.messages import count_of, duration
+from autoseg.plan import ForetoldTime, Named, Plan, Reason, Stage, replan
 from autoseg.plan.table import length_words
 from autoseg.plugins.parts import PassFacts
 from autoseg.plugins.trainer import Trainer
@@ -32,8 +34,10 @@ from autoseg.training.fit import cases_to_fit
 from autoseg.training.sources import source_part
 
 HOUR = 3600.0
-FEWEST_ITERATIONS = 5
-"""Of an epoch that is cut too, where one whole epoch is too long."""
+FEW_STEPS = 500
+"""A training of fewer is warned of."""
+FEW_EPOCHS, FEWEST_ITERATIONS = 10, 5
+"""Epochs that are left before the iterations of an epoch are cut too; and those that an epoch keeps."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,15 @@ def measure(
     shapes = {name: working_shape(case, plan) for name, case in cases.items()}
     fold = next(iter(folds or make_folds(list(cases))), Fold(tuple(cases), ()))
     middle = sorted(shapes.values(), key=math.prod)[len(shapes) // 2]
-    measured, steps = Measured(), {}
+    measured = Measured()
+    steps: dict[int, DryStep] = {}
     for index, stage in enumerate(plan.recipe.stages):
         alike = next((i for i in steps if _same_step(plan.recipe.stages[i], stage)), None)
         if stage.name in (known or {}):
             step = DryStep((known or {})[stage.name], None, 1.0)
         else:
             step = steps[alike] if alike is not None else measure_step(plan, stage, trainer, device, middle)
-        steps[index], measured.iteration[index] = step, step.seconds
+        steps[index], measured.iteration[index] = step, float(f"{step.seconds:.3g}")
         count = _iterations(plan, stage, fold, cases, shapes, trainer)
         if count is not None:
             measured.iterations[index] = count
@@ -158,7 +163,7 @@ def as_record(plan: Plan, work: Workload, hours: float | None = None, published:
     peaks = [step.peak_gb for step in work.steps.values() if step.peak_gb is not None]
     return ForetoldTime(
         device=work.device,
-        step_seconds={stages[i].name: float(f"{s:.3g}") for i, s in work.measured.iteration.items()},
+        step_seconds={stages[i].name: seconds for i, seconds in work.measured.iteration.items()},
         fold_seconds=float(f"{work.seconds(plan):.3g}"),
         whole=work.whole(plan),
         peak_gb=round(max(peaks), 2) if peaks else None,
@@ -174,93 +179,118 @@ def fit_hours(plan: Plan, work: Workload, hours: float, trainer: Trainer) -> Pla
     """The plan, cut so that a fold takes at most so many hours here; as it is where it takes no more anyway.
 
     Raises:
-        AutosegError: not even one epoch of a few iterations fits.
+        AutosegError: not even a few iterations of each stage fit.
     """
     whole, limit = work.seconds(plan), hours * HOUR
     if whole <= limit:
         why = f"--hours {hours:g}: the whole length takes about {duration(whole)} for a fold on {work.device}"
         return _said(plan, plan, hours, why)
-
-    def fits(share: float, iterations: int | None = None) -> bool:
-        return work.seconds(_cut(plan, trainer, share, iterations)) <= limit
-
-    share = _largest_share(fits)
+    share = _largest_share(lambda share: work.seconds(_cut(plan, work, trainer, share)) <= limit)
     if share is not None:
-        return _shortened(plan, work, trainer, share, None, hours)
-    most = max(work.measured.iterations.values(), default=FEWEST_ITERATIONS)
-    fitting = next((n for n in range(most, FEWEST_ITERATIONS - 1, -1) if fits(0.0, n)), None)
-    if fitting is not None:
-        return _shortened(plan, work, trainer, 0.0, fitting, hours)
-    least = work.seconds(_cut(plan, trainer, 0.0, FEWEST_ITERATIONS))
+        return _shortened(plan, work, trainer, share, hours)
+    least = work.seconds(_cut(plan, work, trainer, 0.0))
     raise AutosegError(
         f"{hours:g} hours are too few for any training by this plan",
         where=f"planner {plan.planner}, on {work.device}",
-        found=f"about {duration(least)} for one epoch of {FEWEST_ITERATIONS} iterations and the prediction of "
-        f"{work.amounts.scored} cases",
+        found=f"about {duration(least)} for one epoch of {FEWEST_ITERATIONS} iterations in each stage and the "
+        f"prediction of {count_of(work.amounts.scored, 'case')}",
         expected=f"--hours {math.ceil(100 * least / HOUR) / 100:g} or more",
         fix="give more hours, or plan for trying out with --set planner.length=quick",
     )
 
 
 def _largest_share(fits: Callable[[float], bool]) -> float | None:
-    """The largest share, to a ten-thousandth, with which something fits; None where not even 0 does."""
+    """The largest share, to a hundred-thousandth, with which something fits; None where not even 0 does."""
     if not fits(0.0):
         return None
-    low, high = 0, 10_000
+    low, high = 0, 100_000
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle / 10_000) else (low, middle)
-    return low / 10_000
+        low, high = (middle, high) if fits(middle / 100_000) else (low, middle)
+    return low / 100_000
 
 
-def _cut(plan: Plan, trainer: Trainer, share: float, iterations: int | None) -> Plan:
-    """The plan with a share of its epochs, without reasons; for reckoning."""
+def _cut(plan: Plan, work: Workload, trainer: Trainer, share: float) -> Plan:
+    """The plan with a share of its training, without reasons; for reckoning."""
     stages = [
-        stage.model_copy(update=_cut_stage(stage, trainer, share, iterations)) for stage in plan.recipe.stages
+        stage.model_copy(update=_cut_stage(stage, work.measured.iterations.get(index), trainer, share))
+        for index, stage in enumerate(plan.recipe.stages)
     ]
     return plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"stages": stages})})
 
 
-def _cut_stage(stage: Stage, trainer: Trainer, share: float, iterations: int | None) -> dict[str, Any]:
-    """What changes in a stage: epochs, and what counts in them. Cycles of a schedule stay whole."""
-    part, arguments = schedules.REGISTRY.get(stage.schedule.name, trainer), dict(stage.schedule.arguments)
-    epochs = max(1, math.floor(stage.epochs * share))
-    for name in part.in_epochs:
-        if arguments.get(name):
-            arguments[name] = max(1, round(arguments[name] * epochs / stage.epochs))
-            epochs = (
-                max(1, epochs // arguments[name]) * arguments[name] if epochs >= arguments[name] else epochs
-            )
-    changed: dict[str, Any] = {"epochs": epochs}
-    if arguments != stage.schedule.arguments:
-        changed["schedule"] = stage.schedule.model_copy(update={"arguments": arguments})
+def _cut_stage(stage: Stage, iterations: int | None, trainer: Trainer, share: float) -> dict[str, Any]:
+    """What changes in a stage: epochs, or the iterations of an epoch where few epochs would be left, and what counts in
+    epochs.
+
+    Args:
+        stage: of the plan.
+        iterations: of its epoch; None where they are not known.
+        trainer: of the plan.
+        share: of its iterations that is left.
+    """
+    epochs, changed = math.floor(stage.epochs * share), dict[str, Any]()
+    few = min(FEW_EPOCHS, stage.epochs)
+    if epochs < few and iterations is not None:
+        left = stage.epochs * share * iterations
+        epochs = max(1, min(few, math.floor(left / FEWEST_ITERATIONS)))
+        fewest = min(FEWEST_ITERATIONS, iterations)
+        changed["iterations_per_epoch"] = max(fewest, math.floor(left / epochs))
+    epochs = max(1, epochs)
+    schedule, epochs = _cut_schedule(stage, epochs, trainer)
+    if schedule != stage.schedule:
+        changed["schedule"] = schedule
+    scaled = partial(_scaled, epochs=epochs, of=stage.epochs)
     if stage.snapshots:
-        changed["snapshots"] = sorted({max(1, round(e * epochs / stage.epochs)) for e in stage.snapshots})
+        changed["snapshots"] = scaled(stage.snapshots)
+    if isinstance(stage.keep, list):
+        changed["keep"] = scaled(stage.keep)
     if stage.save_every is not None:
         changed["save_every"] = max(1, stage.save_every * epochs // stage.epochs)
-    if isinstance(stage.keep, list):
-        changed["keep"] = sorted({max(1, round(e * epochs / stage.epochs)) for e in stage.keep})
-    if iterations is not None:
-        changed["iterations_per_epoch"] = min(iterations, stage.iterations_per_epoch or iterations)
-    return changed
+    return {"epochs": epochs, **changed}
 
 
-def _shortened(
-    plan: Plan, work: Workload, trainer: Trainer, share: float, iterations: int | None, hours: float
-) -> Plan:
+def _cut_schedule(stage: Stage, epochs: int, trainer: Trainer) -> tuple[Named, int]:
+    """The schedule for so many epochs, and the epochs of its whole cycles; as many cycles as before, if they can be."""
+    arguments = dict(stage.schedule.arguments)
+    for name in schedules.REGISTRY.get(stage.schedule.name, trainer).in_epochs:
+        if length := arguments.get(name):
+            arguments[name] = max(1, math.floor(length * epochs / stage.epochs))
+            epochs = max(1, epochs // arguments[name]) * arguments[name]
+    return stage.schedule.model_copy(update={"arguments": arguments}), epochs
+
+
+def _scaled(numbers: Iterable[int], epochs: int, of: int) -> list[int]:
+    """Epochs that keep their place in a shorter training."""
+    return sorted({max(1, round(number * epochs / of)) for number in numbers})
+
+
+def _shortened(plan: Plan, work: Workload, trainer: Trainer, share: float, hours: float) -> Plan:
     """The plan that is handed out, with what the method had beside each value that was cut."""
     changes: dict[str, Any] = {}
     for index, stage in enumerate(plan.recipe.stages):
-        for name, value in _cut_stage(stage, trainer, share, iterations).items():
-            value = value.model_dump(mode="json") if name == "schedule" else value
-            changes[f"stages.{index}.{name}"] = value
+        for name, value in _cut_stage(stage, work.measured.iterations.get(index), trainer, share).items():
+            changes[f"stages.{index}.{name}"] = value.model_dump() if isinstance(value, Named) else value
     short = replan(plan, changes, f"cut by --hours {hours:g}")
+    steps = _steps(short, work)
+    if steps < FEW_STEPS:
+        messages.warn(
+            f"--hours {hours:g} leave {count_of(steps, 'step')} of training on {work.device}, which teach a network "
+            "little: plan for less memory (such as -gpu_memory_target 1), so that each step is shorter, or use a card"
+        )
     why = (
         f"--hours {hours:g}: about {duration(work.seconds(short))} for a fold on {work.device}, by the measured time "
         f"of a step; the published length ({length_words(plan)}) would take about {duration(work.seconds(plan))}. "
         "Scores are those of the shorter training"
     )
     return _said(short, plan, hours, why)
+
+
+def _steps(plan: Plan, work: Workload) -> int:
+    """Of the longest stage, as far as the length of its epochs is known."""
+    counts = {index: stage.iterations_per_epoch for index, stage in enumerate(plan.recipe.stages)}
+    known = {index: n or work.measured.iterations.get(index, 0) for index, n in counts.items()}
+    return max(plan.recipe.stages[index].epochs * n for index, n in known.items())
 
 
 def _said(plan: Plan, full: Plan, hours: float, why: str) -> Plan:

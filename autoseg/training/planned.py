@@ -57,7 +57,11 @@ def complete(
         candidates = [replace(c, plan=plan) if c.family == plan.planner else c for c in candidates]
 
         def time_of(other: Plan) -> ForetoldTime | None:
-            found = work if other is plan else _measured(other, fingerprint, device, folds)
+            if other is plan:
+                found = work
+            else:
+                with messages.muted():
+                    found = _measured(other, fingerprint, device, folds)
             return foretell.as_record(other, found) if found is not None else None
 
         proposals = propose(candidates, fingerprint, time_of)

@@ -106,3 +106,12 @@ def test_the_stages_of_a_network_see_the_same(plan):
     stages[0]["channels"] = ["MTT"]
     assert apply_overrides(plan, {"stages": stages}).channels_of("main") == (1,)
     assert plan.channels_of("main") == (0, 1, 2)
+
+
+def test_what_else_could_be_planned_is_no_part_of_the_hash(plan):
+    from autoseg.plan import ForetoldTime, Proposals
+
+    time = ForetoldTime(device="cpu", step_seconds={"train": 1.0}, fold_seconds=60.0)
+    more = plan.model_copy(update={"proposals": Proposals(doubts=["who knows"], time=time)})
+    assert hash_plan(more) == hash_plan(plan)
+    assert validate(more.model_dump(mode="json"), Plan, where="") == more

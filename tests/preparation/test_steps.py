@@ -258,3 +258,41 @@ def test_a_plan_that_cannot_be_read_is_replaced_only_when_asked(root, capfd):
     assert plan_and_preprocess.main(["-d", "1", "-p", "unet", "-np", "1", "--keep_plan"]) == 0
     path.write_text(edited)
     assert plan_and_preprocess.main(["--overwrite", *again]) == 0
+
+
+# ------------------------------------------------------------------------------------------------ beside the plan
+
+
+def test_the_time_is_said_and_kept_and_planning_again_changes_nothing(root, capfd):
+    """Without -pl the ranked table too: tests/test_third_party.py."""
+    asked = [*PLAN, "-p", "timed", "--no_pp", "--set", *small.TINY]
+    assert plan_and_preprocess.main(asked) == 0
+    text = capfd.readouterr().out
+    assert "\nTIME\n  one fold takes about " in f"\n{text}" and "METHODS" not in text
+    path = plan_path(root).parents[1] / "timed" / "plan.json"
+    before = path.read_bytes()
+    assert json.loads(before)["proposals"]["time"]["device"] == "cpu"
+    assert plan_and_preprocess.main(asked) == 0
+    assert path.read_bytes() == before
+
+
+def test_hours_that_are_none_or_with_a_kept_plan_are_refused(root, capfd):
+    for text in ("0", "-1", "night", "inf"):
+        with pytest.raises(SystemExit):
+            plan_and_preprocess.main([*PLAN, f"--hours={text}"])
+        assert f"'{text}' is no number of hours above 0" in capfd.readouterr().err
+    assert plan_and_preprocess.main([*KEEP, "--hours", "3"]) == 1
+    assert "--hours makes another plan" in capfd.readouterr().err
+    assert plan_and_preprocess.main([*PLAN, "-device", "tpu"]) == 1
+    assert "unknown device" in capfd.readouterr().err
+
+
+def test_a_plan_for_some_hours_says_so_and_can_be_made_again(root, capfd):
+    asked = [*PLAN, "-p", "soon", "--hours", "0.002", "--set", *small.TINY[:-1], "epochs=1000"]
+    assert plan_and_preprocess.main(asked) == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert "cut by --hours 0.002 (published: 1000 epochs" in text
+    content = json.loads((plan_path(root).parents[1] / "soon" / "plan.json").read_text())
+    assert content["recipe"]["stages"][0]["epochs"] < 1000 and content["planner_options"]["hours"] == 0.002
+    assert plan_and_preprocess.main(asked) == 0
+    assert "5 were up to date" in capfd.readouterr().out
