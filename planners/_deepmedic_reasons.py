@@ -16,6 +16,7 @@ from autoseg.planners._deepmedic_settings import (
     HALO,
     LAST_RATE,
     PATCH,
+    QUICK_BATCH,
     RADIUS,
     SAMPLES,
     SCALE,
@@ -28,6 +29,7 @@ from autoseg.planners._deepmedic_settings import (
     VALIDATE_EVERY,
     DeepMedicChoice,
     DeepMedicOptions,
+    training_gb,
 )
 from autoseg.plugins.planner import Match, Verdict
 
@@ -53,7 +55,7 @@ DECISIONS = {
 
 
 def reasons(
-    fingerprint: Fingerprint, options: DeepMedicOptions, choice: DeepMedicChoice, fit: Match
+    fingerprint: Fingerprint, options: DeepMedicOptions, choice: DeepMedicChoice, fit: Match, *, quick: bool
 ) -> list[Reason]:
     """One reason for each decision, then notes on how the data differ from the study's."""
     rows = [
@@ -65,6 +67,7 @@ def reasons(
             "as the study ran it; 1 051 088 parameters with 3 channels",
         ),
         *_training(options, choice),
+        _memory(fingerprint, choice, quick),
         *_going_on(options),
         _prediction(options, choice),
         _decision(options, choice),
@@ -212,6 +215,19 @@ def _sampling(options: DeepMedicOptions) -> Row:
         why = "as the study says; its own models were never trained so, as its software left the maps out"
         return where, f"{half}, of both kinds rather where the start errs", why
     return where, half, "set: as the study's software ran E2, without the error maps that the study speaks of"
+
+
+def _memory(fingerprint: Fingerprint, choice: DeepMedicChoice, quick: bool) -> Row:
+    batch, channels = (
+        QUICK_BATCH if quick else choice.batch,
+        len(choice.channels or fingerprint.channel_names),
+    )
+    gb = training_gb(batch, channels, quick)
+    why = (
+        f"of {choice.budget_gb:g} GB (-gpu_memory_target), counted for {batch} segments of {SEGMENT} voxels in "
+        "float32; mixed precision, the default on CUDA, takes less, and a chunk of the prediction more"
+    )
+    return "memory", f"about {gb:.1f} GB", why
 
 
 def _prediction(options: DeepMedicOptions, choice: DeepMedicChoice) -> Row:

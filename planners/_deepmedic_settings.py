@@ -35,7 +35,10 @@ QUICK_MAPS, QUICK_COMMON, QUICK_BATCH = (8, 8, 10, 10, 10, 10, 12, 12), (24, 24)
 """Of a plan for trying out: a fifteenth of the operations."""
 
 SEGMENT_GB = 0.05
-"""Of a training step, for each segment of a batch; measured on a CPU with 3 channels."""
+"""Of a training step, for each segment of a batch; measured on a CPU with 3 channels, with what convolutions need."""
+COUNTED_GB, QUICK_COUNTED_GB, CHANNEL_GB = 0.0278, 0.0068, 0.00083
+"""The same counted (:mod:`autoseg.training.step_count`), without that: of a segment, of one of a quick plan; more for
+each channel."""
 VOXEL_GB = 1.7e-6
 """Of a prediction, for each voxel of a chunk; measured in the same way."""
 PREDICTION_SHARE = 0.5
@@ -116,6 +119,12 @@ class DeepMedicChoice:
     left_right: int | None
     budget_gb: float
     one_lesion: bool
+
+
+def training_gb(batch: int, channels: int, quick: bool) -> float:
+    """Memory of a training step in float32, in 1e9 bytes; counted, exact to 1 %."""
+    segment = (QUICK_COUNTED_GB if quick else COUNTED_GB) + CHANNEL_GB * channels
+    return batch * segment + (0.001 if quick else 0.017)
 
 
 def batch_for(budget_gb: float) -> int:

@@ -46,14 +46,16 @@ class Blocks:
     Attributes:
         residual: a residual encoder (ResEnc) instead of a plain one.
         max_features: feature maps of a stage, at most.
+        width: feature maps of the first stage.
     """
 
     residual: bool
     max_features: int
+    width: int = 32
 
     def features(self, n_stages: int) -> list[int]:
-        """Feature maps per stage: 32, doubled from stage to stage."""
-        return [min(self.max_features, 32 * 2**stage) for stage in range(n_stages)]
+        """Feature maps per stage: the width, doubled from stage to stage."""
+        return [min(self.max_features, self.width * 2**stage) for stage in range(n_stages)]
 
     def encoder(self, n_stages: int) -> list[int]:
         """Convolutions (plain) or residual blocks per stage of the encoder."""
@@ -147,3 +149,33 @@ def _encoder_outputs(
         return 1 + 2 * count  # the stem, then two convolutions per block
     projects = features[stage] != features[stage - 1] or any(step != 1 for step in strides[stage])
     return 2 * count + projects  # the first block's shortcut counts where it changes size or features
+
+
+def count_parameters(topology: Topology, blocks: Blocks, in_channels: int, n_outputs: int) -> int:
+    """Weights of the network, deep supervision included; without building it.
+
+    Each convolution has a bias and a normalisation with a scale and a shift for each feature map; a shortcut that
+    changes the number of feature maps has the normalisation alone.
+    """
+    features, strides = blocks.features(topology.n_stages), topology.strides
+    taps = [math.prod(kernel) for kernel in topology.kernel_sizes]
+    first = features[0] if blocks.residual else in_channels
+    total = _convolution(taps[0], in_channels, first) if blocks.residual else 0
+    for stage, count in enumerate(blocks.encoder(topology.n_stages)):
+        before, own = features[stage - 1] if stage else first, features[stage]
+        convolutions = 2 * count if blocks.residual else count
+        total += _convolution(taps[stage], before, own)
+        total += (convolutions - 1) * _convolution(taps[stage], own, own)
+        total += (before * own + 2 * own) if blocks.residual and before != own else 0
+    for stage, count in enumerate(blocks.decoder(topology.n_stages)):
+        own, below = features[stage], features[stage + 1]
+        total += math.prod(strides[stage + 1]) * below * own + own
+        total += _convolution(taps[stage], 2 * own, own)
+        total += (count - 1) * _convolution(taps[stage], own, own)
+        total += (own + 1) * n_outputs
+    return total
+
+
+def _convolution(taps: int, before: int, after: int) -> int:
+    """Weights and bias, and those of the normalisation behind it."""
+    return taps * before * after + 3 * after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from autoseg import messages
 from autoseg.messages import count_of
 from autoseg.plan import QUICK, Reason
-from autoseg.planners._unet_settings import PRESETS, Configuration, Decisions
+from autoseg.planners._unet_settings import PRESETS, QUICK_FEATURES, Configuration, Decisions
 
 AXES = "zyx"
 SMALL_HALF_SHARE = 0.1
@@ -193,12 +194,15 @@ def _batch(d: Decisions) -> Reason:
 
 
 def _memory(d: Decisions) -> Reason:
-    c = d.chosen
+    c, width, most = d.chosen, *QUICK_FEATURES
+    blocks = replace(c.blocks, width=width, max_features=most) if d.quick else c.blocks
+    gb = c.counted_gb(blocks, len(d.fingerprint.channel_names), len(d.fingerprint.labels))
     why = (
-        f"{c.elements / 1e6:.0f} million feature-map elements per sample; nnU-Net's reckoning for mixed precision on a "
-        "CUDA card, an estimate and no measurement: leave 1 to 2 GB of room"
+        "counted for mixed precision, the default on CUDA: leave 1 to 2 GB of room; nnU-Net, whose estimate chose "
+        f"patch and batch, reckons with {c.memory_gb(d.target_gb):.1f} GB for {c.elements / 1e6:.0f} million "
+        "feature-map elements per sample"
     )
-    return Reason(what="memory", value=f"about {c.memory_gb(d.target_gb):.1f} GB", why=why)
+    return Reason(what="memory", value=f"about {gb:.1f} GB", why=why)
 
 
 def _loss(d: Decisions) -> Reason:

@@ -148,7 +148,7 @@ def plan(fingerprint: Fingerprint, budget: Budget, options: DeepMedicOptions) ->
                 cases="all", every=VALIDATE_EVERY, samples=SAMPLES, sample_size=list(SAMPLE_SIZE)
             ),
         ),
-        reasons=reasons(fingerprint, options, choice, match(fingerprint)),
+        reasons=reasons(fingerprint, options, choice, match(fingerprint), quick=budget.quick),
     )
     return replan(full, _quick_changes(), QUICK) if budget.quick else full
 

@@ -135,6 +135,7 @@ def _main(arguments: argparse.Namespace) -> None:
             keep=arguments.keep_plan,
             check=_check,
         )
+        plan = _with_memory(plan, fingerprint)
         replace = arguments.keep_plan or arguments.overwrite
         with steps.written(plan, folder, name, replace=replace) as prepared:
             print(format_plan(prepared.plan))
@@ -147,6 +148,13 @@ def _main(arguments: argparse.Namespace) -> None:
         else:
             fold = "0" if len(raw.cases) > 1 else "all"  # one case cannot be divided
             print(f"next: autoseg_train {raw_folder.name} {fold} -p {name}{folders}")
+
+
+def _with_memory(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """What the user set may take another memory than the planner foretold."""
+    from autoseg.training.memory import with_memory
+
+    return with_memory(plan, fingerprint)
 
 
 def _check(plan: Plan) -> None:

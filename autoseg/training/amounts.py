@@ -37,6 +37,11 @@ def _n_validated(plan: Plan, fold: Fold, stage: Stage) -> int:
     return there if wanted == "all" else min(wanted, there)
 
 
+def largest_case(job: FoldJob, fold: Fold) -> tuple[int, ...]:
+    """The shape of the preprocessed training case of most voxels, z, y, x."""
+    return max((_shape(job, name) for name in fold.train), key=lambda shape: _volume(shape, ()))
+
+
 def _shape(job: FoldJob, name: str) -> tuple[int, ...]:
     """Of a preprocessed case, z, y, x."""
     return tuple(job.prepared.store.record(name).arrays["image"].shape[-3:])

@@ -24,7 +24,7 @@ from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
 from autoseg.preprocessing.normalise import fixed_channels
 from autoseg.training import checkpoint
-from autoseg.training.amounts import amounts_of
+from autoseg.training.amounts import amounts_of, largest_case
 from autoseg.training.check_fold_folder import (
     as_begun,
     checkpoint_path,
@@ -42,6 +42,7 @@ from autoseg.training.fit import fit_steps
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
 from autoseg.training.journal import Journal
+from autoseg.training.memory import warn_of_small_card
 from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
@@ -169,6 +170,7 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
         journal.keep({(first.member, first.stage): first.epoch} | done)
         messages.info(_where(job, first) if resume else _what_begins(job, fold, first.stage))
         _say_other_surroundings(job, processes, begun)
+        warn_of_small_card(job.plan, job.device, largest_case(job, fold), processes.size)
     progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
