@@ -118,8 +118,14 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         (torch, "Generator", _Generator),
         (torch, "empty", _empty),
         # tensors made in inference mode cannot be wrapped; without gradients the arithmetic is the same
-        (torch, "inference_mode", torch.no_grad),
+        (torch, "inference_mode", _without_gradients),
     ]
+
+
+def _without_gradients(mode: Any = True) -> Any:
+    if callable(mode):
+        return torch.no_grad()(mode)
+    return torch.no_grad() if mode else contextlib.nullcontext()
 
 
 def _synchronise(device: object = None) -> None:
