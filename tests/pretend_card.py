@@ -28,6 +28,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from autoseg.training import memory
+
 aten = torch.ops.aten
 CARD = torch.device("cuda", 0)
 FREE_BYTES = 80 * 10**9
@@ -119,6 +121,8 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         (torch, "empty", _empty),
         # tensors made in inference mode cannot be wrapped; without gradients the arithmetic is the same
         (torch, "inference_mode", _without_gradients),
+        # counts on fake tensors, which a pretended card cannot tell from its own
+        (memory, "step_gb", lambda *_: 0.0),
     ]
 
 
