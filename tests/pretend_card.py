@@ -28,6 +28,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from autoseg.training import memory
+
 aten = torch.ops.aten
 CARD = torch.device("cuda", 0)
 FREE_BYTES = 80 * 10**9
@@ -119,8 +121,16 @@ def _patches(has_bfloat16: bool) -> list[tuple[Any, str, Any]]:
         (torch, "Generator", _Generator),
         (torch, "empty", _empty),
         # tensors made in inference mode cannot be wrapped; without gradients the arithmetic is the same
-        (torch, "inference_mode", torch.no_grad),
+        (torch, "inference_mode", _without_gradients),
+        # counts on fake tensors, which a pretended card cannot tell from its own
+        (memory, "step_gb", lambda *_: 0.0),
     ]
+
+
+def _without_gradients(mode: Any = True) -> Any:
+    if callable(mode):
+        return torch.no_grad()(mode)
+    return torch.no_grad() if mode else contextlib.nullcontext()
 
 
 def _synchronise(device: object = None) -> None:

@@ -25,6 +25,9 @@ from autoseg.plan import (
 from autoseg.plan.overrides import SHOWN_WITH, long_paths
 from autoseg.plan.schema import listed
 
+COUNTED_ANEW = "counted for the plan as it was set"
+"""Begins the reason of a memory that the user's changes are in."""
+
 AXES = "zyx"
 LABEL_WIDTH = 15
 VALUE_WIDTH = 33
@@ -113,9 +116,10 @@ def _other_reasons(
 
 
 def _dated(reason: Reason, plan: Plan) -> Reason:
-    """The memory was estimated for the plan as the planner made it."""
+    """The memory was estimated for the plan as the planner made it, unless it was counted anew."""
     sizes = ("patch_size", "batch_size", "networks")
-    if reason.what != "memory" or not any(name in path for path in plan.overrides for name in sizes):
+    stale = reason.what == "memory" and not reason.why.startswith(COUNTED_ANEW)
+    if not stale or not any(name in path for path in plan.overrides for name in sizes):
         return reason
     return reason.model_copy(update={"why": f"before what you set; {reason.why}"})
 

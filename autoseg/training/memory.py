@@ -11,6 +11,7 @@ from autoseg.device import free_memory, is_card, lower_precision
 from autoseg.fingerprint import Fingerprint
 from autoseg.plan import Plan, Reason
 from autoseg.plan.overrides import long_paths
+from autoseg.plan.table import COUNTED_ANEW
 from autoseg.plugins.trainer import Trainer
 from autoseg.training.step_count import count_step
 
@@ -42,9 +43,7 @@ def with_memory(plan: Plan, fingerprint: Fingerprint) -> Plan:
     for dtype, words in kinds.items():
         counted.append((step_gb(plan, dtype, shape), words))
     value = f"about {counted[0][0]:.1f} GB"
-    why = "counted for the plan as it was set: " + ", ".join(
-        f"{gb:.1f} GB in {words}" for gb, words in counted
-    )
+    why = f"{COUNTED_ANEW}: " + ", ".join(f"{gb:.1f} GB in {words}" for gb, words in counted)
     before = [reason for reason in plan.reasons if reason.what == ROW]
     why += f"; as planned {before[0].value}" if before else ""
     row = Reason(what=ROW, value=value, why=f"{why}; leave 1 to 2 GB of room")
