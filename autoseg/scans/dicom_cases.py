@@ -214,6 +214,11 @@ def _case(path: Path, study: DicomStudy, names: Sequence[str], chosen: Mapping[s
                 taken.append(found)
     if fault is None:
         fault = _unreadable(study.name, [stack for stack, _ in taken])
+    if fault is None and len({stack.facts.frame for stack, _ in taken}) > 1:
+        messages.warn(
+            f"{study.name}: the channels have different frames of reference (the patient was moved between them), "
+            "so their headers do not say how they lie to each other: look at the result, or register them first"
+        )
     origin = Origin(
         tuple(f"{stack.label}, {count_of(len(stack.slices), 'slice')}{why}" for stack, why in taken),
         tuple(stack for stack, _ in taken),

@@ -310,7 +310,7 @@ def test_dicom_series_with_nifti_masks(tmp_path):
     assert groups(folder)["P 1"]["subject"] == "P 1"
 
 
-def test_dicom_series_with_dicom_seg(tmp_path, model_folder):
+def test_dicom_series_with_dicom_seg(tmp_path, model_folder, capsys):
     """The masks are those that autoseg_predict --dicom_seg wrote, beside the series."""
     pytest.importorskip("pydicom", reason="pydicom is not installed")
     pytest.importorskip("highdicom", reason="highdicom is not installed")
@@ -343,3 +343,4 @@ def test_dicom_series_with_dicom_seg(tmp_path, model_folder):
     assert became(folder)["P02"] == ("left out", "no DICOM-SEG lies on series 1 'AX T2'")
     (tmp_path / "in" / "seg2").write_bytes((tmp_path / "in" / "seg").read_bytes())
     assert convert(tmp_path, "dicom", tmp_path / "in", "--channels", "T2", "--overwrite") is None
+    assert "P01: 2 masks for one scan: seg, seg2" in capsys.readouterr().err

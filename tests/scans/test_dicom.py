@@ -301,6 +301,22 @@ def test_one_file_stands_for_its_series(tmp_path):
     assert np.array_equal(read(case)[0], dicom_files.volume(2))
 
 
+def test_channels_of_different_frames_of_reference_are_warned_of(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume(1), number=1, description="T1")
+    moved = {"FrameOfReferenceUID": dicom_files.uid("another")}
+    dicom_files.write_series(tmp_path / "2", dicom_files.volume(2), number=2, description="FLAIR", **moved)
+    (case,) = cases(tmp_path, "T1", "FLAIR")
+    assert case.fault is None
+    assert any("different frames of reference" in text for text in messages.warning_counts())
+
+
+def test_dicom_beside_other_images_is_not_chosen_from(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume())
+    (tmp_path / "scan.nii.gz").touch()
+    with pytest.raises(AutosegError, match="(?s)holds DICOM and other image files.*such as scan.nii.gz"):
+        cases(tmp_path)
+
+
 def test_a_folder_without_a_scan_says_what_is_there(tmp_path):
     dicom_files.write_series(tmp_path, dicom_files.volume(), Modality="SEG", description="lesion")
     text = refused(tmp_path)
@@ -327,6 +343,9 @@ def test_hostile_files_cost_themselves_alone(tmp_path):
         (tmp_path / "odd").mkdir(exist_ok=True)
         (tmp_path / "odd" / f"{i}.dcm").write_bytes(damaged)
         try:
-            cases(tmp_path / "odd")
+            for case in cases(tmp_path / "odd"):
+                read(case)
         except AutosegError:
             continue
+        finally:
+            (tmp_path / "odd" / f"{i}.dcm").unlink()
