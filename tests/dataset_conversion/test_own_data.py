@@ -84,6 +84,10 @@ def table(tmp_path):
 
 
 def test_a_table_becomes_a_dataset_and_says_what_became_of_each_line(tmp_path, table, capsys):
+    assert command.main(["table", str(table), "-d", "7", "--raw", str(tmp_path / "raw"), "-np", "1"]) == 0
+    assert (tmp_path / "raw" / "Dataset007_MyCases").is_dir()
+    capsys.readouterr()
+    messages.forget_warnings()
     folder = convert(tmp_path, "table", table)
     raw = load_raw(folder)
     assert [case.name for case in raw.cases] == ["a", "b"]
@@ -198,6 +202,8 @@ def test_a_task_of_the_decathlon_is_parted_into_its_channels(tmp_path):
         "B_9": ("test case", ""),
     }
     assert json.loads((folder / "dataset.json").read_text())["licence"] == "CC-BY-SA 4.0"
+    assert command.main(["decathlon", str(root), "-d", "7", "--raw", str(tmp_path / "raw"), "-np", "1"]) == 0
+    assert (tmp_path / "raw" / "Dataset007_BrainTumour").is_dir()
 
 
 def test_a_task_of_nnunet_v1_keeps_its_files(tmp_path):
