@@ -294,6 +294,37 @@ def test_patients_and_studies_are_cases(tmp_path, caplog):
     assert "holds 3 cases" in caplog.text
 
 
+def test_the_example_of_pydicom_is_sorted_out(tmp_path):
+    """Three patients with CT, CR and MR of real scanners, some cut to a few slices, some without geometry."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
+    if not folder.is_dir():
+        pytest.skip("pydicom came without its test files")
+    from autoseg.scans.dicom_cases import find_studies
+
+    studies = {study.name: study for study in find_studies(folder)}
+    gated = studies["98890234_20010101"]
+    assert [stack.label for stack in gated.stacks] == ["series 5 'SmartScore - Gated 0.5 sec'"]
+    assert gated.left_out[0].startswith("series 4 'Scout'") and gated.left_out[0].endswith("a localiser")
+    theirs = sitk.ReadImage([str(path) for path in gated.stacks[0].files])
+    image, geometry = gated.stacks[0].read()
+    assert np.array_equal(image, sitk.GetArrayFromImage(theirs))
+    assert np.allclose(geometry.origin_mm, theirs.GetOrigin()) and np.allclose(geometry.spacing_mm[0], 2.5)
+    with pytest.raises(AutosegError, match="161 slices are missing"):
+        studies["77654033_19950903"].stacks[0].read()
+    with pytest.raises(AutosegError, match="does not say its position"):
+        studies["12345678"].stacks[0].read()
+    assert [name for name, study in studies.items() if not study.stacks]
+    assert all(study.left_out for study in studies.values() if not study.stacks)
+
+
+def test_a_patient_without_a_scan_costs_only_himself(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume(), description="scout", patient="A")
+    dicom_files.write_series(tmp_path / "2", dicom_files.volume(), patient="B")
+    first, second = cases(tmp_path)
+    assert second.fault is None and first.fault
+    assert first.fault.problem == "has no series that could be a scan" and "a localiser" in first.fault.found
+
+
 def test_one_file_stands_for_its_series(tmp_path):
     dicom_files.write_series(tmp_path, dicom_files.volume(1), number=1)
     paths = dicom_files.write_series(tmp_path, dicom_files.volume(2), number=2)
