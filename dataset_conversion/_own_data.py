@@ -80,7 +80,8 @@ def volume_of(path: Path, *, resample: bool = False) -> Volume:
 
 def dataset_name(path: Path) -> str:
     """A name for a dataset after a folder or file."""
-    name = re.sub(r"[^A-Za-z0-9]", "", re.split(r"\.", path.resolve().name)[0].title())
+    words = re.findall(r"[A-Za-z0-9]+", path.resolve().name.partition(".")[0])
+    name = "".join(word[0].upper() + word[1:] for word in words)
     return name if is_name(name) else "Mine"
 
 

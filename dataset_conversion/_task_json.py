@@ -20,7 +20,7 @@ ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
-class Task:
+class ListedTask:
     """What dataset.json says.
 
     Attributes:
@@ -40,7 +40,7 @@ class Task:
     notes: dict[str, str]
 
 
-def read_task(root: Path) -> Task:
+def read_task(root: Path) -> ListedTask:
     """Read dataset.json of a task.
 
     Raises:
@@ -58,7 +58,7 @@ def read_task(root: Path) -> Task:
             fix="a dataset of nnU-Net v2 needs no conversion: autoseg_plan_and_preprocess reads it",
         )
     try:
-        return Task(
+        return ListedTask(
             root,
             tuple(str(content["modality"][key]) for key in sorted(content["modality"], key=int)),
             {_label(str(name), int(value)): int(value) for value, name in content["labels"].items()},
@@ -89,7 +89,7 @@ Images = Callable[[Path, int], Sequence[Volume] | str]
 """The volumes of a case by the file that is listed and the number of channels, or why there are none."""
 
 
-def describe_task(task: Task, images_of: Images) -> Conversion:
+def describe_task(task: ListedTask, images_of: Images) -> Conversion:
     """Describe all cases that dataset.json lists.
 
     Args:

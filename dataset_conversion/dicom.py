@@ -59,8 +59,7 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
     chosen = parse_pairs("--series", options.series)
     studies = find_studies(root)
     segmentations = {} if options.masks else _segmentations(root)
-    if not options.masks:
-        own.say_merged(options)
+    own.say_merged(options)
     cases, left_out = [], []
     for study in studies:
         left_out += [LeftOut(study.name, text) for text in study.left_out if "modality SEG" not in text]

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from autoseg.cli import common
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXAMPLES = """  autoseg_export -d 11 -o rat_t2.zip
-  autoseg_export -d RatT2 -f 0 1 -o rat_t2_two_folds.zip"""
+  autoseg_export -d RatT2 -f 0 1 -o rat_t2_two_folds.zip
+  autoseg_export -d 11 --onnx -o rat_t2_onnx"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's options."""
     command = common.parser(__doc__ or "", examples=EXAMPLES)
     command.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="id or name")
-    command.add_argument("-o", dest="output", required=True, metavar="FILE.zip", help="the zip to write")
+    command.add_argument(
+        "-o", dest="output", required=True, metavar="FILE.zip", help="the zip to write; with --onnx a folder"
+    )
+    command.add_argument(
+        "--onnx",
+        action="store_true",
+        help="write the networks as ONNX for other programs, with onnx_model.json, which says all around them",
+    )
     command.add_argument("-p", dest="plan_name", metavar="NAME", help="the model of this plan")
     command.add_argument("-tr", dest="trainer", metavar="NAME", help="the model of this trainer")
     command.add_argument("-name", dest="model_name", metavar="NAME", help="the model of this name")
@@ -41,7 +53,9 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.messages import file_size
 
     target = Path(arguments.output)
-    if target.suffix != ".zip":
+    if arguments.onnx and target.suffix == ".zip":
+        raise AutosegError("--onnx writes a folder", found=target.name, fix="give a folder with -o")
+    if not arguments.onnx and target.suffix != ".zip":
         raise AutosegError(
             "the output is not named as a zip",
             found=target.name,
@@ -55,10 +69,22 @@ def _main(arguments: argparse.Namespace) -> None:
         plan_name=arguments.plan_name,
         model_name=arguments.model_name,
     )
+    if arguments.onnx:
+        _export_onnx(folder, target, arguments)
+        return
     card = export_bundle(folder, target, arguments.folds, overwrite=arguments.overwrite)
     size = file_size(target.stat().st_size)
     folds = ", ".join(fold.fold for fold in card.folds)
     print(f"{target}: {card.name} of {card.dataset}, fold{'s' * (len(card.folds) != 1)} {folds}, {size}")
+
+
+def _export_onnx(folder: Path, target: Path, arguments: argparse.Namespace) -> None:
+    from autoseg.bundle.onnx_export import export_onnx
+    from autoseg.messages import count_of
+
+    made = export_onnx(folder, target, arguments.folds, overwrite=arguments.overwrite)
+    print(f"{target}: {made.model} of {made.dataset}, {count_of(len(made.networks), 'network')} as ONNX")
+    print(f"next: autoseg_import {target}   (runs each in onnxruntime and compares its logits)")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def dicom_cases(path: Path, names: Sequence[str], chosen: Mapping[str, str]) -> 
     """
     studies = find_studies(path)
     for study in studies:
-        if study.left_out:
+        if study.left_out and study.stacks:
             messages.info(f"{study.name}: left out: " + "; ".join(study.left_out))
     if len(studies) > 1:
         messages.info(
@@ -75,7 +75,7 @@ def dicom_cases(path: Path, names: Sequence[str], chosen: Mapping[str, str]) -> 
 
 
 def find_studies(path: Path) -> list[DicomStudy]:
-    """All studies below a folder, or that of one file, sorted by name.
+    """All studies below a folder, or that of one file, sorted by name; some may have no series that could be a scan.
 
     Raises:
         AutosegError: there is none with a series that could be a scan.
@@ -89,8 +89,7 @@ def find_studies(path: Path) -> list[DicomStudy]:
         _study(named[key], named[key] if not key[0] else _clean(key[0]), group)
         for key, group in studies.items()
     ]
-    usable = [study for study in found if study.stacks]
-    if not usable:
+    if not any(study.stacks for study in found):
         left = [text for study in found for text in study.left_out] + odd
         raise AutosegError(
             "there is no DICOM series that could be a scan",
@@ -101,7 +100,7 @@ def find_studies(path: Path) -> list[DicomStudy]:
         )
     for text in odd:
         messages.warn(text)
-    return sorted(usable, key=lambda study: study.name)
+    return sorted(found, key=lambda study: study.name)
 
 
 def _read_series(path: Path) -> tuple[list[_Series], list[str]]:
@@ -214,6 +213,11 @@ def _case(path: Path, study: DicomStudy, names: Sequence[str], chosen: Mapping[s
                 taken.append(found)
     if fault is None:
         fault = _unreadable(study.name, [stack for stack, _ in taken])
+    if fault is None and len({stack.facts.frame for stack, _ in taken}) > 1:
+        messages.warn(
+            f"{study.name}: the channels have different frames of reference (the patient was moved between them), "
+            "so their headers do not say how they lie to each other: look at the result, or register them first"
+        )
     origin = Origin(
         tuple(f"{stack.label}, {count_of(len(stack.slices), 'slice')}{why}" for stack, why in taken),
         tuple(stack for stack, _ in taken),
@@ -245,6 +249,9 @@ def channel_of(
         pattern: what the user said of it.
         alone: the model has this channel only, so that the only series may be it even if it says nothing of itself.
     """
+    if not study.stacks:
+        left_out = some_of(study.left_out, 4)
+        return Fault(study.name, "has no series that could be a scan", left_out, f"one series for {name}")
     if pattern is not None:
         found = [stack for stack in study.stacks if _fits(stack, pattern)]
         why = ", as --series says"

@@ -69,6 +69,7 @@ class SeriesFacts:
         sop_class: UID of the kind of object.
         image_type: words such as ``DERIVED``.
         contrast: a contrast agent is named.
+        frame: UID of the frame of reference, in which positions of several series can be compared.
         times_ms: repetition, echo and inversion time; None where not said.
     """
 
@@ -83,6 +84,7 @@ class SeriesFacts:
     image_type: tuple[str, ...]
     contrast: bool
     times_ms: tuple[float | None, float | None, float | None]
+    frame: str = ""
 
 
 def pydicom_module() -> Any:
@@ -172,6 +174,7 @@ def facts_of(dataset: Dataset) -> SeriesFacts:
             _number(dataset.get("EchoTime")),
             _number(dataset.get("InversionTime")),
         ),
+        frame=_text(dataset, "FrameOfReferenceUID"),
     )
 
 

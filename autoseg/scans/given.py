@@ -12,14 +12,19 @@ from pathlib import Path
 
 from autoseg import messages
 from autoseg.dataset.dataset_json import DatasetJson
-from autoseg.dataset.images_to_predict import list_images, numbered_files, refuse_missing_images
+from autoseg.dataset.images_to_predict import (
+    folder_entries,
+    list_images,
+    numbered_files,
+    refuse_missing_images,
+)
 from autoseg.dataset.raw_layout import Case, Origin
 from autoseg.dataset.unread_layouts import has_dicom, is_bids
 from autoseg.errors import AutosegError, FaultsError, nearest_names
 from autoseg.files import readable
 from autoseg.messages import count_of, some_of
 from autoseg.scans.case_table import TABLES, cases_of_table
-from autoseg.scans.ordinary_files import case_of_channels, ordinary_cases
+from autoseg.scans.ordinary_files import case_of_channels, ordinary_cases, stem_of
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,7 @@ def _sorted_out(given: GivenScans, info: DatasetJson, names: Sequence[str]) -> l
 
         _refuse_option(given, "--series", given.series, "a BIDS dataset")
         return bids_cases(path, names, given.channels)
-    if (path.is_dir() and not numbered_files(path) and has_dicom(path)) or (
-        path.is_file() and has_dicom(path)
-    ):
+    if _is_dicom(path):
         from autoseg.scans.dicom_cases import dicom_cases
 
         _refuse_option(given, "--channels", given.channels, "DICOM")
@@ -86,6 +89,30 @@ def _sorted_out(given: GivenScans, info: DatasetJson, names: Sequence[str]) -> l
     if path.is_dir() and len(names) == 1 and not numbered_files(path):
         return ordinary_cases(path) or list_images(path, info)
     return list_images(path, info)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether DICOM was given: a file, or a folder without numbered files that holds some.
+
+    Raises:
+        AutosegError: a folder holds image files beside them, of which nobody says which are meant.
+    """
+    if not has_dicom(path) or (path.is_dir() and numbered_files(path)):
+        return False
+    images = (
+        [entry for entry in folder_entries(path) if stem_of(entry) and entry.is_file()]
+        if path.is_dir()
+        else []
+    )
+    if images:
+        raise AutosegError(
+            "the folder holds DICOM and other image files",
+            where=readable(path),
+            found=f"{count_of(len(images), 'image file')}, such as {readable(images[0].name)}, beside DICOM",
+            expected="one of both",
+            fix="give a folder of one kind with -i, or name the files with --channels",
+        )
+    return True
 
 
 def _refuse_unknown_channels(option: str, words: Mapping[str, str], names: Sequence[str]) -> None:

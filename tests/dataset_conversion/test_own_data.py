@@ -84,6 +84,10 @@ def table(tmp_path):
 
 
 def test_a_table_becomes_a_dataset_and_says_what_became_of_each_line(tmp_path, table, capsys):
+    assert command.main(["table", str(table), "-d", "7", "--raw", str(tmp_path / "raw"), "-np", "1"]) == 0
+    assert (tmp_path / "raw" / "Dataset007_MyCases").is_dir()
+    capsys.readouterr()
+    messages.forget_warnings()
     folder = convert(tmp_path, "table", table)
     raw = load_raw(folder)
     assert [case.name for case in raw.cases] == ["a", "b"]
@@ -198,6 +202,8 @@ def test_a_task_of_the_decathlon_is_parted_into_its_channels(tmp_path):
         "B_9": ("test case", ""),
     }
     assert json.loads((folder / "dataset.json").read_text())["licence"] == "CC-BY-SA 4.0"
+    assert command.main(["decathlon", str(root), "-d", "7", "--raw", str(tmp_path / "raw"), "-np", "1"]) == 0
+    assert (tmp_path / "raw" / "Dataset007_BrainTumour").is_dir()
 
 
 def test_a_task_of_nnunet_v1_keeps_its_files(tmp_path):
@@ -310,7 +316,7 @@ def test_dicom_series_with_nifti_masks(tmp_path):
     assert groups(folder)["P 1"]["subject"] == "P 1"
 
 
-def test_dicom_series_with_dicom_seg(tmp_path, model_folder):
+def test_dicom_series_with_dicom_seg(tmp_path, model_folder, capsys):
     """The masks are those that autoseg_predict --dicom_seg wrote, beside the series."""
     pytest.importorskip("pydicom", reason="pydicom is not installed")
     pytest.importorskip("highdicom", reason="highdicom is not installed")
@@ -343,3 +349,4 @@ def test_dicom_series_with_dicom_seg(tmp_path, model_folder):
     assert became(folder)["P02"] == ("left out", "no DICOM-SEG lies on series 1 'AX T2'")
     (tmp_path / "in" / "seg2").write_bytes((tmp_path / "in" / "seg").read_bytes())
     assert convert(tmp_path, "dicom", tmp_path / "in", "--channels", "T2", "--overwrite") is None
+    assert "P01: 2 masks for one scan: seg, seg2" in capsys.readouterr().err

@@ -294,11 +294,58 @@ def test_patients_and_studies_are_cases(tmp_path, caplog):
     assert "holds 3 cases" in caplog.text
 
 
+def test_the_example_of_pydicom_is_sorted_out(tmp_path):
+    """Three patients with CT, CR and MR of real scanners, some cut to a few slices, some without geometry."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
+    if not folder.is_dir():
+        pytest.skip("pydicom came without its test files")
+    from autoseg.scans.dicom_cases import find_studies
+
+    studies = {study.name: study for study in find_studies(folder)}
+    gated = studies["98890234_20010101"]
+    assert [stack.label for stack in gated.stacks] == ["series 5 'SmartScore - Gated 0.5 sec'"]
+    assert gated.left_out[0].startswith("series 4 'Scout'") and gated.left_out[0].endswith("a localiser")
+    theirs = sitk.ReadImage([str(path) for path in gated.stacks[0].files])
+    image, geometry = gated.stacks[0].read()
+    assert np.array_equal(image, sitk.GetArrayFromImage(theirs))
+    assert np.allclose(geometry.origin_mm, theirs.GetOrigin()) and np.allclose(geometry.spacing_mm[0], 2.5)
+    with pytest.raises(AutosegError, match="161 slices are missing"):
+        studies["77654033_19950903"].stacks[0].read()
+    with pytest.raises(AutosegError, match="does not say its position"):
+        studies["12345678"].stacks[0].read()
+    assert [name for name, study in studies.items() if not study.stacks]
+    assert all(study.left_out for study in studies.values() if not study.stacks)
+
+
+def test_a_patient_without_a_scan_costs_only_himself(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume(), description="scout", patient="A")
+    dicom_files.write_series(tmp_path / "2", dicom_files.volume(), patient="B")
+    first, second = cases(tmp_path)
+    assert second.fault is None and first.fault
+    assert first.fault.problem == "has no series that could be a scan" and "a localiser" in first.fault.found
+
+
 def test_one_file_stands_for_its_series(tmp_path):
     dicom_files.write_series(tmp_path, dicom_files.volume(1), number=1)
     paths = dicom_files.write_series(tmp_path, dicom_files.volume(2), number=2)
     (case,) = cases(paths[3])
     assert np.array_equal(read(case)[0], dicom_files.volume(2))
+
+
+def test_channels_of_different_frames_of_reference_are_warned_of(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume(1), number=1, description="T1")
+    moved = {"FrameOfReferenceUID": dicom_files.uid("another")}
+    dicom_files.write_series(tmp_path / "2", dicom_files.volume(2), number=2, description="FLAIR", **moved)
+    (case,) = cases(tmp_path, "T1", "FLAIR")
+    assert case.fault is None
+    assert any("different frames of reference" in text for text in messages.warning_counts())
+
+
+def test_dicom_beside_other_images_is_not_chosen_from(tmp_path):
+    dicom_files.write_series(tmp_path / "1", dicom_files.volume())
+    (tmp_path / "scan.nii.gz").touch()
+    with pytest.raises(AutosegError, match="(?s)holds DICOM and other image files.*such as scan.nii.gz"):
+        cases(tmp_path)
 
 
 def test_a_folder_without_a_scan_says_what_is_there(tmp_path):
@@ -327,6 +374,9 @@ def test_hostile_files_cost_themselves_alone(tmp_path):
         (tmp_path / "odd").mkdir(exist_ok=True)
         (tmp_path / "odd" / f"{i}.dcm").write_bytes(damaged)
         try:
-            cases(tmp_path / "odd")
+            for case in cases(tmp_path / "odd"):
+                read(case)
         except AutosegError:
             continue
+        finally:
+            (tmp_path / "odd" / f"{i}.dcm").unlink()
