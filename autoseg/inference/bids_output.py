@@ -158,12 +158,18 @@ def _begin(folder: Path, given: Path, model: str) -> None:
         "DatasetLinks": {SOURCE: link},
     }
     write_json(path, description)
-    write_text(folder / ".bidsignore", f"{records.FILE_NAME}\n.lock\n*.npz\n")
-    write_text(
+    _write_new(folder / ".bidsignore", f"{records.FILE_NAME}\n.lock\n*.npz\n")
+    _write_new(
         folder / "README.md",
         f"Lesions that the model {model} of autoseg {__version__} found, and their probabilities.\n"
         f"{records.FILE_NAME} says for each case what it was made from. Not for clinical use.\n",
     )
+
+
+def _write_new(path: Path, text: str) -> None:
+    """A file that people may change, unless it is there."""
+    if not path.exists():
+        write_text(path, text)
 
 
 def _further(case: Case, labels: LabelSet, given: Path) -> list[FurtherFile]:
