@@ -106,6 +106,8 @@ def _find(root: Path, options: argparse.Namespace) -> BidsImages:
     """Scans of the dataset, and masks of it and of its derivatives."""
     files = _files(root)
     derived = [file for folder in _derivatives(root) for file in _files(folder)]
+    if not files and not derived:
+        bids_files(root)  # says what is missing
     wanted = BidsPattern.parse(options.mask) if options.mask else None
     masks = [f for f in (*files, *derived) if (wanted.fits(f) if wanted else _is_lesion_mask(f))]
     scans = [f for f in files if f.suffix not in (*SUFFIXES, *MASKS) and "label" not in f.entities]

@@ -281,6 +281,12 @@ def test_sessions_become_cases_of_their_subject_and_nothing_is_guessed(tmp_path)
     assert became(folder)["sub-2"] == ("training case", "")
 
 
+def test_a_folder_that_is_no_bids_dataset_is_refused(tmp_path, capsys):
+    put(tmp_path / "b" / "scan.nii.gz", image(1))
+    assert convert(tmp_path, "bids", tmp_path / "b", "--channels", "T1") is None
+    assert "there is no image in this BIDS dataset" in capsys.readouterr().err
+
+
 def test_a_channel_that_is_not_there_is_refused_with_what_there_is(tmp_path, capsys):
     put(tmp_path / "b" / "sub-1" / "anat" / "sub-1_acq-x_T1w.nii.gz", image(1))
     assert convert(tmp_path, "bids", tmp_path / "b", "--channels", "FLAIR") is None
