@@ -37,9 +37,7 @@ STEMS = {
 
 CONTRAST = re.compile(r"\+ ?(c|gd|km)\b|\b(post|gd|gad\w*|km|ce|contrast|c\+)(?!\w)")
 """Words of a contrast agent."""
-LOCALISER = re.compile(
-    r"\b(loc\b|locali[sz]er|scout|survey|3[- ]?plane|planscan|smartbrain|aahead\w*)", re.I
-)
+LOCALISER = re.compile(r"\b(loc\b|locali[sz]er|scout|survey|3[- ]?plane|planscan|smartbrain|aahead\w*)", re.I)
 """Words of scans that are made to plan others."""
 
 
