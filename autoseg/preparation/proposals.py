@@ -32,7 +32,7 @@ TimeOf = Callable[[Plan], ForetoldTime | None]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PlannedFamily:
     """A family that could take a dataset, with the plan that it would make.
 
     Attributes:
@@ -48,23 +48,23 @@ class Candidate:
     problem: str = ""
 
 
-def find_candidates(fingerprint: Fingerprint, budget: Budget) -> list[Candidate]:
+def find_candidates(fingerprint: Fingerprint, budget: Budget) -> list[PlannedFamily]:
     """All installed families, best first, each with its plan."""
     return [_candidate(name, match, fingerprint, budget) for name, match in ask_all(fingerprint).items()]
 
 
-def _candidate(name: str, match: Match, fingerprint: Fingerprint, budget: Budget) -> Candidate:
+def _candidate(name: str, match: Match, fingerprint: Fingerprint, budget: Budget) -> PlannedFamily:
     if match.verdict is Verdict.CANNOT:
-        return Candidate(name, match, problem=match.words)
+        return PlannedFamily(name, match, problem=match.words)
     try:
         with messages.muted():  # what a plan warns of that nobody may follow
-            return Candidate(name, match, make_plan(fingerprint, name, budget))
+            return PlannedFamily(name, match, make_plan(fingerprint, name, budget))
     except AutosegError as error:
-        return Candidate(name, match, problem=f"{error.fault.problem} ({error.fault.found})")
+        return PlannedFamily(name, match, problem=f"{error.fault.problem} ({error.fault.found})")
 
 
 def propose(
-    candidates: Sequence[Candidate], fingerprint: Fingerprint, time_of: TimeOf = lambda plan: None
+    candidates: Sequence[PlannedFamily], fingerprint: Fingerprint, time_of: TimeOf = lambda plan: None
 ) -> Proposals:
     """The table of all families.
 
@@ -96,7 +96,7 @@ def proposed_corrections(fingerprint: Fingerprint) -> list[ProposedCorrection]:
     ]
 
 
-def _row(candidate: Candidate, matches: Mapping[str, Match], time_of: TimeOf) -> ProposedFamily:
+def _row(candidate: PlannedFamily, matches: Mapping[str, Match], time_of: TimeOf) -> ProposedFamily:
     match, plan = candidate.match, candidate.plan
     time = time_of(plan) if plan is not None else None
     return ProposedFamily(
