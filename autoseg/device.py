@@ -99,6 +99,26 @@ def is_card(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def fuses(device: torch.device) -> bool:
+    """Whether an optimiser's step has kernels there that update many weights at once."""
+    import torch
+
+    return is_card(device) and torch.version.cuda is not None
+
+
+def try_convolutions(device: torch.device, alike: bool) -> None:
+    """Whether cuDNN tries its ways to convolve when it sees a size for the first time, and takes the fastest.
+
+    Args:
+        device: nothing changes where it is no card.
+        alike: all inputs have one of a few sizes; with images of any size each would be tried.
+    """
+    import torch
+
+    if is_card(device):
+        torch.backends.cudnn.benchmark = alike
+
+
 def device_name(device: torch.device) -> str:
     """What rounds alike has the same name: the model of a card, else the kind of device."""
     import torch

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from autoseg.device import autocast, lower_precision, place, refuse_tf32
+from autoseg.device import autocast, lower_precision, place, refuse_tf32, try_convolutions
+from autoseg.training import optimisers
+from autoseg.training.stage import has_fixed_size
 
 CPU = torch.device("cpu")
 
@@ -56,3 +58,42 @@ def test_a_placed_network_is_the_same_network(dims):
     assert all(a is b for a, b in zip(placed.parameters(), parameters, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(parameters, weights, strict=True))
     torch.testing.assert_close(placed(image), before)
+
+
+@pytest.fixture
+def benchmark():
+    kept = torch.backends.cudnn.benchmark
+    yield lambda: torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = kept
+
+
+def test_cudnn_tries_its_ways_only_where_sizes_come_back(benchmark):
+    try_convolutions(CPU, alike=True)
+    assert not benchmark()
+    for alike in (True, False):
+        try_convolutions(torch.device("cuda"), alike=alike)
+        assert benchmark() is alike
+
+
+@pytest.mark.parametrize(
+    ("patch", "fixed"), [([8, 8, 8], True), ([8, 8], True), ([], False), (["whole", 8, 8], False)]
+)
+def test_a_size_is_fixed_without_whole_axes(patch, fixed):
+    assert has_fixed_size(patch) is fixed
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_fused_optimiser_makes_the_same_steps(name, monkeypatch):
+    """On a card one kernel updates many weights; a CPU has such kernels too, which are not used by default."""
+    found = []
+    for fused in (False, True):
+        monkeypatch.setattr(optimisers, "fuses", lambda device, fused=fused: fused)
+        weights = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (5, 8)]
+        optimiser = optimisers.REGISTRY.build(name, weights, lr=0.1, weight_decay=0.01)
+        assert bool(optimiser.param_groups[0]["fused"]) is fused
+        for step in range(3):
+            for weight in weights:
+                weight.grad = torch.linspace(1, step, len(weight))
+            optimiser.step()
+        found.append(torch.cat([weight.detach() for weight in weights]))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)

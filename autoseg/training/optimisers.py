@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from autoseg.device import fuses
 from autoseg.plugins.parts import OptimiserPart
 from autoseg.plugins.registry import Registry
 
@@ -19,7 +21,9 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent; weight decay is added to the gradient."""
-    return torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    trained = list(parameters)
+    options: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+    return torch.optim.SGD(trained, lr, **options, fused=_fused(trained))
 
 
 def adam(
@@ -30,7 +34,9 @@ def adam(
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Adam; weight decay is added to the gradient (L2)."""
-    return torch.optim.Adam(parameters, lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
+    trained = list(parameters)
+    options: dict[str, Any] = {"betas": (betas[0], betas[1]), "eps": eps, "weight_decay": weight_decay}
+    return torch.optim.Adam(trained, lr, **options, fused=_fused(trained))
 
 
 def adamw(
@@ -41,7 +47,14 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay."""
-    return torch.optim.AdamW(parameters, lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay)
+    trained = list(parameters)
+    options: dict[str, Any] = {"betas": (betas[0], betas[1]), "eps": eps, "weight_decay": weight_decay}
+    return torch.optim.AdamW(trained, lr, **options, fused=_fused(trained))
+
+
+def _fused(parameters: Sequence[nn.Parameter]) -> bool | None:
+    """Whether one kernel updates many weights, as a card can; None leaves it to torch, and the numbers as they are."""
+    return True if parameters and all(fuses(parameter.device) for parameter in parameters) else None
 
 
 REGISTRY: Registry[OptimiserPart] = Registry(

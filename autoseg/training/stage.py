@@ -19,14 +19,15 @@ from autoseg import messages
 from autoseg.bundle import weights
 from autoseg.bundle.layout import PREDICTING_NETWORK
 from autoseg.bundle.networks import ReadyNetwork, build_network
-from autoseg.device import accelerates, autocast, lower_precision, place
+from autoseg.device import accelerates, autocast, lower_precision, place, try_convolutions
 from autoseg.errors import AutosegError
 from autoseg.messages import count_of
-from autoseg.plan import Stage
+from autoseg.plan import PatchSize, Stage
 from autoseg.plugins.parts import Batch, Loss, Schedule, Source
 from autoseg.sampling.case_cache import NO_MEMORY
 from autoseg.training import checkpoint, losses, optimisers, schedules
 from autoseg.training.checkpoint import Checkpoint, Position
+from autoseg.training.compiled import Compiled
 from autoseg.training.freezing import trained_parameters
 from autoseg.training.interrupt import Interrupted
 from autoseg.training.journal import epoch_line
@@ -120,6 +121,8 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
         start = resume.start
     dtype = lower_precision(run.device, run.plan.recipe.precision)
     place(network.module, run.device, dtype)
+    fixed = all(has_fixed_size(part.patch_size) for part in (stage, run.plan.recipe.inference))
+    try_convolutions(run.device, alike=fixed)
     optimiser = optimisers.REGISTRY.build(
         stage.optimiser.name,
         trained_parameters(network.module, stage),
@@ -136,7 +139,7 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
     loss = losses.build(
         stage.loss.name, labels=run.plan.label_set, trainer=run.trainer, **stage.loss.arguments
     )
-    forward: Any = torch.compile(network.module) if run.plan.recipe.compile else network.module
+    forward: Any = Compiled(network.module) if run.plan.recipe.compile else network.module
     return _Running(
         network=network,
         forward=run.world.wrap(forward, run.device),
@@ -150,6 +153,11 @@ def _set_up(run: StageRun, resume: Checkpoint | None) -> _Running:
         position=_start_position(run, resume),
         start=start,
     )
+
+
+def has_fixed_size(patch: PatchSize) -> bool:
+    """Whether no axis takes what the image has there."""
+    return bool(patch) and "whole" not in patch
 
 
 def _start_position(run: StageRun, resume: Checkpoint | None) -> Position:

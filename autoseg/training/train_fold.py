@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from autoseg.dataset.folds import Fold, held_back
 from autoseg.device import card_facts, device_name, lower_precision
 from autoseg.files import exclusive, remove_leftovers, write_json
 from autoseg.messages import count_of
-from autoseg.plan import hash_plan
+from autoseg.plan import Plan, hash_plan
 from autoseg.plugins.trainer import Trainer
 from autoseg.preprocessing import fixed
 from autoseg.preprocessing.normalise import fixed_channels
@@ -39,6 +39,7 @@ from autoseg.training.check_fold_folder import (
 from autoseg.training.check_job import check_job
 from autoseg.training.checkpoint import Checkpoint, Position
 from autoseg.training.distributed import World, world
+from autoseg.training.estimate import Amounts
 from autoseg.training.fit import fit_steps
 from autoseg.training.interrupt import StopRequest, stop_on_signals
 from autoseg.training.job import FoldJob
@@ -47,6 +48,7 @@ from autoseg.training.memory import warn_of_small_card
 from autoseg.training.progress import FoldProgress
 from autoseg.training.stage import train_stage
 from autoseg.training.stage_run import StageRun, hash_cases
+from autoseg.training.trial_step import length_words
 from autoseg.training.validation import Validator, scored_cases, validate_fold
 from autoseg.training.weight_maps import make_weight_maps
 from autoseg.version import __version__
@@ -173,6 +175,8 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
         messages.info(_where(job, first) if resume else _what_begins(job, fold, first.stage))
         _say_other_surroundings(job, processes, begun)
         warn_of_small_card(job.plan, job.device, largest_case(job, fold), processes.size)
+        for line in () if resume else length_words(*_length(job, fold, trainer)):
+            messages.info(line)
     progress = _progress(job, fold, done) if processes.leads else None
     try:
         for member in range(job.plan.recipe.members):
@@ -200,6 +204,13 @@ def _train_members(job: FoldJob, fold: Fold, processes: World, stop: StopRequest
             progress.close()
         if journal is not None:
             journal.close()
+
+
+def _length(
+    job: FoldJob, fold: Fold, trainer: Trainer
+) -> tuple[Plan, Amounts, Trainer, torch.device, Sequence[int]]:
+    """What :func:`autoseg.training.trial_step.length_words` asks for."""
+    return job.plan, amounts_of(job, fold), trainer, job.device, largest_case(job, fold)
 
 
 def _progress(job: FoldJob, fold: Fold, done: Collection[tuple[int, int]]) -> FoldProgress:
