@@ -1,31 +1,18 @@
-"""How long a training would take on this CPU, before it starts: steps on small patches, scaled by a count.
-
-A small patch stands for a large one by the number of its multiplications: convolutions are nearly all of a step there.
-"""
+"""How long a training would take on this CPU, said before it starts: steps on small patches, in both precisions."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from autoseg import messages
-from autoseg.bundle.networks import build_network, network_row
-from autoseg.device import accelerates, autocast, place
+from autoseg.device import accelerates
 from autoseg.plan import Plan, Stage
 from autoseg.plugins.trainer import Trainer
-from autoseg.training import losses
+from autoseg.training.dry_steps import measure_step
 from autoseg.training.estimate import DAY, Ahead, Amounts, Measured, evening, what_is_left
-from autoseg.training.step_count import batch_of, count_step
-
-VOXELS = 40_000
-"""Of the batch that is tried: a second or less on a core."""
-TRIES = 2
-
 
 LONG = 1e10
 """Voxels that a network sees in all iterations of a fold; below, a training is short on any machine and nothing is
@@ -54,10 +41,10 @@ class StepSeconds:
 def foretell_step(
     plan: Plan, stage: Stage, trainer: Trainer, device: torch.device, shape: Sequence[int]
 ) -> StepSeconds:
-    """Seconds of a step in both precisions, without its optimiser and its data; a few seconds of work.
+    """Seconds of a step in both precisions, see :func:`autoseg.training.dry_steps.measure_step`; some seconds of work.
 
     Args:
-        plan, stage, trainer: see :func:`autoseg.training.step_count.count_step`.
+        plan, stage, trainer: the stage is one of the plan's, the trainer its own.
         device: that does not work beside the CPU.
         shape: of a case, z, y, x, for axes that take the whole image.
 
@@ -66,18 +53,11 @@ def foretell_step(
     """
     if accelerates(device):
         raise ValueError(f"{device} is not tried: its times say little about other sizes")
-    small = _small(plan, stage, trainer, shape)
-    scale = count_step(plan, stage, trainer, shape=shape).flop / count_step(plan, small, trainer).flop
     found = []
-    for dtype in (None, torch.bfloat16):
-        with _state_of_numbers():
-            network = place(build_network(plan, stage.network, trainer).module, device, dtype).train()
-            loss = losses.build(
-                stage.loss.name, labels=plan.label_set, trainer=trainer, **stage.loss.arguments
-            )
-            images, target = batch_of(plan, small, trainer, device)
-            batch = images.normal_(), target.zero_()
-            found.append(scale * min(_seconds(network, loss, batch, dtype) for _ in range(TRIES)))
+    for precision in ("float32", "bfloat16"):
+        recipe = plan.recipe.model_copy(update={"precision": precision})
+        tried = plan.model_copy(update={"recipe": recipe})
+        found.append(measure_step(tried, stage, trainer, device, tuple(shape)).seconds)
     return StepSeconds(*found)
 
 
@@ -118,51 +98,3 @@ def length_words(
         words, seconds = found
         lines.append(f"  about an evening ({messages.duration(seconds)}): --set {' '.join(words)}")
     return lines
-
-
-def _small(plan: Plan, stage: Stage, trainer: Trainer, shape: Sequence[int]) -> Stage:
-    """The stage with a patch and batch of few voxels, of about the same proportions."""
-    row = network_row(plan, stage.network, trainer)
-    divisor = row.divisor_of(plan.networks[stage.network].arguments)
-    if row.classifies:
-        return stage
-    wanted = stage.patch_size or ["whole"] * len(divisor)
-    whole = shape[-len(wanted) :]
-    size = [int(n) if edge == "whole" else int(edge) for edge, n in zip(wanted, whole, strict=True)]
-    least = [2 * d if d > 1 else min(8, n) for d, n in zip(divisor, size, strict=True)]
-    while _volume(size) > VOXELS and any(n > m for n, m in zip(size, least, strict=True)):
-        axis = max(range(len(size)), key=lambda a: size[a] / least[a])
-        size[axis] = max(least[axis], (size[axis] // 2 // divisor[axis]) * divisor[axis])
-    batch = max(min(2, stage.batch_size), min(stage.batch_size, VOXELS // _volume(size)))
-    fitted = [-(-n // d) * d for n, d in zip(size, divisor, strict=True)]
-    return stage.model_copy(update={"patch_size": fitted, "batch_size": batch})
-
-
-def _volume(size: Sequence[int]) -> int:
-    voxels = 1
-    for n in size:
-        voxels *= n
-    return voxels
-
-
-def _seconds(
-    network: nn.Module, loss: object, batch: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype | None
-) -> float:
-    """Of one forward and backward pass."""
-    images, target = batch
-    network.zero_grad(set_to_none=True)
-    started = time.perf_counter()
-    with autocast(images.device, dtype):
-        outputs = network(images)
-    loss(outputs, target).backward()  # type: ignore[operator]
-    return time.perf_counter() - started
-
-
-@contextlib.contextmanager
-def _state_of_numbers() -> Iterator[None]:
-    """Random numbers that are drawn within are drawn again afterwards: a trial changes no training."""
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
