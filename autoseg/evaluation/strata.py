@@ -258,7 +258,7 @@ def column_levels(groups: Groups, column: str, cases: Sequence[str]) -> tuple[st
         cases: in the order that the indices refer to.
 
     Returns:
-        The rule for reading, and the levels: numbers ascending, texts by name, ``not given`` last.
+        The rule for reading, and the levels: numbers ascending, texts by name (``D3`` before ``D14``), ``not given`` last.
     """
     values = [groups.of.get(case, {}).get(column, "") for case in cases]
     different = {value for value in values if value}
@@ -268,10 +268,16 @@ def column_levels(groups: Groups, column: str, cases: Sequence[str]) -> tuple[st
         found = levels(quantity, StrataRule(column, quantiles=4))
         found = [(NOT_GIVEN if name == UNDEFINED else name, indices) for name, indices in found]
         return f"quartiles of the numbers in column {column} of {groups.source}", found
-    order = sorted(different, key=lambda value: (numbers.get(value, 0.0), value.casefold(), value))
+    order = sorted(different, key=lambda value: (numbers.get(value, 0.0), _natural(value), value))
     found = [(name, np.array([i for i, v in enumerate(values) if v == name])) for name in order]
     rest = np.array([i for i, value in enumerate(values) if not value], int)
     return f"column {column} of {groups.source}", found + ([(NOT_GIVEN, rest)] if len(rest) else [])
+
+
+def _natural(text: str) -> list[tuple[str, int]]:
+    """For sorting: the numbers inside a text count as numbers."""
+    parts = re.findall(r"([^0-9]*)([0-9]*)", text.casefold())
+    return [(word, int(digits or -1)) for word, digits in parts]
 
 
 def _case(name: str, known: set[str]) -> str:

@@ -214,6 +214,15 @@ def test_missing_and_unknown_cases_are_said(tmp_path, caplog):
     assert members(column_levels(groups, "g", CASES)[1]) == {"a": [0], "not given": [1, 2, 3]}
 
 
+def test_numbers_inside_texts_count_as_numbers(tmp_path):
+    days = ["D14", "d3", "D21", "D3b", "Day", "D"]
+    rows = "".join(f"p{i},{day}\n" for i, day in enumerate(days))
+    cases = [f"p{i}" for i in range(len(days))]
+    groups = read_groups(write(tmp_path, "case,day\n" + rows), cases)
+    names = [name for name, _ in column_levels(groups, "day", cases)[1]]
+    assert names == ["D", "d3", "D3b", "D14", "D21", "Day"]
+
+
 def test_numeric_columns(tmp_path):
     cases = [f"p{i}" for i in range(8)]
     rows = "".join(f"p{i};{20 + 5 * i},5;{i % 3};{i % 2:02d}\n" for i in range(7))
