@@ -258,7 +258,8 @@ def column_levels(groups: Groups, column: str, cases: Sequence[str]) -> tuple[st
         cases: in the order that the indices refer to.
 
     Returns:
-        The rule for reading, and the levels: numbers ascending, texts by name (``D3`` before ``D14``), ``not given`` last.
+        The rule for reading, and the levels: numbers ascending, texts by name (``D3`` before ``D14``),
+        ``not given`` last.
     """
     values = [groups.of.get(case, {}).get(column, "") for case in cases]
     different = {value for value in values if value}
