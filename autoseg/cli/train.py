@@ -159,12 +159,12 @@ def _planned(arguments: argparse.Namespace, prepared: Prepared) -> tuple[Plan, P
     from autoseg.preparation.variant import make_variant, parted, typed_options, variant_name
 
     options, overrides = parted(prepared.plan, common.parse_overrides(arguments.overrides))
-    if arguments.trainer:
-        plugins.load(plugins.TRAINERS, arguments.trainer)
-        if not options or arguments.trainer != prepared.plan.trainer:
-            overrides["trainer"] = arguments.trainer
     variant = make_variant(prepared, options) if options else None
     plan = variant or prepared.plan
+    if arguments.trainer:
+        plugins.load(plugins.TRAINERS, arguments.trainer)
+        if arguments.trainer != plan.trainer:
+            overrides["trainer"] = arguments.trainer
     told = variant_name(prepared.plan, typed_options(plan, options)) if options else ""
     return apply_overrides(plan, overrides) if overrides else plan, variant, told
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from autoseg import messages
 from autoseg.plan import ModelStart
-from autoseg.training.check_fold_folder import as_begun
+from autoseg.training.check_fold_folder import as_begun, set_for_training
 from autoseg.training.check_job import check_job
 from autoseg.training.job import FoldJob
 from autoseg.training.start_model import find_start, job_of_start
@@ -31,6 +32,9 @@ def train_chain(job: FoldJob) -> dict[str, Any]:
         messages.info(
             f"{job.model.name} starts from {first.model.name}, whose fold {first.fold} is not trained: it {how}"
         )
+        if settings := set_for_training(first):
+            words = " ".join(f"{path}={json.dumps(value)}" for path, value in settings.items())
+            messages.info(f"what was set for {job.model.name} holds for it too: {words}")
         train_chain(first)
         messages.info(f"\n{first.model.name} is trained; now {job.model.name}")
     return train_fold(job)

@@ -101,6 +101,19 @@ def test_what_a_training_starts_from_is_trained_first_and_on_record(root, capfd)
     assert file(root, "E1").stat().st_mtime_ns == before
 
 
+def test_settings_that_hold_for_the_start_too_are_said(root, capfd):
+    assert trained("E3", "iterations_per_epoch=2", options=["-tr", "deepmedic"]) == 0
+    said = capfd.readouterr().err
+    assert "what was set for deepmedic__deepmedic__E3 holds for it too: iterations_per_epoch=2" in said
+    assert "trainer" not in read_json(model(root, "E3") / "plan.json")["overrides"]
+
+
+def test_the_own_trainer_of_a_plan_is_no_setting(root):
+    assert train.main(["1", "0", "-device", "cpu", "-tr", "deepmedic"]) == 0
+    found = read_json(root / "results" / small.NAME / "deepmedic__deepmedic" / "plan.json")
+    assert "trainer" not in found["overrides"]
+
+
 def test_a_training_that_cannot_be_is_refused_before_what_it_starts_from_is_trained(root, capfd):
     assert trained("E3", "loss.name=none_such") == 1
     assert "none_such" in capfd.readouterr().err and not model(root, "E1").exists()
