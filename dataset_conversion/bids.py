@@ -84,7 +84,7 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
             where=readable(root),
             found=some_of(sorted({scan.short for scan in found.scans}), 12) or "no scan",
             expected="a suffix for each channel",
-            fix=f"say which one it is: --channels {names[0]}=acq-3d_{names[0]}",
+            fix=f"say which one it is: --channels {names[0]}=SUFFIX or acq-3d_SUFFIX",
         )
     masks = _masks_by_session(found.masks)
     cases, left_out = [], []

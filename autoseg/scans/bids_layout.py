@@ -152,7 +152,7 @@ def bids_cases(folder: Path, names: Sequence[str], chosen: Mapping[str, str]) ->
             if files
             else "masks only",
             expected=f"for each case {', '.join(names)}",
-            fix=f"say which suffix and entities it has: --channels {missing[0]}=acq-3d_{missing[0]}",
+            fix=f"say which suffix and entities it has: --channels {missing[0]}=SUFFIX or acq-3d_SUFFIX",
         )
     groups = group_by_case(file for found in meant.values() for file in found)
     cases = [_case(name, group, folder, names, chosen) for name, group in sorted(groups.items())]
