@@ -184,6 +184,23 @@ def _machine() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
+def files_below(folder: Path, without: Iterable[str] = ()) -> Iterator[Path]:
+    """All files below a folder in order, but hidden ones; folders that are links are entered, each folder once.
+
+    Args:
+        folder: where to begin.
+        without: names of folders that are passed over, at any depth.
+    """
+    seen, passed_over = set(), set(without)
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        kept = [name for name in folders if not name.startswith(".") and name not in passed_over]
+        folders[:] = [] if real in seen else sorted(kept)
+        if real not in seen:
+            yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+        seen.add(real)
+
+
 @cache
 def _remove_leftovers_once(folder: Path, process: int) -> None:
     remove_leftovers(folder)

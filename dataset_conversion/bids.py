@@ -16,7 +16,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.dataset_conversion import _own_data as own
 from autoseg.errors import AutosegError
-from autoseg.files import readable
+from autoseg.files import files_below, readable
 from autoseg.messages import some_of
 from autoseg.plugins.converter import Conversion, Converter, LeftOut, SourceCase, Volume
 from autoseg.scans.bids_layout import MASKS, BidsFile, BidsPattern, bids_files, group_by_case
@@ -84,7 +84,7 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
             where=readable(root),
             found=some_of(sorted({scan.short for scan in found.scans}), 12) or "no scan",
             expected="a suffix for each channel",
-            fix=f"say which one it is: --channels {names[0]}=acq-3d_T1w",
+            fix=f"say which one it is: --channels {names[0]}=SUFFIX or acq-3d_SUFFIX",
         )
     masks = _masks_by_session(found.masks)
     cases, left_out = [], []
@@ -129,9 +129,9 @@ def _files(folder: Path) -> list[BidsFile]:
         found = bids_files(folder)
     except AutosegError:
         found = []
-    for path in sorted(folder.rglob("sub-*_lesion-msk.nii*")):
+    for path in files_below(folder, ("derivatives",)):
         name = _LESION_MSK.fullmatch(path.name)
-        if name and "derivatives" not in path.relative_to(folder).parts:
+        if name:
             entities = dict(part.split("-", 1) for part in name["start"].split("_") if "-" in part)
             found.append(BidsFile(path, {**entities, "desc": "lesion"}, "msk"))
     return found
@@ -164,6 +164,7 @@ def _case(
     chosen = []
     for channel in names:
         found = [scan for scan in scans if _is_channel(scan, channel, patterns)]
+        found = patterns[channel].among(found) if channel in patterns else found
         if len(found) != 1:
             several = some_of([scan.short for scan in found])
             if not found:
@@ -172,10 +173,11 @@ def _case(
         chosen.append(found[0])
     session = _session(scans[0])
     there = [mask for mask in masks.get(session, ()) if _same_run(mask, chosen[0])]
+    there = BidsPattern.parse(options.mask).among(there) if options.mask else there
     if len(there) != 1:
         several = some_of([mask.short for mask in there])
         return (
-            f"{len(there)} masks for one scan: {several}; say which: --mask"
+            f"{len(there)} masks for one scan: {several}; say which: --mask {there[0].short}"
             if there
             else "no mask of lesions"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import filecmp
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from autoseg.cli.common import parse_pairs
 from autoseg.dataset_conversion import _own_data as own
 from autoseg.errors import AutosegError, Fault
+from autoseg.files import files_below
 from autoseg.messages import some_of
 from autoseg.plugins.converter import Conversion, Converter, LeftOut, SourceCase, Volume
 
@@ -52,10 +53,12 @@ def describe(root: Path, options: argparse.Namespace) -> Conversion:
     """Describe the studies below ``root``.
 
     Raises:
-        AutosegError: there is no series, or no training case is left.
+        AutosegError: there is no series, no folder of masks, or no training case is left.
     """
     from autoseg.scans.dicom_cases import find_studies
 
+    if options.masks and not Path(options.masks).is_dir():
+        raise AutosegError("there is no such folder", where=f"--masks {options.masks}", fix="check the path")
     chosen = parse_pairs("--series", options.series)
     studies = find_studies(root)
     segmentations = {} if options.masks else _segmentations(root)
@@ -116,6 +119,8 @@ def _mask(
             Path(options.masks) / f"{study.name}{ending}" for ending in (".nii.gz", ".nii", ".nrrd", ".mha")
         ]
         there = [path for path in paths if path.is_file()]
+        if len(there) > 1:
+            return f"{len(there)} masks for one scan: {some_of([path.name for path in there])}"
         return Volume(there[0]) if there else f"no mask: there is no {paths[0].name} in {options.masks}"
     from autoseg.scans.dicom_masks import DicomSeg, segments_of
 
@@ -137,17 +142,16 @@ def _mask(
 
 
 def _segmentations(root: Path) -> dict[str, list[Path]]:
-    """The DICOM-SEG files by the series that they lie on, and by their study where they do not say."""
+    """The DICOM-SEG files by the series that they lie on, and by their study where they do not say; copies once."""
     from autoseg.scans.dicom_headers import read_file
     from autoseg.scans.dicom_masks import referenced_series
 
     found: dict[str, list[Path]] = defaultdict(list)
-    for place, folders, names in os.walk(root):
-        folders.sort()
-        for path in (Path(place) / name for name in sorted(names) if not name.startswith(".")):
-            header = read_file(path)
-            if header is not None and header.facts.modality == "SEG":
-                for key in referenced_series(path) or [f"study {header.facts.study}"]:
+    for path in files_below(root):
+        header = read_file(path)
+        if header is not None and header.facts.modality == "SEG":
+            for key in referenced_series(path) or [f"study {header.facts.study}"]:
+                if not any(filecmp.cmp(path, other, shallow=False) for other in found[key]):
                     found[key].append(path)
     return found
 

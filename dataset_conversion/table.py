@@ -144,6 +144,8 @@ def _why_not(
         return f"no file for {', '.join(missing)}"
     if mask not in line.files and not options.no_mask_is_no_lesion and not _is_test(line):
         return "no mask"
+    if any(line.files[title] == line.files.get(mask) for title in channels):
+        return "the mask is the image itself"
     gone = [path for path in line.files.values() if not path.exists()]
     return f"there is no file {some_of([readable(path) for path in gone])}" if gone else ""
 

@@ -146,7 +146,11 @@ def export_onnx(
         )
     model = open_model(folder, folds, checkpoint)
     trainer: Trainer = plugins.load(plugins.TRAINERS, model.plan.trainer)
-    with half_made_folder(target) as made:
+    with half_made_folder(target) as temporary:
+        made = (
+            temporary / "onnx"
+        )  # the temporary folder itself is closed to others, and so would the export be
+        made.mkdir()
         networks = [_export(model, trainer, made, *what) for what in _weight_files(model)]
         described = _describe(model, networks)
         write_json(made / FILE_NAME, described)

@@ -173,6 +173,11 @@ def unpack(path: Path, folder: Path) -> ModelCard:
         AutosegError: it is no bundle of this version, or is damaged.
         FaultsError: it holds names or sizes that a bundle never has.
     """
+    if path.is_dir():
+        fix = "a model folder is given to autoseg_predict as it is: -m"
+        raise AutosegError(
+            "is a folder", where=str(path), expected="a zip, or a folder of autoseg_export --onnx", fix=fix
+        )
     if not path.is_file():
         raise AutosegError("there is no such file", where=str(path), fix="check the path")
     try:

@@ -13,7 +13,7 @@ from autoseg.dataset.dataset_json import FILE_ENDINGS, DatasetJson
 from autoseg.dataset.raw_layout import Case, name_fault, split_name
 from autoseg.dataset.unread_layouts import is_dicom, unread_layout
 from autoseg.errors import AutosegError, Fault, FaultsError
-from autoseg.files import readable
+from autoseg.files import files_below, readable
 from autoseg.messages import count_of
 
 Channels = dict[int, list[Path]]
@@ -220,11 +220,13 @@ def _nothing_to_predict(path: Path, channels: dict[str, str]) -> AutosegError:
     if path.is_dir():
         unused = _sort_files(path)[1]
         found = "no file with such a name" + _lines(f"{readable(p.name)}: {_why_unused(p)}" for p in unused)
+        inner = next((p for p in files_below(path) if p.parent != path and split_name(p.name)), None)
+        found += f"; deeper within lies {readable(inner.relative_to(path))}" if inner is not None else ""
     return AutosegError(
         "there is nothing to predict",
         where=readable(path),
         found=found,
         expected=expected,
-        fix="name the files by case and channel, or name them to autoseg_predict: --channels, or a table with -i; "
-        "no _0000 is needed for a model of one channel",
+        fix="name the files by case and channel, or name them to autoseg_predict: --channels, or a table with -i"
+        + ("; no _0000 is needed for a model of one channel" if len(channels) == 1 else ""),
     )

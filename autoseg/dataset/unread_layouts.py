@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoseg.errors import AutosegError
-from autoseg.files import readable
+from autoseg.files import files_below, readable
 from autoseg.messages import count_of
 
 LOOKED_AT = 500
@@ -49,7 +49,7 @@ def _files(path: Path) -> Iterator[Path]:
     """The file, or some of those in a folder and in the folders within it."""
     if not path.is_dir():
         return iter([path])
-    return itertools.islice((entry for entry in path.rglob("*") if entry.is_file()), LOOKED_AT)
+    return itertools.islice((entry for entry in files_below(path) if entry.is_file()), LOOKED_AT)
 
 
 def _dicom(path: Path, found: list[Path], expected: str) -> AutosegError:

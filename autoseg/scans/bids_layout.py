@@ -15,7 +15,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.dataset.raw_layout import Case, Origin, name_fault
 from autoseg.errors import AutosegError, Fault
-from autoseg.files import readable
+from autoseg.files import files_below, readable
 from autoseg.messages import count_of, some_of
 from autoseg.scans.kinds import kind_of_name
 
@@ -23,6 +23,8 @@ _NAME = re.compile(r"(?P<entities>sub-[^_]+(?:_[a-zA-Z]+-[^_]+)*)_(?P<suffix>[a-
 MASKS = ("mask", "dseg", "probseg", "msk")
 """Suffixes of what is no scan."""
 OF_CASE = ("sub", "ses")
+NO_SCANS = ("derivatives", "sourcedata", "code")
+"""Folders of a dataset that hold no scans of it."""
 RUN = "run"
 
 
@@ -49,8 +51,12 @@ class BidsFile:
     @property
     def short(self) -> str:
         """The name without the entities of its case: ``acq-3d_FLAIR``."""
-        own = [f"{key}-{value}" for key, value in self.entities.items() if key not in OF_CASE]
-        return "_".join([*own, self.suffix])
+        return "_".join([*(f"{key}-{value}" for key, value in self.own_entities.items()), self.suffix])
+
+    @property
+    def own_entities(self) -> dict[str, str]:
+        """The entities that are not those of its case."""
+        return {key: value for key, value in self.entities.items() if key not in OF_CASE}
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,34 @@ class BidsPattern:
 
     @classmethod
     def parse(cls, text: str) -> BidsPattern:
-        """From entities and a suffix, set apart by ``_``."""
-        pairs = [part.partition("-") for part in text.split("_") if part]
+        """From entities and a suffix, set apart by ``_``.
+
+        Raises:
+            AutosegError: it has more than one suffix.
+        """
+        parts = re.sub(r"\.nii(\.gz)?$", "", text).split("_")
+        pairs = [part.partition("-") for part in parts if part]
         suffixes = [key for key, dash, _ in pairs if not dash]
+        if len(suffixes) > 1:
+            raise AutosegError(
+                "more than one suffix",
+                where=text,
+                found=", ".join(suffixes),
+                expected="entities and one suffix, such as acq-3d_T1w",
+                fix="write the name of the file from its first entity on, without sub- and ses-",
+            )
         return cls({key: value for key, dash, value in pairs if dash}, suffixes[-1] if suffixes else None)
 
     def fits(self, file: BidsFile) -> bool:
         """Whether a file is meant."""
         same = all(file.entities.get(key) == value for key, value in self.entities.items())
         return same and self.suffix in (None, file.suffix)
+
+    def among(self, files: Sequence[BidsFile]) -> list[BidsFile]:
+        """The files of one case that are meant: the one that has these entities and no others, else all that fit."""
+        found = [file for file in files if self.fits(file)]
+        own = {key: value for key, value in self.entities.items() if key not in OF_CASE}
+        return [file for file in found if file.own_entities == own and self.suffix == file.suffix] or found
 
 
 def bids_files(folder: Path) -> list[BidsFile]:
@@ -85,10 +110,9 @@ def bids_files(folder: Path) -> list[BidsFile]:
         AutosegError: there is none.
     """
     found = []
-    for path in sorted(folder.rglob("sub-*.nii*")):
-        within = path.relative_to(folder).parts[:-1]
+    for path in files_below(folder, NO_SCANS):
         name = _NAME.fullmatch(path.name)
-        if name and not any(p in ("derivatives", "sourcedata", "code") or p.startswith(".") for p in within):
+        if name:
             entities = dict(part.split("-", 1) for part in name["entities"].split("_"))
             found.append(BidsFile(path, entities, name["suffix"]))
     if not found:
@@ -121,13 +145,14 @@ def bids_cases(folder: Path, names: Sequence[str], chosen: Mapping[str, str]) ->
     missing = [name for name in names if not meant[name]]
     if missing:
         raise AutosegError(
-            f"no file for the model's channel {', '.join(missing)}",
+            f"no file for the model's channel {', '.join(missing)}"
+            + (f" (--channels {missing[0]}={chosen[missing[0]]})" if missing[0] in chosen else ""),
             where=readable(folder),
             found=f"suffixes {some_of(sorted({file.short for file in files}), 12)}"
             if files
             else "masks only",
             expected=f"for each case {', '.join(names)}",
-            fix=f"say which suffix and entities it has: --channels {missing[0]}=acq-3d_T1w",
+            fix=f"say which suffix and entities it has: --channels {missing[0]}=SUFFIX or acq-3d_SUFFIX",
         )
     groups = group_by_case(file for found in meant.values() for file in found)
     cases = [_case(name, group, folder, names, chosen) for name, group in sorted(groups.items())]
@@ -143,6 +168,13 @@ def _is_meant(file: BidsFile, name: str, chosen: Mapping[str, str]) -> bool:
     if name in chosen:
         return BidsPattern.parse(chosen[name]).fits(file)
     return file.kind == kind_of_name(name)
+
+
+def _meant(files: Sequence[BidsFile], name: str, chosen: Mapping[str, str]) -> list[BidsFile]:
+    """The files of one case that could be a channel."""
+    if name in chosen:
+        return BidsPattern.parse(chosen[name]).among(files)
+    return [file for file in files if _is_meant(file, name, chosen)]
 
 
 def group_by_case(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
@@ -168,7 +200,7 @@ def _case(
     case: str, files: Sequence[BidsFile], folder: Path, names: Sequence[str], chosen: Mapping[str, str]
 ) -> Case:
     """A case, or what keeps its files from being one."""
-    found = [[file for file in files if _is_meant(file, name, chosen)] for name in names]
+    found = [_meant(files, name, chosen) for name in names]
     first = [one[0] for one in found if one]
     fault = name_fault(case)
     for name, candidates in zip(names, found, strict=True):

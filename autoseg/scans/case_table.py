@@ -118,9 +118,10 @@ def _case(table: Path, line: TableLine, titles: Sequence[str], counts: Counter[s
     case = named_case(line.case, tuple(line.files.values()))
     missing = [title for title in titles if title not in line.files]
     gone = [path for path in line.files.values() if not path.exists() and not path.is_symlink()]
+    folders = [path for path in line.files.values() if path.is_dir()]
     fault = case.fault
     if counts[line.case] > 1:
-        fix = "give each line a name of its own"
+        fix = "give each line a name of its own, in a column called case"
         fault = Fault(where, "the same case twice", line.case, "one line for each case", fix)
     elif missing:
         fault = Fault(
@@ -129,5 +130,8 @@ def _case(table: Path, line: TableLine, titles: Sequence[str], counts: Counter[s
     elif gone:
         fix = "paths are relative to the folder of the table"
         fault = Fault(where, "there is no such file", readable(gone[0]), "a file", fix)
+    elif folders:
+        fix = "a table of autoseg_predict names files; of DICOM give the folder around all series with -i"
+        fault = Fault(where, "is a folder", readable(folders[0]), "an image file", fix)
     name = f"{case.name} ({where})" if counts[line.case] > 1 else case.name
     return replace(case, name=name, fault=fault)

@@ -7,7 +7,6 @@ description says nothing, or by what the user says. Where two could be meant, th
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from autoseg import messages
 from autoseg.dataset.raw_layout import Case, Origin, name_fault
 from autoseg.errors import AutosegError, Fault
-from autoseg.files import readable
+from autoseg.files import files_below, readable
 from autoseg.messages import count_of, some_of
 from autoseg.names import is_name
 from autoseg.scans import kinds
@@ -111,7 +110,7 @@ def _read_series(path: Path) -> tuple[list[_Series], list[str]]:
     if path.is_file():
         given, path = read_file(path), path.parent
         only = given.facts.uid if given is not None else ""
-    for file in _files(path):
+    for file in files_below(path):
         read = read_file(file)
         if read is None or (only is not None and read.facts.uid != only):
             continue
@@ -119,13 +118,6 @@ def _read_series(path: Path) -> tuple[list[_Series], list[str]]:
         one.slices += read.slices
         odd += [read.problem] if read.problem else []
     return list(found.values()), odd
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    """All files below a folder, in order, but hidden ones."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
 
 
 def _study(name: str, subject: str, series: Sequence[_Series]) -> DicomStudy:
@@ -251,7 +243,13 @@ def channel_of(
     """
     if not study.stacks:
         left_out = some_of(study.left_out, 4)
-        return Fault(study.name, "has no series that could be a scan", left_out, f"one series for {name}")
+        return Fault(
+            study.name,
+            "has no series that could be a scan",
+            left_out,
+            f"one series for {name}",
+            "leave it out, or export its images again",
+        )
     if pattern is not None:
         found = [stack for stack in study.stacks if _fits(stack, pattern)]
         why = ", as --series says"
@@ -263,17 +261,25 @@ def channel_of(
             found = list(study.stacks)
     if len(found) == 1:
         return found[0], why
-    there = some_of([stack.label for stack in found or study.stacks], 12)
+    there = some_of([_with_slices(stack) for stack in found or study.stacks], 12)
     example = (found or study.stacks)[0]
     meant = f"--series {name}={_selector(example, found or study.stacks)}"
     if not found:
         problem = f"no series is {name}" if pattern is None else f"no series fits --series {name}={pattern}"
-        return Fault(
-            study.name, problem, there, f"one series for {name}", f"say which one it is, such as {meant}"
-        )
+        fix = f"add it, or say which one it is, such as {meant}" if alone else _no_series_fix(name)
+        return Fault(study.name, problem, there, f"one series for {name}", fix)
     return Fault(
         study.name, f"{len(found)} series could be {name}", there, "one series", f"say which: {meant}"
     )
+
+
+def _no_series_fix(name: str) -> str:
+    """Which series of several channels is missing nobody knows here, so none is proposed."""
+    return f"add it, or say which one it is by its number: --series {name}=NUMBER"
+
+
+def _with_slices(stack: DicomStack) -> str:
+    return f"{stack.label}, {count_of(len(stack.slices), 'slice')}" if stack.parted_by else stack.label
 
 
 def _selector(stack: DicomStack, others: Sequence[DicomStack]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,12 +51,12 @@ class DicomStack:
         return tuple(dict.fromkeys(one.path for one in self.sorted_slices()))
 
     def sorted_slices(self) -> list[Slice]:
-        """Along the normal of the planes, from its start; identical copies are left out.
+        """Along the normal of the planes, from its start.
 
         Raises:
             AutosegError: the slices are no regular grid, or do not say where they lie.
         """
-        slices = _without_copies(self)
+        slices = list(self.slices)
         self._refuse_silence(slices)
         normal = _normal(slices[0])
         slices.sort(key=lambda one: float(np.dot(normal, one.position or ())))
@@ -183,23 +183,24 @@ def _normal(one: Slice) -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
-def _without_copies(stack: DicomStack) -> list[Slice]:
-    """The slices, those of the same instance and frame once."""
-    found: dict[tuple[str, int], Slice] = {}
-    for one in stack.slices:
-        found.setdefault((one.instance, one.frame), one)
-    if len(found) < len(stack.slices):
-        n = len(stack.slices) - len(found)
-        messages.warn(
-            f"{stack.label}: {count_of(n, 'copy', 'copies')} of files that are there already, left out"
-        )
+def _without_copies(facts: SeriesFacts, slices: Sequence[Slice]) -> list[Slice]:
+    """The slices, copies once: those of one instance that differ in nothing but the file.
+
+    Programs that remove names may give all files of a series the same instance, or none; these are no copies.
+    """
+    found: dict[Slice, Slice] = {}
+    for one in slices:
+        found.setdefault(replace(one, path=Path()) if one.instance else one, one)
+    if len(found) < len(slices):
+        n = count_of(len(slices) - len(found), "copy", "copies")
+        messages.warn(f"{DicomStack(facts, '', ()).label}: {n} of files that are there already, left out")
     return list(found.values())
 
 
 def stacks_of(facts: SeriesFacts, slices: Sequence[Slice]) -> list[DicomStack]:
     """The stacks of a series: one, or one for each orientation, kind of image, b-value, echo and point in time."""
     parts: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
-    for one in slices:
+    for one in _without_copies(facts, slices):
         turned = tuple(round(v / ORIENTATION_TOLERANCE / 10) for v in one.orientation or ())
         parts[(turned, one.size, one.parted_by)].append(one)
     varying = [len({key[2][i] for key in parts}) > 1 for i in range(4)]  # type: ignore[index]

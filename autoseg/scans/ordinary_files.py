@@ -94,6 +94,14 @@ def case_of_channels(channels: Mapping[str, str], names: Sequence[str]) -> Case:
                 found=readable(path),
                 fix="check the path",
             )
+        if path.is_dir():
+            raise AutosegError(
+                "is a folder",
+                where=f"--channels {name}",
+                found=readable(path),
+                expected="an image file",
+                fix="of DICOM give the folder around all series with -i, and say with --series which is which",
+            )
     return named_case(stem_of(paths[0]) or paths[0].stem, paths)
 
 

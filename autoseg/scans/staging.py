@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +58,7 @@ def _made(case: Case, origin: Origin, folder: Path) -> tuple[Path, ...]:
         series = origin.series[i] if origin.series else None
         path = given
         if series is not None:
-            path = folder / f"{case.name}_{i:04d}.nii"
+            path = folder / f"channel {i}, {_as_file_name(origin.channels[i])}.nii"
             pixels, geometry = series.read()
             write_image(path, pixels, geometry)
         if grid is None:
@@ -66,6 +67,11 @@ def _made(case: Case, origin: Origin, folder: Path) -> tuple[Path, ...]:
             path = _onto(case, i, path, grid, folder)
         paths.append(path)
     return tuple(paths)
+
+
+def _as_file_name(text: str) -> str:
+    """Words as the name of a file, by which messages call what a channel was made from."""
+    return re.sub(r"[^\w ,.+-]", "", text)[:80].strip()
 
 
 def _onto(case: Case, channel: int, path: Path, grid: Geometry, folder: Path) -> Path:

@@ -54,6 +54,7 @@ def test_an_export_is_checked_and_its_json_says_all_around_it(tmp_path, model_fo
         [FILE_NAME, *(n["file"] for n in content["networks"])]
     )
     assert [n["fold"] for n in content["networks"]] == ["0", "1"]
+    assert out.stat().st_mode == (tmp_path / "results").stat().st_mode, "as open to others as any folder"
     assert content["networks"][0]["input"] == ["batch", "channel = 1", "z = 8", "y = 8", "x = 8"]
     described = content["describes"]
     assert described["channel_names"] == ["T2"] and described["labels"] == {"background": 0, "lesion": 1}

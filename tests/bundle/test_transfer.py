@@ -262,6 +262,7 @@ def test_a_truncated_zip(exported, tmp_path):
     target.write_bytes(target.read_bytes()[:-100])
     is_refused(target, tmp_path / "in", "is not a whole zip file")
     is_refused(tmp_path / "no.zip", tmp_path / "in", "there is no such file")
+    is_refused(tmp_path, tmp_path / "in", "is a folder")
 
 
 def test_damaged_bytes_inside(exported, tmp_path):

@@ -54,6 +54,7 @@ def test_nnunets_form(tmp_path: Path, spelled) -> None:
 
 def test_the_number_of_the_fold_that_holds_a_case_out(tmp_path: Path) -> None:
     """Counted from 1, as some do, and said; the order of lines does not matter."""
+    messages.forget_warnings()
     text = "subject,fold\nsub-r002s001,3\nsub-r001s001,1\nsub-r001s002,2\n"
     assert read(tmp_path, text) == [
         Fold((B1, B2, C), (A,)),

@@ -145,6 +145,13 @@ def test_a_table_that_cannot_be_is_refused(tmp_path, capsys, text, words):
     assert words in capsys.readouterr().err
 
 
+def test_an_image_that_is_its_own_mask_is_left_out(tmp_path, capsys):
+    put(tmp_path / "a.nii.gz", image(1))
+    (tmp_path / "t.csv").write_text("case,T1,mask\na,a.nii.gz,a.nii.gz\n")
+    assert convert(tmp_path, "table", tmp_path / "t.csv") is None
+    assert "a (line 2): the mask is the image itself" in capsys.readouterr().err
+
+
 def test_the_subject_may_be_a_part_of_the_name(tmp_path, capsys):
     for name in ("p1_a", "p1_b", "p2_a"):
         put(tmp_path / f"{name}.nii.gz", image(len(name)))
@@ -270,7 +277,7 @@ def test_sessions_become_cases_of_their_subject_and_nothing_is_guessed(tmp_path)
         "sub-1_ses-b": ("training case", ""),
         "sub-2": (
             "left out",
-            "2 masks for one scan: label-L_desc-second_mask, label-L_mask; say which: --mask",
+            "2 masks for one scan: label-L_desc-second_mask, label-L_mask; say which: --mask label-L_desc-second_mask",
         ),
         "sub-3": ("left out", "no mask of lesions"),
         "sub-4": ("left out", "no FLAIR"),
@@ -279,6 +286,8 @@ def test_sessions_become_cases_of_their_subject_and_nothing_is_guessed(tmp_path)
     assert read_geometry(folder / "imagesTr" / "sub-1_ses-a_0001.nii.gz").shape == SHAPE
     folder = convert(tmp_path, "bids", root, *words, "--mask", "desc-second_mask", "--overwrite")
     assert became(folder)["sub-2"] == ("training case", "")
+    folder = convert(tmp_path, "bids", root, *words, "--mask", "label-L_mask", "--overwrite")
+    assert became(folder)["sub-2"] == ("training case", ""), "the name of a file means this file"
 
 
 def test_a_folder_that_is_no_bids_dataset_is_refused(tmp_path, capsys):
@@ -327,6 +336,7 @@ def test_dicom_series_with_dicom_seg(tmp_path, model_folder, capsys):
     pytest.importorskip("pydicom", reason="pydicom is not installed")
     pytest.importorskip("highdicom", reason="highdicom is not installed")
     import dicom_files
+    import pydicom
 
     from autoseg.cli import predict
 
@@ -354,5 +364,10 @@ def test_dicom_series_with_dicom_seg(tmp_path, model_folder, capsys):
     assert np.array_equal(read_image(case.images[0]).pixels, pixels)
     assert became(folder)["P02"] == ("left out", "no DICOM-SEG lies on series 1 'AX T2'")
     (tmp_path / "in" / "seg2").write_bytes((tmp_path / "in" / "seg").read_bytes())
+    folder = convert(tmp_path, "dicom", tmp_path / "in", "--channels", "T2", "--overwrite")
+    assert became(folder)["P01"] == ("training case", ""), "a copy counts once"
+    another = pydicom.dcmread(tmp_path / "in" / "seg")
+    another.SOPInstanceUID = another.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    another.save_as(tmp_path / "in" / "seg2")
     assert convert(tmp_path, "dicom", tmp_path / "in", "--channels", "T2", "--overwrite") is None
     assert "P01: 2 masks for one scan: seg, seg2" in capsys.readouterr().err

@@ -107,3 +107,22 @@ def test_derivatives_are_read_where_they_are_given(tmp_path):
 def test_one_subject_is_a_dataset_too(tmp_path):
     root = dataset(tmp_path, "sub-01_T1w", "sub-02_T1w")
     assert [case.name for case in found(root / "sub-02", "T1")] == ["sub-02"]
+
+
+def test_the_name_of_a_file_chooses_it_among_those_with_more_entities(tmp_path):
+    """As fMRIPrep leaves them: every pattern that fits the first fits the second."""
+    root = dataset(tmp_path, "sub-01_desc-preproc_T1w", "sub-01_space-MNI_desc-preproc_T1w", "sub-01_T1w")
+    for words in ("desc-preproc_T1w", "sub-01_desc-preproc_T1w.nii.gz"):
+        (case,) = found(root, "T1", channels={"T1": words})
+        assert [p.name for p in case.images] == ["sub-01_desc-preproc_T1w.nii.gz"]
+    (case,) = found(root, "T1", channels={"T1": "T1w"})
+    assert [p.name for p in case.images] == ["sub-01_T1w.nii.gz"]
+    with pytest.raises(AutosegError, match="more than one suffix"):
+        found(root, "T1", channels={"T1": "preproc_T1w"})
+
+
+def test_subjects_that_are_links_are_read(tmp_path):
+    archive = dataset(tmp_path / "archive", "sub-01_T1w", "sub-02_T1w")
+    root = dataset(tmp_path / "mine")
+    (root / "sub-02").symlink_to(archive / "sub-02")
+    assert [case.name for case in found(root, "T1")] == ["sub-02"]

@@ -148,8 +148,46 @@ def test_duplicate_positions_are_named(tmp_path):
 def test_copies_of_files_are_left_out_with_a_warning(tmp_path):
     (first, *_) = dicom_files.write_series(tmp_path / "a", dicom_files.volume())
     shutil.copy(first, tmp_path / "a" / "copy of it")
-    assert len(read(cases(tmp_path)[0])[0]) == 6
-    assert any("1 copy of files that are there already" in text for text in messages.warning_counts())
+    (case,) = cases(tmp_path)
+    assert len(read(case)[0]) == 6 and case.origin.channels == ("series 1 'AX T1', 6 slices",)
+    assert [n for text, n in messages.warning_counts().items() if "1 copy of files" in text] == [1]
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", ""])
+def test_slices_that_share_an_instance_or_have_none_are_no_copies(tmp_path, uid):
+    """As programs that remove names leave them: all slices are read, where one alone was taken before."""
+    pixels = dicom_files.volume()
+    for path in dicom_files.write_series(tmp_path, pixels):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = uid
+        dataset.save_as(path)
+    assert np.array_equal(read(cases(tmp_path)[0])[0], pixels)
+
+
+def test_folders_that_are_links_are_looked_into_once(tmp_path):
+    pixels = dicom_files.volume()
+    dicom_files.write_series(tmp_path / "archive" / "a", pixels)
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "patient").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive" / "round").symlink_to(given)
+    (case,) = cases(given)
+    assert np.array_equal(read(case)[0], pixels) and not messages.warning_counts()
+
+
+def test_of_several_channels_no_other_series_is_proposed_for_the_missing_one(tmp_path):
+    dicom_files.write_series(tmp_path, dicom_files.volume())
+    text = refused(tmp_path, "T1", "FLAIR")
+    assert "no series is FLAIR" in text and "--series FLAIR=NUMBER" in text
+
+
+def test_parts_of_a_series_say_how_many_slices_they_have(tmp_path):
+    def change(i, dataset):
+        if i >= 4:
+            dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    dicom_files.write_series(tmp_path, dicom_files.volume(shape=(20, 12, 10)), change=change)
+    assert "part 1, 4 slices, series 1 'AX T1' part 2, 16 slices" in refused(tmp_path)
 
 
 def test_a_tilted_gantry_is_named(tmp_path):

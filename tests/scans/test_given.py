@@ -109,6 +109,7 @@ def test_channels_are_named_by_options_in_any_order(tmp_path):
     [
         ({"T1": "t1.nii"}, "1 channel of the model without a file.*FLAIR=FILE"),
         ({"T1": "t1.nii", "FLAIR": "gone.nii"}, "(?s)FLAIR: there is no such file.*gone.nii"),
+        ({"T1": "t1.nii", "FLAIR": "."}, "FLAIR: is a folder.*say with --series"),
         ({"T1": "t1.nii", "FLIAR": "t1.nii"}, "(?s)no channel FLIAR.*did you mean FLAIR"),
     ],
 )
@@ -149,12 +150,21 @@ def test_a_table_names_the_files_of_each_case(tmp_path):
 
 def test_lines_of_a_table_that_do_not_fit_cost_themselves(tmp_path):
     touch(tmp_path, "a.nii", "b.nii")
-    (tmp_path / "t.csv").write_text("case,image\nok,a.nii\nempty,\ngone,x.nii\ntwice,a.nii\ntwice,b.nii\n")
+    (tmp_path / "t.csv").write_text(
+        "case,image\nok,a.nii\nempty,\ngone,x.nii\ntwice,a.nii\ntwice,b.nii\nfolder,.\n"
+    )
     faults = {case.name: case.fault for case in cases_of(GivenScans(tmp_path / "t.csv"), info("T1"))}
-    assert faults.pop("ok") is None and len(faults) == 4
+    assert faults.pop("ok") is None and len(faults) == 5
     assert "names no file for image" in str(faults["empty"])
     assert "t.csv, line 4: there is no such file" in str(faults["gone"])
+    assert "t.csv, line 7: is a folder" in str(faults["folder"])
     assert "the same case twice" in str(faults["twice (t.csv, line 5)"])
+
+
+def test_scans_that_lie_deeper_are_named(tmp_path):
+    touch(tmp_path / "pat 1" / "s", "scan.nii.gz")
+    with pytest.raises(AutosegError, match="deeper within lies pat 1/s/scan.nii.gz"):
+        cases_of(GivenScans(tmp_path), info("T1"))
 
 
 def test_a_table_without_a_channel_is_refused(tmp_path):
