@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,8 @@ def refuse_to_overwrite(job: FoldJob) -> None:
             found="weights that were imported or copied, or whose checkpoint was deleted",
             fix=", ".join(_ways_to_go_on(job, finished)),
         )
+    if job.resume and not checkpoint_path(job).exists():
+        _refuse_if_a_variant_was_begun(job)
     begun = there or checkpoint.has_learned(checkpoint_path(job))
     if job.overwrite or job.resume or job.redo_from is not None or not (finished or begun):
         return
@@ -76,6 +79,27 @@ def _ways_to_go_on(job: FoldJob, finished: bool) -> list[str]:
 def checkpoint_path(job: FoldJob) -> Path:
     """Where the fold keeps its checkpoint."""
     return job.folder / "checkpoint" / "latest.safetensors"
+
+
+def _refuse_if_a_variant_was_begun(job: FoldJob) -> None:
+    """``--c`` of a model that has nothing to continue, while the same with options was begun: these were forgotten.
+
+    Raises:
+        AutosegError: so it is.
+    """
+    folders = sorted(job.model.parent.glob(f"{glob.escape(job.model.name)}__*/{job.folder.name}"))
+    begun = [
+        folder.parent.name
+        for folder in folders
+        if not (folder / "fold.json").exists()
+        and checkpoint.has_learned(folder / checkpoint_path(job).relative_to(job.folder))
+    ]
+    if begun:
+        raise AutosegError(
+            f"fold {job.fold} of {job.model.name} was not begun",
+            found=f"begun and not finished: {', '.join(begun)}",
+            fix="give the options that it was begun with as well (--set ...), or leave --c out to begin this one",
+        )
 
 
 def can_be_continued(job: FoldJob) -> bool:

@@ -124,6 +124,10 @@ def test_stopped_in_what_it_starts_from_the_same_command_goes_on(root, monkeypat
         runs.stop_after(patch, 1)
         assert trained("E3", "iterations_per_epoch=3") != 0
     assert model(root, "E1").exists() and not model(root, "E3").exists()
+    assert (
+        train.main(["1", "0", "-device", "cpu", "-p", "deepmedic", "--c"]) == 1
+    )  # its options were forgotten
+    assert "begun and not finished: deepmedic__deepmedic__E1" in capfd.readouterr().err
     assert trained("E3", "iterations_per_epoch=3", options=["--c"]) == 0
     assert "it goes on with its training" in capfd.readouterr().err
     assert (model(root, "E3") / "fold_0" / "fold.json").exists()
