@@ -63,7 +63,7 @@ def test_missing_wheels_are_named_before_anything_is_done(gpu, capsys, monkeypat
 
 
 def test_all_wheels_that_it_needs_are_listed(gpu):
-    """Those of setup.cfg that are left out draw reports, run tests, or come with the others."""
+    """Those of setup.cfg that are left out draw reports, read DICOM, run tests, or come with the others."""
     import configparser
 
     parser = configparser.ConfigParser()
@@ -71,4 +71,4 @@ def test_all_wheels_that_it_needs_are_listed(gpu):
     lines = parser["options"]["install_requires"].splitlines()
     wanted = {line.split(">")[0] for line in lines if line and not line.startswith("#")}
     assert set(gpu.WHEELS.values()) <= wanted
-    assert wanted - set(gpu.WHEELS.values()) - {"torch", "numpy", "scipy"} == {"nilearn", "nibabel", "jinja2"}
+    assert wanted - set(gpu.WHEELS.values()) - {"torch", "numpy", "scipy"} == {"nilearn", "nibabel", "jinja2", "pydicom"}
