@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
 from autoseg.dataset.part import CasesPart
+from autoseg.dataset.part_lock import exclusive_part
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import accelerates
 from autoseg.errors import AutosegError, Fault, FaultsError, readable_text
@@ -39,7 +41,6 @@ from autoseg.inference import prediction_record as records
 from autoseg.inference.output_layout import FinishedCase, OutputLayout, plain_layout
 from autoseg.inference.prediction_record import PredictedCase, PredictionRecord
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.shared_folder import held
 from autoseg.messages import count_of, millilitres
 from autoseg.names import is_name
 from autoseg.orientation import Turn
@@ -113,7 +114,8 @@ def predict_cases(
     layout = layout or plain_layout(predictor.model.info.file_ending)
     _refuse_foreign_files(output, cases, layout, overwrite)
     check_writable(output)
-    with held(output, part):
+    gather = partial(records.gather_parts, output)
+    with exclusive_part(output, part, doing="predicting into this folder", alone=gather):
         remove_leftovers(output, owned=part is None)
         earlier = _earlier_cases(output, overwrite, cases, part)
         record = PredictionRecord(

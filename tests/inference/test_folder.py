@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -20,13 +21,13 @@ from autoseg.cli import predict as command
 from autoseg.dataset.channel_order import SeenChannels
 from autoseg.dataset.images_to_predict import list_images
 from autoseg.dataset.part import CasesPart
+from autoseg.dataset.part_lock import exclusive_part
 from autoseg.errors import AutosegError, FaultsError
 from autoseg.files import exclusive, hash_file
 from autoseg.inference import folder as folders
 from autoseg.inference.folder import predict_cases
-from autoseg.inference.prediction_record import read_record
+from autoseg.inference.prediction_record import gather_parts, read_record
 from autoseg.inference.predictor import Predictor
-from autoseg.inference.shared_folder import held
 
 SHAPE = (5, 14, 12)
 OBLIQUE = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -777,7 +778,10 @@ def test_the_parts_are_the_whole_in_masks_and_record(work):
 
 def test_two_parts_at_work_write_records_of_their_own_which_readers_see_as_one(work):
     out = work / "out"
-    with held(out, CasesPart(1, 2)):  # as long as another process is at the first part
+    gather = partial(gather_parts, out)
+    with exclusive_part(
+        out, CasesPart(1, 2), doing="predicting", alone=gather
+    ):  # as long as another process is at the first part
         predict_part(work, "2/2")
         assert not (out / "prediction.json").exists()
         assert list(json.loads((out / "prediction.part_2_of_2.json").read_text())["cases"]) == [
@@ -785,7 +789,9 @@ def test_two_parts_at_work_write_records_of_their_own_which_readers_see_as_one(w
             "case_3",
         ]
         assert set(read_record(out).cases) == {"case_1", "case_3"}
-        with pytest.raises(AutosegError, match=r"(?s)predicting part 1/2.*one process at a time"):
+        with pytest.raises(
+            AutosegError, match=r"(?s)predicting into this folder, part 1/2.*one process at a time"
+        ):
             predict_part(work, "1/2")
         with pytest.raises(AutosegError, match="another process is predicting into this folder"):
             predict_part(work, "2/3")
