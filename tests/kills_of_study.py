@@ -32,9 +32,12 @@ SHORT = ["planner.length=quick", "epochs=2", "iterations_per_epoch=2", "validati
 RUN = "import sys; from autoseg.cli.run import main; sys.exit(main(sys.argv[1:]))"
 
 
+FAMILIES = ["ratlesnetv2"]
+
+
 def start(root: Path) -> subprocess.Popen:
     """autoseg_run in a session of its own."""
-    words = ["1", "--families", "ratlesnetv2", "--devices", "cpu", "--set", *SHORT]
+    words = ["1", "--families", *FAMILIES, "--devices", "cpu", "--set", *SHORT]
     words += [w for kind in ("raw", "preprocessed", "results") for w in (f"--{kind}", str(root / kind))]
     said = open(root / "said", "ab")  # noqa: SIM115 - the process has it
     return subprocess.Popen(
@@ -98,10 +101,10 @@ def ended(root: Path) -> dict[str, float]:
 
 
 def measured(root: Path) -> None:
-    """Until the first round has begun, which is when its lengths stand."""
+    """Until the next phase has begun, which is when its lengths stand."""
     process = start(root)
     path = folder(root) / FILE_NAME
-    while process.poll() is None and not (path.exists() and json.loads(path.read_text())["rounds"]):
+    while process.poll() is None and not (path.exists() and json.loads(path.read_text())["measures"]):
         time.sleep(0.05)
     if process.poll() is not None:
         raise SystemExit(f"it ended:\n{(root / 'said').read_text()[-3000:]}")
@@ -115,7 +118,9 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--families", nargs="+", default=FAMILIES, help="beside unet; unet alone is quicker")
     arguments = parser.parse_args()
+    FAMILIES[:] = arguments.families
     random_ = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         root, copy = Path(name) / "root", Path(name) / "copy"
