@@ -135,33 +135,37 @@ def main() -> int:
         )
         shutil.rmtree(root)
         copy.rename(root)  # the paths in study.json stay true
-        redone = attacks(root, random_, arguments.kills, seconds)
+        made, redone = attacks(root, random_, arguments.kills, seconds)
         to_the_end(root)
         found = outcome(root)
     differs = [key for key in untouched if untouched[key] != found[key]]
     for key in differs:
         print(f"{key}: {untouched[key]} untouched, {found[key]} after kills")
     print(
-        f"{arguments.kills} kills: {', '.join(differs) or 'nothing'} differs; redone: {', '.join(redone) or 'nothing'}"
+        f"{made} kills: {', '.join(differs) or 'nothing'} differs; redone: {', '.join(redone) or 'nothing'}"
     )
     return 1 if differs or redone else 0
 
 
-def attacks(root: Path, random_: random.Random, kills: int, seconds: float) -> list[str]:
-    """Kill so often, each time a random while after the start; tasks that were done and were begun again."""
+def attacks(root: Path, random_: random.Random, kills: int, seconds: float) -> tuple[int, list[str]]:
+    """Kill so often, each time a random while after the start, or until it ends first.
+
+    Returns:
+        How many kills there were, and the tasks that were done and were begun again.
+    """
     redone, done = [], ended(root)
     for n in range(kills):
         process = start(root)
-        time.sleep(random_.uniform(1, max(3.0, 1.6 * seconds / kills)))
+        time.sleep(random_.uniform(1, max(3.0, seconds / kills)))
         if process.poll() is not None:
             print("it had ended", flush=True)
-            return redone
+            return n, redone
         at = kill(root, process, tasks=n % 2 == 0)
         now = ended(root)
         redone += [name for name in done if now.get(name) != done[name]]
         done = now
         print(f"killed{' with its tasks' if n % 2 == 0 else ''} at {at}; {len(done)} tasks done", flush=True)
-    return redone
+    return kills, redone
 
 
 if __name__ == "__main__":
