@@ -494,6 +494,23 @@ def _acquire(lock: BaseFileLock, doing: str, wait: bool) -> None:
         lock.acquire(timeout=WAIT_SECONDS)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another holder of :func:`exclusive` has a lock file now."""
+    from filelock import FileLock, Timeout
+
+    if not Path(path).exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # no locks here, which :func:`exclusive` says
+        return False
+    lock.release()
+    return False
+
+
 @contextlib.contextmanager
 def exclusive(path: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock file for the length of the block; the lock of a process that was killed is free.

@@ -25,6 +25,7 @@ EXAMPLES = """  autoseg_plan_and_preprocess -d 11
   autoseg_plan_and_preprocess -d 11 -pl unet -p unet_L --set planner.preset=L
   autoseg_plan_and_preprocess -d 14 --folds 182/26/31
   autoseg_plan_and_preprocess -d 13 -pl deepmedic --test_part --stratify subtype
+  autoseg_plan_and_preprocess -d 11 -p unet --keep_plan --part 3/10
   autoseg_plan_and_preprocess -d 11 -pl unet --set patch_size='[20,128,128]' epochs=100"""
 
 
@@ -97,6 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="use the plan.json that is there, for example after editing it",
     )
     command.add_argument(
+        "--part",
+        metavar="I/N",
+        help="with --keep_plan: preprocess the I-th of N parts of the cases, by sorted name; parts may run at the same "
+        "time",
+    )
+    command.add_argument(
         "--overwrite",
         action="store_true",
         help="replace a plan that other settings made, and what was prepared by it",
@@ -133,6 +140,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.dataset.folds import refuse_damaged
+    from autoseg.dataset.part import CasesPart
     from autoseg.files import check_writable, exclusive
     from autoseg.plan.proposal_table import format_proposals
     from autoseg.plan.table import format_plan
@@ -141,6 +149,7 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg.preparation.prepared import Prepared
 
     _refuse_unfit(arguments)
+    part = CasesPart.parse(arguments.part) if arguments.part is not None else None
     raw_root, preprocessed = paths.roots(raw=arguments.raw, preprocessed=arguments.preprocessed)
     raw_folder = raw_root / paths.dataset_name(raw_root, arguments.dataset)
     folder = preprocessed / raw_folder.name
@@ -177,11 +186,11 @@ def _main(arguments: argparse.Namespace) -> None:
             if not replace and arguments.hours is None:  # before a step is timed
                 steps.refuse_other_settings(there, plan, fingerprint)
             plan = _completed(plan, fingerprint, there, budget, arguments)
-        with steps.written(plan, folder, name, replace=replace) as prepared:
+        with steps.written(plan, folder, name, replace=replace, part=part) as prepared:
             print(format_proposals(prepared.plan), end="")
             print(format_plan(prepared.plan))
             if not arguments.no_pp:
-                print(f"{steps.preprocess(raw, prepared, processes).summary()}\n")
+                print(f"{steps.preprocess(raw, prepared, processes, part).summary()}\n")
         print(f"plan: {prepared.plan_path}")
         folders = common.folder_options(raw=arguments.raw, preprocessed=arguments.preprocessed)
         if arguments.no_pp:  # a training would find nothing to read
@@ -201,6 +210,12 @@ def _refuse_unfit(arguments: argparse.Namespace) -> None:
         from autoseg.device import choose_device
 
         choose_device(arguments.device)
+    if arguments.part is not None and (not arguments.keep_plan or arguments.no_pp):
+        raise AutosegError(
+            f"--part {arguments.part} is of the preprocessing by a plan that is there",
+            found="--no_pp" if arguments.no_pp else "no --keep_plan",
+            fix="make the plan first, with --no_pp and without --part; then give --keep_plan --part I/N",
+        )
     if arguments.keep_plan and arguments.hours is not None:
         raise AutosegError(
             "--hours makes another plan than the one that is kept",

@@ -11,6 +11,7 @@ from autoseg.cli import common
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from autoseg.dataset.part import CasesPart
     from autoseg.dataset.raw_layout import Case
     from autoseg.inference.folder import FolderReport
     from autoseg.inference.output_layout import OutputLayout
@@ -24,6 +25,7 @@ EXAMPLES = """  autoseg_predict -i imagesTs -o masks -d 11
   autoseg_predict -i imagesTs -o masks -d RatT2 -f 0 1 2 --save_probabilities
   autoseg_predict -i rat07_0000.nii.gz -o rat07_mask.nii.gz -m model.zip -device cpu
   autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction
+  autoseg_predict -i imagesTs -o masks -d 11 --continue_prediction --part 3/10
   autoseg_predict -i imagesTs -o raw_masks -d 11 --set postprocessing=[]"""
 
 
@@ -107,6 +109,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--continue_prediction", action="store_true", help="keep what is whole and made the same way"
     )
     command.add_argument(
+        "--part",
+        metavar="I/N",
+        help="the I-th of N parts of the cases, by sorted name; parts may run at the same time",
+    )
+    command.add_argument(
         "--overwrite",
         action="store_true",
         help="replace masks that a person, another model or other options made",
@@ -133,9 +140,11 @@ def _main(arguments: argparse.Namespace) -> None:
     from autoseg import messages, paths
     from autoseg.bundle.opening import find_model, open_model
     from autoseg.bundle.transfer import opened
+    from autoseg.dataset.part import CasesPart
     from autoseg.inference.output_file import output_file
     from autoseg.scans.given import cases_of, tell_origins
 
+    part = CasesPart.parse(arguments.part) if arguments.part is not None else None
     given = _given(arguments)
     if arguments.model:
         source = Path(arguments.model)
@@ -155,11 +164,13 @@ def _main(arguments: argparse.Namespace) -> None:
         model = open_model(folder, arguments.folds, arguments.checkpoint, overrides)
         cases = cases_of(given, model.info)  # wrong input is said before torch is loaded
         tell_origins(cases, list(model.info.channel_names.values()))
+        cases = part.take(cases) if part is not None else cases
         file = output_file(
             Path(arguments.output),
             cases,
             continue_prediction=arguments.continue_prediction,
             overwrite=arguments.overwrite,
+            part=part,
         )
 
         _refuse_outputs(arguments, file, cases)
@@ -173,7 +184,7 @@ def _main(arguments: argparse.Namespace) -> None:
             f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
             f"{_count(predictor.n_members, 'network')}, on {predictor.device}"
         )
-        report = _predict(predictor, cases, file, arguments)
+        report = _predict(predictor, cases, file, part, arguments)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     print(f"{_count(len(report.predicted), 'case')} predicted{kept}: {arguments.output}")
 
@@ -192,6 +203,12 @@ def _predict_ensemble(source: Path, given: GivenScans, arguments: argparse.Names
     from autoseg.scans.given import cases_of, tell_origins
     from autoseg.study.ensemble_folder import predict_ensemble, read_ensemble
 
+    if arguments.part:
+        raise AutosegError(
+            "an ensemble is not predicted in parts",
+            found=f"--part {arguments.part}",
+            fix="divide the images into folders, or predict parts with one of the models",
+        )
     if arguments.bids or arguments.dicom_seg:
         raise AutosegError(
             "an ensemble writes masks and probabilities alone",
@@ -244,7 +261,11 @@ def _given(arguments: argparse.Namespace) -> GivenScans:
 
 
 def _predict(
-    predictor: Predictor, cases: list[Case], file: Path | None, arguments: argparse.Namespace
+    predictor: Predictor,
+    cases: list[Case],
+    file: Path | None,
+    part: CasesPart | None,
+    arguments: argparse.Namespace,
 ) -> FolderReport:
     """Into the folder that the user gave, or into one file."""
     from pathlib import Path
@@ -265,6 +286,7 @@ def _predict(
         save_probabilities=probabilities,
         overwrite=arguments.overwrite,
         layout=_layout(predictor, cases, arguments, predictor.model.info.file_ending),
+        part=part,
     )
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ import torch
 
 from autoseg import messages
 from autoseg.dataset.imageio import Geometry, HeaderForms, read_forms, write_mask
+from autoseg.dataset.part import CasesPart
+from autoseg.dataset.part_lock import exclusive_part
 from autoseg.dataset.raw_layout import Case
 from autoseg.device import accelerates
 from autoseg.errors import AutosegError, Fault, FaultsError, readable_text
 from autoseg.files import (
     atomic_path,
     check_writable,
-    exclusive,
     hash_file,
     refuse_other_encoding,
     remove_leftovers,
@@ -87,6 +89,7 @@ def predict_cases(
     overwrite: bool = False,
     extra: ExtraFile | None = None,
     layout: OutputLayout | None = None,
+    part: CasesPart | None = None,
 ) -> FolderReport:
     """Predict cases into a folder: ``CASE.nii.gz`` (the model's file ending) and prediction.json.
 
@@ -99,6 +102,8 @@ def predict_cases(
         overwrite: replace masks that something else made: a person, another model or other options.
         extra: one more file of each case, on record like its mask.
         layout: how the files are called and which there are; None takes the masks alone, with the model's ending.
+        part: of many cases, which these are (:meth:`autoseg.dataset.part.CasesPart.take`); others may predict the other
+            parts at the same time. None locks the folder for these cases alone.
 
     Raises:
         AutosegError: the folder cannot be written to, belongs to something else or is being predicted into.
@@ -109,9 +114,10 @@ def predict_cases(
     layout = layout or plain_layout(predictor.model.info.file_ending)
     _refuse_foreign_files(output, cases, layout, overwrite)
     check_writable(output)
-    with exclusive(output / ".lock", doing="predicting into this folder"):
-        remove_leftovers(output, owned=True)
-        before = _earlier_record(output, overwrite)
+    gather = partial(records.gather_parts, output)
+    with exclusive_part(output, part, doing="predicting into this folder", alone=gather):
+        remove_leftovers(output, owned=part is None)
+        earlier = _earlier_cases(output, overwrite, cases, part)
         record = PredictionRecord(
             autoseg_version=__version__,
             identity={**predictor.identity, "dataset": predictor.plan.dataset},
@@ -120,13 +126,13 @@ def predict_cases(
             quick=predictor.plan.quick,
             weights=[path.relative_to(predictor.model.folder).as_posix() for path in predictor.model.weights],
             run=_this_run(predictor),
-            cases=before.cases if before else {},
+            cases=earlier,
         )
         if not overwrite:
             _refuse_other_results(output, record, cases)
         layout.begin(output)
-        records.write_record(output, record)
-        run = _FolderRun(predictor, output, record, layout, save_probabilities, extra)
+        records.write_record(output, record, part)
+        run = _FolderRun(predictor, output, record, layout, save_probabilities, extra, part)
         return run.predict(cases, continue_prediction)
 
 
@@ -141,15 +147,25 @@ def _this_run(predictor: Predictor) -> dict[str, str]:
     }
 
 
-def _earlier_record(output: Path, overwrite: bool) -> PredictionRecord | None:
-    """What is known of the folder; a damaged record is begun anew where the user wants all replaced."""
+def _earlier_cases(
+    output: Path, overwrite: bool, cases: Sequence[Case], part: CasesPart | None
+) -> dict[str, PredictedCase]:
+    """What is known of the cases that the record of this run will hold: all, or those of the part.
+
+    A damaged record is begun anew where the user wants all replaced.
+    """
     try:
-        return records.read_record(output)
+        before = records.read_record(output)
+        own = records.read_part(output, part) if part is not None else before
     except AutosegError as error:
         if not overwrite:
             raise
         messages.warn(f"{output / records.FILE_NAME} is begun anew: it {error.fault.problem}")
-        return None
+        if part is None:
+            records.forget_parts(output)
+        return {}
+    names = {*(own.cases if own else ()), *(case.name for case in cases)}
+    return {name: case for name, case in before.cases.items() if name in names} if before else {}
 
 
 def _refuse_foreign_files(output: Path, cases: Sequence[Case], layout: OutputLayout, overwrite: bool) -> None:
@@ -158,7 +174,7 @@ def _refuse_foreign_files(output: Path, cases: Sequence[Case], layout: OutputLay
         raise AutosegError(
             "the output folder holds the images", where=str(output), fix="choose another folder with -o"
         )
-    if overwrite or (output / records.FILE_NAME).exists():
+    if overwrite or records.has_record(output):
         return
     there = [name for name in map(layout.mask, cases) if (output / name).exists()]
     if there:
@@ -248,6 +264,7 @@ class _FolderRun:
     layout: OutputLayout
     save_probabilities: bool
     extra: ExtraFile | None = None
+    part: CasesPart | None = None
     report: FolderReport = field(default_factory=FolderReport)
     faults: list[Fault] = field(default_factory=list)
     n_cases: int = 0
@@ -378,7 +395,7 @@ class _FolderRun:
             unexpected=loaded.preprocessed.unexpected,
             sources=dict(zip(self.predictor.plan.channel_names, sources_of(case), strict=False)),
         )
-        records.write_record(self.output, self.record)
+        records.write_record(self.output, self.record, self.part)
         self.report.predicted.append(case.name)
         volume_ml = float((mask > 0).sum()) * loaded.stored.voxel_ml
         done = f" ({len(self.report.predicted)} of {self.n_cases})" if self.n_cases > 1 else ""
@@ -401,7 +418,7 @@ class _FolderRun:
             files=records.left_of_failed(self.output, self.record, name),
             problem=str(attempt.error),
         )
-        records.write_record(self.output, self.record)
+        records.write_record(self.output, self.record, self.part)
 
     def _note_failure(self, case: Case, error: AutosegError) -> None:
         inner = error.faults if isinstance(error, FaultsError) else (error.fault,)

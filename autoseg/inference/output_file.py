@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autoseg.dataset.dataset_json import FILE_ENDINGS
+from autoseg.dataset.part import CasesPart
 from autoseg.dataset.raw_layout import Case
 from autoseg.errors import AutosegError
 from autoseg.files import half_made_folder, read_model, readable, write_error, write_json
@@ -15,20 +16,27 @@ from autoseg.inference import prediction_record as records
 
 
 def output_file(
-    output: Path, cases: Sequence[Case], *, continue_prediction: bool = False, overwrite: bool = False
+    output: Path,
+    cases: Sequence[Case],
+    *,
+    continue_prediction: bool = False,
+    overwrite: bool = False,
+    part: CasesPart | None = None,
 ) -> Path | None:
     """The mask file that the user names; None where ``output`` is a folder.
 
     Args:
         output: a file if its name has the ending of an image and no folder is called so.
         cases: to be predicted.
-        continue_prediction, overwrite: as of :func:`autoseg.inference.folder.predict_cases`.
+        continue_prediction, overwrite, part: as of :func:`autoseg.inference.folder.predict_cases`.
 
     Raises:
         AutosegError: there are several cases; the file is there, or is an image of the case; it is to be continued.
     """
     if _ending(output) is None or output.is_dir():
         return None
+    if part is not None:
+        raise _refused(output, "one file has no parts", f"--part {part}", "give a folder with -o")
     if len(cases) != 1:
         raise _refused(output, "the output is one file", f"{len(cases)} cases", "give a folder with -o")
     if continue_prediction:

@@ -1,4 +1,7 @@
-"""prediction.json: what in a folder of predictions is whole, and what it was made from."""
+"""prediction.json: what in a folder of predictions is whole, and what it was made from.
+
+While several processes predict parts of the cases, each writes ``prediction.part_I_of_N.json``; who reads gets all.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from autoseg.dataset.part import CasesPart
 from autoseg.dataset.raw_layout import Case
 from autoseg.dataset.text_header import hash_image
+from autoseg.errors import AutosegError
 from autoseg.files import hash_file, hash_json, read_model, write_error, write_json
 from autoseg.names import Name, NameWithin
 from autoseg.preprocessing.unexpected import UnexpectedRange
 
 FILE_NAME = "prediction.json"
+PART_FILES = "prediction.part_*.json"
 
 
 class PredictedCase(BaseModel):
@@ -82,19 +88,71 @@ def input_hash(case: Case, mask: Path | None = None) -> str:
 
 
 def read_record(folder: Path) -> PredictionRecord | None:
-    """The record of an output folder, None when it has none.
+    """The record of an output folder with those of its parts, None when it has none.
 
     Raises:
         AutosegError: it is damaged.
     """
-    path = folder / FILE_NAME
-    again = "autoseg_predict ... --overwrite"
-    return read_model(path, PredictionRecord, made_by=again) if path.exists() else None
+    parts = [_read(path) for path in sorted(folder.glob(PART_FILES))]  # they may go into the whole any time
+    found = [one for one in (_read(folder / FILE_NAME), *parts) if one is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    latest = max(found, key=lambda one: one.run.get("started", ""))
+    return latest.model_copy(
+        update={"cases": {name: case for one in found for name, case in one.cases.items()}}
+    )
 
 
-def write_record(folder: Path, record: PredictionRecord) -> None:
-    """Write the record atomically."""
-    write_json(folder / FILE_NAME, record)
+def _read(path: Path) -> PredictionRecord | None:
+    if not path.exists():
+        return None
+    try:
+        return read_model(path, PredictionRecord, made_by="autoseg_predict ... --overwrite")
+    except AutosegError:
+        if not path.exists():
+            return None
+        raise
+
+
+def has_record(folder: Path) -> bool:
+    """Whether anything was predicted into a folder."""
+    return (folder / FILE_NAME).exists() or any(folder.glob(PART_FILES))
+
+
+def read_part(folder: Path, part: CasesPart) -> PredictionRecord | None:
+    """The record of one part alone.
+
+    Raises:
+        AutosegError: it is damaged.
+    """
+    return _read(_path(folder, part))
+
+
+def write_record(folder: Path, record: PredictionRecord, part: CasesPart | None = None) -> None:
+    """Write the record, or that of a part, atomically."""
+    write_json(_path(folder, part), record)
+
+
+def _path(folder: Path, part: CasesPart | None) -> Path:
+    return folder / (FILE_NAME if part is None else f"prediction.{part.name}.json")
+
+
+def gather_parts(folder: Path) -> None:
+    """Put the records of parts into prediction.json. Nobody else may be writing; damaged ones stay as they are."""
+    parts = list(folder.glob(PART_FILES))
+    try:
+        record = read_record(folder) if parts else None
+    except AutosegError:  # said by who needs them
+        return
+    if record is not None:
+        write_record(folder, record)
+        forget_parts(folder)
+
+
+def forget_parts(folder: Path) -> None:
+    """Remove the records of parts."""
+    for path in folder.glob(PART_FILES):
+        path.unlink(missing_ok=True)
 
 
 def why_of_another(folder: Path, record: PredictionRecord, name: str) -> str | None:

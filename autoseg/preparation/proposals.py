@@ -120,8 +120,7 @@ def _row(candidate: PlannedFamily, matches: Mapping[str, Match], time_of: TimeOf
 
 def find_doubts(matches: Mapping[str, Match], evidence: Evidence) -> list[str]:
     """Why another family than the first may be the right one."""
-    (best, first), *others = matches.items()
-    near = [name for name, match in others if first.score - match.score <= NEAR + 1e-9 and match.score > 0]
+    best, near = next(iter(matches)), near_first(matches)
     found = [*evidence.doubts]
     for name in (best, *near):
         found += [f"{name}: {doubt}" for doubt in matches[name].doubts]
@@ -129,6 +128,12 @@ def find_doubts(matches: Mapping[str, Match], evidence: Evidence) -> list[str]:
         scores = ", ".join(f"{name} {matches[name].score:.2f}" for name in (best, *near))
         found.append(f"the data do not tell {' and '.join([best, *near])} apart ({scores})")
     return found
+
+
+def near_first(matches: Mapping[str, Match]) -> list[str]:
+    """The families whose scores do not tell them apart from the first, best first; none that cannot run."""
+    (_, first), *others = matches.items()
+    return [name for name, match in others if first.score - match.score <= NEAR + 1e-9 and match.score > 0]
 
 
 def _change(family: str, matches: Mapping[str, Match]) -> str:

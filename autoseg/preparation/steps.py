@@ -23,10 +23,12 @@ from autoseg.dataset.folds import (
     take_given_folds,
     write_folds,
 )
+from autoseg.dataset.part import CasesPart
+from autoseg.dataset.part_lock import exclusive_part
 from autoseg.dataset.raw_layout import RawDataset, load_raw
 from autoseg.dataset.subjects import GROUPS, read_strata, read_subjects
 from autoseg.errors import AutosegError, StaleError
-from autoseg.files import exclusive, read_model, write_bytes, write_json
+from autoseg.files import read_model, write_bytes, write_json
 from autoseg.fingerprint import Fingerprint
 from autoseg.messages import count_of, some_of
 from autoseg.orientation import described
@@ -281,7 +283,9 @@ def decide(
 
 
 @contextlib.contextmanager
-def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[Prepared]:
+def written(
+    plan: Plan, folder: Path, name: str, *, replace: bool, part: CasesPart | None = None
+) -> Iterator[Prepared]:
     """Write a plan; for the length of the block nobody else replaces it or fills its store.
 
     Args:
@@ -289,26 +293,41 @@ def written(plan: Plan, folder: Path, name: str, *, replace: bool) -> Iterator[P
         folder: of the prepared dataset.
         name: of the plan.
         replace: a plan that other settings made, and with it the store.
+        part: of the cases, which the caller will make; the plan must be there, and others may make other parts.
 
     Raises:
         AutosegError: another process prepares by this plan; a plan that would be replaced. Nothing is written then.
     """
     prepared = Prepared(folder, name)
-    with exclusive(
-        prepared.plan_path.parent / ".lock", doing=f"preparing {prepared.dataset} with the plan '{name}'"
-    ):
+    doing = f"preparing {prepared.dataset} with the plan '{name}'"
+    with exclusive_part(prepared.plan_path.parent, part, doing=doing):
         if prepared.fingerprint.content_hash != plan.fingerprint_hash:
             raise StaleError(
                 "the dataset was examined again by another process meanwhile",
                 where=str(folder),
                 fix="run the command again",
             )
+        if part is not None:
+            _refuse_another_plan(prepared.plan_path, plan)
+            yield prepared
+            return
         if not replace:
             refuse_other_settings(prepared, plan, prepared.fingerprint)
         if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
             messages.info(f"the plan '{name}' is replaced")
         write_json(prepared.plan_path, plan)
         yield prepared
+
+
+def _refuse_another_plan(path: Path, plan: Plan) -> None:
+    """Parts do not replace the plan that others work by."""
+    if not path.exists() or not _is_same(path, plan):
+        raise AutosegError(
+            "parts are preprocessed by the plan that is there",
+            where=str(path),
+            found="another plan" if path.exists() else "none",
+            fix="write the plan first, with --no_pp and without --part; then give --keep_plan --part I/N alone",
+        )
 
 
 def refuse_other_settings(prepared: Prepared, plan: Plan, fingerprint: Fingerprint) -> None:
@@ -455,9 +474,11 @@ def _refuse_endless_grid(plan: Plan, fingerprint: Fingerprint) -> None:
             )
 
 
-def preprocess(raw: RawDataset, prepared: Prepared, processes: int) -> PreprocessReport:
+def preprocess(
+    raw: RawDataset, prepared: Prepared, processes: int, part: CasesPart | None = None
+) -> PreprocessReport:
     """Bring the store up to date with the raw data and the plan; within :func:`written`."""
     from autoseg.preprocessing.fill_store import preprocess_dataset
 
     store = prepared.plan_path.parent / "store"
-    return preprocess_dataset(raw, prepared.fingerprint, prepared.plan, store, processes)
+    return preprocess_dataset(raw, prepared.fingerprint, prepared.plan, store, processes, part)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoseg import messages
+from autoseg.dataset.part import CasesPart
 from autoseg.dataset.raw_layout import Case, RawDataset
 from autoseg.dataset.text_header import hash_image
 from autoseg.errors import AutosegError, Fault, FaultsError
@@ -126,7 +127,12 @@ class _StoreTask:
 
 
 def preprocess_dataset(
-    raw: RawDataset, fingerprint: Fingerprint, plan: Plan, folder: Path, processes: int
+    raw: RawDataset,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    folder: Path,
+    processes: int,
+    part: CasesPart | None = None,
 ) -> PreprocessReport:
     """Make every case of the store that is missing, stale or damaged.
 
@@ -139,21 +145,25 @@ def preprocess_dataset(
         plan: how to preprocess.
         folder: of the store.
         processes: worker processes at most; fewer where cases are few or small.
+        part: of the cases; others may make the other parts at the same time. None makes all.
 
     Raises:
         FaultsError: some cases could not be made; all others are.
         AutosegError: a worker process died or the folder cannot be written to; finished cases are kept.
     """
     started = time.monotonic()
-    store, names = Store(folder), [case.name for case in raw.cases]
-    store.remove_leftovers()
+    store, all_names = Store(folder), {case.name for case in raw.cases}
+    raw = replace(raw, cases=tuple(part.take(raw.cases))) if part is not None else raw
+    names = [case.name for case in raw.cases]
+    if part is None:
+        store.remove_leftovers()
     masks = _mask_files(raw, plan.preprocessing)
     keys = case_keys(fingerprint, plan, {name: _hash(path) for name, path in masks.items()})
     reasons = _stale(store, keys, names, verify=True)
     report = PreprocessReport(
         reused=[name for name in names if name not in reasons],
         stale={name: why for name, why in reasons.items() if why != "not preprocessed yet"},
-        extra=sorted(set(store.names()) - set(names)),
+        extra=sorted(set(store.names()) - all_names),
         class_names=_class_names(raw),
     )
     tasks = [

@@ -11,8 +11,9 @@ from autoseg import messages
 from autoseg.comparison.comparison_schema import Comparison, read_comparison
 from autoseg.errors import AutosegError
 from autoseg.messages import duration
-from autoseg.plugins.planner import Match, Verdict
-from autoseg.study.study_json import Measure, Round, Standing
+from autoseg.plugins.planner import Verdict
+from autoseg.preparation.proposals import PlannedFamily, near_first
+from autoseg.study.study_json import Candidate, Measure, Round, Standing
 
 GENERAL = "unet"
 """The family that always takes part: it fits any data."""
@@ -23,32 +24,44 @@ TRIAL_SHARE, FOLDS_SHARE = 0.3, 0.92
 # --------------------------------------------------------------------------------------------------------- who
 
 
-def proposed(matches: Mapping[str, Match], wanted: Sequence[str]) -> dict[str, str]:
-    """The families that take part, with what speaks for each; those that cannot run are left out.
+def proposed(ranked: Sequence[PlannedFamily], wanted: Sequence[str]) -> list[Candidate]:
+    """The families that take part, with their scores and what speaks for each; those that cannot run are left out.
 
     Args:
-        matches: of every installed planner, best first.
-        wanted: ``auto`` takes those that fit, ``all`` all that can run; names take themselves.
+        ranked: every installed family, best first.
+        wanted: ``auto`` takes the first, those that fit, and those whose scores do not tell them apart from the first;
+            ``all`` all that can run; names take themselves. The general family always takes part.
 
     Raises:
         AutosegError: none of them can run.
     """
-    able = {name: match for name, match in matches.items() if match.verdict is not Verdict.CANNOT}
+    able = {one.family: one for one in ranked if one.match.verdict is not Verdict.CANNOT and not one.problem}
+    near = near_first({name: one.match for name, one in able.items()}) if able else []
     if list(wanted) == ["all"]:
         chosen = list(able)
     elif list(wanted) == ["auto"]:
-        chosen = [name for name, match in able.items() if match.verdict >= Verdict.FITS]
+        fits = [name for name, one in able.items() if one.match.verdict >= Verdict.FITS]
+        chosen = [name for name in able if name in (*fits, *list(able)[:1], *near)]
     else:
         chosen = list(wanted)
     names = list(dict.fromkeys([*chosen, *([GENERAL] if GENERAL in able else [])]))
-    found = {name: str(matches[name]) for name in names if name in able}
-    for name in names:
-        if name not in able:
-            why = matches[name].words if name in matches else "it did not answer"
-            messages.warn(f"{name} takes no part: {why}")
-    if not found:
+    _say_absent([name for name in names if name not in able], ranked)
+    if not any(name in able for name in names):
         raise AutosegError("no family can run on this dataset", fix="name others with --families")
-    return found
+    first = next(iter(able.values()))
+    return [_candidate(able[name], first, name in near) for name in names if name in able]
+
+
+def _candidate(one: PlannedFamily, first: PlannedFamily, near: bool) -> Candidate:
+    scores = f"{one.match.score:.2f} and {first.match.score:.2f}"
+    said = f"; its score does not tell it apart from {first.family} ({scores})" if near else ""
+    return Candidate(family=one.family, plan=one.family, score=one.match.score, why=f"{one.match}{said}")
+
+
+def _say_absent(names: Sequence[str], ranked: Sequence[PlannedFamily]) -> None:
+    problems = {one.family: one.problem or one.match.words for one in ranked}
+    for name in names:
+        messages.warn(f"{name} takes no part: {problems.get(name, 'it did not answer')}")
 
 
 # ----------------------------------------------------------------------------------------------------- how long

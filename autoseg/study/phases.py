@@ -16,8 +16,9 @@ from autoseg.dataset.raw_layout import load_raw
 from autoseg.errors import AutosegError, StaleError
 from autoseg.files import exclusive, read_model
 from autoseg.messages import count_of, duration, some_of
-from autoseg.preparation.choice import ask_all
+from autoseg.plugins.planner import Budget
 from autoseg.preparation.prepared import Prepared
+from autoseg.preparation.proposals import find_candidates
 from autoseg.preparation.raw_files import changed_cases
 from autoseg.study import decisions, leaderboard, planning
 from autoseg.study.lengths import shorten, shortest_seconds, to_measure
@@ -175,7 +176,10 @@ def _prepared(study: Study, family: str) -> Prepared:
 def _propose(study: Study) -> bool:
     """First the general family is prepared, which measures the data; then the planners are asked."""
     if not study.candidates:
-        study.candidates = [_candidate(study, decisions.GENERAL, "the general family")]
+        general = decisions.GENERAL
+        study.candidates = [
+            Candidate(family=general, plan=_plan_name(study, general), why="the general family")
+        ]
         study.tasks = [planning.prepare(study, decisions.GENERAL, decisions.GENERAL)]
         return True
     if study.folds:
@@ -184,26 +188,23 @@ def _propose(study: Study) -> bool:
     prepared = _prepared(study, decisions.GENERAL)
     study.fingerprint_hash = prepared.fingerprint.content_hash
     study.folds = _count_folds(prepared)
-    found = decisions.proposed(ask_all(prepared.fingerprint), study.settings.families)
-    first = study.candidates[0]
+    found = decisions.proposed(find_candidates(prepared.fingerprint, Budget()), study.settings.families)
+    plans = {decisions.GENERAL: study.plan_of(decisions.GENERAL)}
     study.candidates = [
-        first.model_copy(update={"why": why}) if family == first.family else _candidate(study, family, why)
-        for family, why in found.items()
+        one.model_copy(update={"plan": plans.get(one.family) or _plan_name(study, one.family)})
+        for one in found
     ]
-    for family, why in found.items():
-        messages.info(f"{family}: {why}")
-    others = [family for family in found if family != decisions.GENERAL]
+    for one in found:
+        messages.info(f"{one.family}, score {one.score:.2f}: {one.why}")
+    others = [one.family for one in found if one.family != decisions.GENERAL]
     study.tasks += [planning.prepare(study, family, decisions.GENERAL) for family in others]
     return True
 
 
-def _candidate(study: Study, family: str, why: str) -> Candidate:
-    """With a plan of its own where one of the family's name was made in another way."""
+def _plan_name(study: Study, family: str) -> str:
+    """That of the family; another where a plan of that name was made in another way."""
     path = Path(study.folders.preprocessed) / study.dataset / family / "plan.json"
-    name = family
-    if path.exists() or study.settings.options:
-        name = f"{family}_study"
-    return Candidate(family=family, plan=name, why=why)
+    return f"{family}_study" if path.exists() or study.settings.options else family
 
 
 def _count_folds(prepared: Prepared) -> int:

@@ -80,11 +80,13 @@ class Candidate(ExactModel):
     Attributes:
         family: its name, which is that of its planner.
         plan: name of its plan.
+        score: of its planner, 0 to 1, as in the ranked table of ``auto``; None before the planners were asked.
         why: what the planner said.
     """
 
     family: Name
     plan: Name
+    score: float | None = None
     why: str
 
 

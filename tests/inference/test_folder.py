@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -19,10 +20,13 @@ from autoseg.bundle.layout import weight_file_name
 from autoseg.cli import predict as command
 from autoseg.dataset.channel_order import SeenChannels
 from autoseg.dataset.images_to_predict import list_images
+from autoseg.dataset.part import CasesPart
+from autoseg.dataset.part_lock import exclusive_part
 from autoseg.errors import AutosegError, FaultsError
-from autoseg.files import hash_file
+from autoseg.files import exclusive, hash_file
 from autoseg.inference import folder as folders
 from autoseg.inference.folder import predict_cases
+from autoseg.inference.prediction_record import gather_parts, read_record
 from autoseg.inference.predictor import Predictor
 
 SHAPE = (5, 14, 12)
@@ -736,3 +740,95 @@ def test_command_explains_devices_and_versions(work, capsys):
     assert "the plan is of another version" in text and "version 3" in text and "newer autoseg" in text
     assert call(work, "-m", work / "results" / "nowhere") == 1
     assert "no such model folder" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------- parts of the cases
+
+
+def predict_part(work, text, output="out", **options):
+    predictor = Predictor(work / "results" / "Dataset900_Tiny" / "unet__tiny", device="cpu")
+    part = CasesPart.parse(text)
+    cases = part.take(list_images(work / "images", predictor.model.info))
+    return predict_cases(predictor, cases, work / output, part=part, **options)
+
+
+def masks(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
+
+
+def entries(folder):
+    """Case to what is on record, without the time that it took."""
+    cases = json.loads((folder / "prediction.json").read_text())["cases"]
+    return {
+        name: {key: value for key, value in case.items() if key != "seconds"} for name, case in cases.items()
+    }
+
+
+def test_the_parts_are_the_whole_in_masks_and_record(work):
+    run(work)
+    assert predict_part(work, "2/3", "parts").predicted == ["case_1"]
+    assert predict_part(work, "1/3", "parts").predicted == ["case_0", "case_3"]
+    assert predict_part(work, "3/3", "parts").predicted == ["case_2"]
+    assert masks(work / "parts") == masks(work / "out")
+    assert entries(work / "parts") == entries(work / "out")
+    assert not list((work / "parts").glob("prediction.part_*"))
+    again = predict_part(work, "1/3", "parts", continue_prediction=True)
+    assert again.kept == ["case_0", "case_3"] and not again.predicted
+
+
+def test_two_parts_at_work_write_records_of_their_own_which_readers_see_as_one(work):
+    out = work / "out"
+    gather = partial(gather_parts, out)
+    with exclusive_part(
+        out, CasesPart(1, 2), doing="predicting", alone=gather
+    ):  # as long as another process is at the first part
+        predict_part(work, "2/2")
+        assert not (out / "prediction.json").exists()
+        assert list(json.loads((out / "prediction.part_2_of_2.json").read_text())["cases"]) == [
+            "case_1",
+            "case_3",
+        ]
+        assert set(read_record(out).cases) == {"case_1", "case_3"}
+        with pytest.raises(
+            AutosegError, match=r"(?s)predicting into this folder, part 1/2.*one process at a time"
+        ):
+            predict_part(work, "1/2")
+        with pytest.raises(AutosegError, match="another process is predicting into this folder"):
+            predict_part(work, "2/3")
+        with pytest.raises(AutosegError, match="another process is predicting into this folder"):
+            run(work)
+    assert set(entries(out)) == {"case_1", "case_3"}  # the last one at work has put them together
+    report = run(work, continue_prediction=True)
+    assert report.kept == ["case_1", "case_3"] and report.predicted == ["case_0", "case_2"]
+
+
+def test_a_part_waits_for_no_run_over_all_cases(work):
+    (work / "out").mkdir()
+    with exclusive(work / "out" / ".lock", doing="predicting"):
+        with pytest.raises(AutosegError, match="another process is predicting into this folder"):
+            predict_part(work, "1/2")
+
+
+def test_parts_that_were_killed_go_on_as_other_parts(work):
+    """A record of a part that nobody has put together: the next one does, and no case is redone."""
+    predict_part(work, "1/2")
+    (work / "out" / "prediction.json").rename(work / "out" / "prediction.part_1_of_2.json")
+    report = predict_part(work, "1/1", continue_prediction=True)
+    assert report.kept == ["case_0", "case_2"] and report.predicted == ["case_1", "case_3"]
+    assert set(entries(work / "out")) == {f"case_{i}" for i in range(4)}
+
+
+def test_what_is_no_part_is_refused(work):
+    for text in ("0/2", "3/2", "1", "a/b", "1/0"):
+        with pytest.raises(AutosegError, match=f"--part {text}"):
+            CasesPart.parse(text)
+
+
+def test_the_command_takes_a_part(work, capsys):
+    model = work / "results" / "Dataset900_Tiny" / "unet__tiny"
+    words = ["-i", str(work / "images"), "-m", str(model), "-device", "cpu"]
+    assert command.main([*words, "-o", str(work / "out"), "--part", "2/4"]) == 0
+    assert [path.name for path in (work / "out").glob("*.nii.gz")] == ["case_1.nii.gz"]
+    assert command.main([*words, "-o", str(work / "out"), "--part", "9/9"]) == 0  # more parts than cases
+    assert command.main([*words, "-o", str(work / "x.nii.gz"), "--part", "1/4"]) == 1
+    assert "one file has no parts" in capsys.readouterr().err

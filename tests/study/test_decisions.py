@@ -7,17 +7,19 @@ from autoseg.comparison.comparison_schema import Comparison
 from autoseg.comparison.ranking import compare_metric
 from autoseg.errors import AutosegError
 from autoseg.plugins.planner import Match, Verdict
+from autoseg.preparation.proposals import PlannedFamily
 from autoseg.study import decisions
 from autoseg.study.phases import choose
 from autoseg.study.study_json import Contender, Measure, StageTime
 
-MATCHES = {
-    "made": Match(Verdict.MADE_FOR_IT),
-    "fits": Match(Verdict.FITS),
-    "unet": Match(Verdict.POSSIBLE),
-    "other": Match(Verdict.POSSIBLE),
-    "never": Match(Verdict.CANNOT, against=("no channel",)),
-}
+RANKED = [
+    PlannedFamily("made", Match(Verdict.MADE_FOR_IT)),
+    PlannedFamily("fits", Match(Verdict.FITS)),
+    PlannedFamily("unet", Match(Verdict.POSSIBLE)),
+    PlannedFamily("other", Match(Verdict.POSSIBLE)),
+    PlannedFamily("planless", Match(Verdict.FITS), problem="the patch is too small (2)"),
+    PlannedFamily("never", Match(Verdict.CANNOT, against=("no channel",))),
+]
 
 
 def comparison(dice, lesion_f1=None):
@@ -52,14 +54,46 @@ NOISE = np.array([0.01, -0.012, 0.02, -0.018, 0.011, -0.009, 0.013, -0.01])
 # ---------------------------------------------------------------------------------------------------- who takes part
 
 
+def names_of(ranked, wanted):
+    return [one.family for one in decisions.proposed(ranked, wanted)]
+
+
 def test_those_that_fit_are_proposed_and_always_the_general_one():
-    assert list(decisions.proposed(MATCHES, ["auto"])) == ["made", "fits", "unet"]
-    assert list(decisions.proposed(MATCHES, ["all"])) == ["made", "fits", "unet", "other"]
-    assert list(decisions.proposed(MATCHES, ["other"])) == ["other", "unet"]
+    assert names_of(RANKED, ["auto"]) == ["made", "fits", "unet"]
+    assert names_of(RANKED, ["all"]) == ["made", "fits", "unet", "other"]
+    assert names_of(RANKED, ["other"]) == ["other", "unet"]
+
+
+def weighed(name, cost):
+    """A family whose score is 0.95 without this."""
+    return PlannedFamily(name, Match.weighed(("MR",), [("other data", cost)]))
+
+
+def test_where_auto_is_unsure_the_families_near_the_first_take_part():
+    """The first fits with 0.60; 0.50 is as near as may be, 0.49 is not."""
+    ranked = [weighed("first", 0.35), weighed("near", 0.45), weighed("far", 0.46), weighed("unet", 0.75)]
+    found = decisions.proposed(ranked, ["auto"])
+    assert [(one.family, one.score) for one in found] == [("first", 0.6), ("near", 0.5), ("unet", 0.2)]
+    assert found[1].why.endswith("its score does not tell it apart from first (0.50 and 0.60)")
+    assert "apart" not in found[0].why + found[2].why
+
+
+def test_a_family_without_a_plan_is_not_what_others_are_near_to():
+    planless = PlannedFamily("broken", Match(Verdict.FITS, costs=(0.35,), against=("x",)), problem="no patch")
+    ranked = [planless, weighed("near", 0.45), weighed("unet", 0.75)]
+    assert names_of(ranked, ["auto"]) == ["near", "unet"]  # the first of those that can run
+    assert names_of([planless, weighed("unet", 0.45), weighed("far", 0.75)], ["auto"]) == ["unet"]
 
 
 def test_a_family_that_cannot_run_is_left_out_by_name_and_said(caplog):
-    assert list(decisions.proposed(MATCHES, ["never", "made"])) == ["made", "unet"]
+    assert names_of(RANKED, ["never", "planless", "made"]) == ["made", "unet"]
+    assert "never takes no part: no channel" in caplog.text
+    assert "planless takes no part: the patch is too small (2)" in caplog.text
+
+
+def test_nothing_that_can_run_is_an_error():
+    with pytest.raises(AutosegError, match="no family can run"):
+        decisions.proposed(RANKED[-1:], ["auto"])
 
 
 # ------------------------------------------------------------------------------------------------------ who goes on

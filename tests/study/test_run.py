@@ -9,10 +9,12 @@ import pytest
 import runs
 import small
 
-from autoseg.cli import predict, status
+from autoseg.cli import predict, run, status
 from autoseg.dataset.imageio import read_mask
 from autoseg.errors import AutosegError, StaleError
-from autoseg.files import hash_json
+from autoseg.files import hash_json, read_model
+from autoseg.fingerprint import Fingerprint
+from autoseg.preparation.choice import ask_all
 from autoseg.study import phases as module
 from autoseg.study.executor import filled
 from autoseg.study.phases import run_study
@@ -90,6 +92,10 @@ def test_it_ends_in_a_report_and_one_folder_that_predicts(finished, tmp_path, ca
     root, study = finished
     assert set(states(study).values()) == {"done"}
     assert [one.family for one in study.candidates] == ["ratlesnetv2", "unet"]
+    matches = ask_all(read_model(root / "preprocessed" / small.NAME / "fingerprint.json", Fingerprint))
+    assert {one.family: one.score for one in study.candidates} == {
+        name: matches[name].score for name in ("ratlesnetv2", "unet")
+    }
     assert study.folds == 3
     (one,) = study.rounds
     assert {row.family for row in one.standings} == {"ratlesnetv2", "unet"} and one.cases == 1
@@ -198,6 +204,29 @@ def test_too_little_time_is_said_before_the_first_training_that_counts(finished,
         run_study(wanted(root, hours=0.0001), executor)
     assert {name.partition("_")[0] for name in executor.ran} == {"prepare", "measure"}
     assert read_study(wanted(root).folder).rounds == []
+
+
+def test_a_second_run_on_the_dataset_is_refused(tmp_path, capsys):
+    """It is begun while the first one is at work, and changes nothing."""
+    small.dataset(tmp_path / "raw", n=3, n_test=1)
+    codes = []
+
+    class Meanwhile:
+        def run(self, study):
+            before = (study.folder / "study.json").read_bytes()
+            roots = [
+                w for kind in ("raw", "preprocessed", "results") for w in (f"--{kind}", str(tmp_path / kind))
+            ]
+            codes.append(run.main(["1", "--devices", "cpu", "--overwrite", *roots]))
+            assert (study.folder / "study.json").read_bytes() == before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(wanted(tmp_path), Meanwhile())
+    said = capsys.readouterr().err
+    assert codes == [1]
+    assert f"study: another process is running the study of {small.NAME}" in said
+    assert "one process at a time" in said and "wait until it ends or stop it" in said
 
 
 def test_one_case_is_refused_at_once(tmp_path):
