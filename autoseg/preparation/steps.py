@@ -313,10 +313,25 @@ def written(
             return
         if not replace:
             refuse_other_settings(prepared, plan, prepared.fingerprint)
+        plan = _with_reasons_there(prepared.plan_path, plan)
         if prepared.plan_path.exists() and not _is_same(prepared.plan_path, plan):
             messages.info(f"the plan '{name}' is replaced")
         write_json(prepared.plan_path, plan)
         yield prepared
+
+
+def _with_reasons_there(path: Path, plan: Plan) -> Plan:
+    """A plan with the reasons of the one that is there, where they are all that differs.
+
+    A later autoseg may give a reason in other words. That is no other plan: trainings by it go on.
+    """
+    try:
+        before = read_model(path, Plan)
+    except AutosegError:  # none, or one that is replaced
+        return plan
+    told = {"reasons", "proposals"}
+    same = before.model_dump(exclude=told) == plan.model_dump(exclude=told)
+    return plan.model_copy(update={"reasons": before.reasons}) if same else plan
 
 
 def _refuse_another_plan(path: Path, plan: Plan) -> None:

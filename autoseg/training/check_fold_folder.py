@@ -180,7 +180,7 @@ def _other_plan(begun: Checkpoint, job: FoldJob) -> AutosegError:
         changed = differences(theirs, ours)
         values = [path for path in changed if not path.startswith("overrides")]
         found, expected = (
-            f"different: {', '.join((values or changed)[:6])}",
+            f"different: {', '.join((values or changed)[:6]) or 'the words of its reasons alone'}",
             "the plan that it was begun with",
         )
         fix = "leave --set out, as --c takes the settings again that the training was begun with; or start again "

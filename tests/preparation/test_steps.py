@@ -9,7 +9,8 @@ import small
 from storage import store_as
 
 from autoseg.cli import plan_and_preprocess, train
-from autoseg.files import exclusive
+from autoseg.files import exclusive, read_model
+from autoseg.plan import Plan, hash_plan
 
 pytestmark = pytest.mark.slow
 KEEP = ["-d", "1", "-np", "1", "--keep_plan"]
@@ -68,6 +69,21 @@ def test_a_plan_of_an_earlier_autoseg_is_no_other_setting_where_all_cases_are_st
     plan_path(root).write_text(json.dumps(content))
     assert plan_and_preprocess.main(again) == 1
     assert "preprocessing.orientation" in capfd.readouterr().err
+
+
+def test_reasons_in_other_words_are_no_other_plan(root, capfd):
+    """A later autoseg gives them; trainings by the plan that is there go on."""
+    content = json.loads(plan_path(root).read_text())
+    content["reasons"][0]["why"] = "as an earlier autoseg said it"
+    plan_path(root).write_text(json.dumps(content))
+    before = hash_plan(read_model(plan_path(root), Plan))
+    again = ["-d", "1", "-np", "1", "-pl", "unet", "--set", *small.TINY]
+    assert plan_and_preprocess.main(again) == 0
+    assert hash_plan(read_model(plan_path(root), Plan)) == before
+    assert "is replaced" not in "".join(capfd.readouterr())
+    assert plan_and_preprocess.main([*again, "stages.0.epochs=7", "--overwrite"]) == 0
+    after = read_model(plan_path(root), Plan)
+    assert hash_plan(after) != before and after.reasons[0].why != content["reasons"][0]["why"]
 
 
 def test_a_plan_for_other_classes_is_not_kept(root, capfd):
