@@ -45,7 +45,7 @@ COMMANDS = {
     "evaluate": (evaluate.main, ["-p", "masks", "-g", f"raw/{small.NAME}/labelsTs", "-np", "1"]),
 }
 OUTPUTS = {"plan": "preprocessed", "train": "results", "predict": "masks", "evaluate": "masks"}
-UNTOLD = ("seconds", "wait_share", "command", "created")
+UNTOLD = ("seconds", "wait_share", "command", "created", "step_seconds", "fold_seconds", "run")
 """Entries of JSON files that depend on the time."""
 
 

@@ -89,6 +89,7 @@ class Record:
 def pretend_card(*, has_bfloat16: bool = True) -> Iterator[Record]:
     """Torch with one card, see the module."""
     _install_guard()
+    _pinned.clear()  # addresses of an earlier card may have been given to other tensors since
     record = Record()
     card = _Card(record)
     with contextlib.ExitStack() as stack:

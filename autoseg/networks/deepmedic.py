@@ -104,7 +104,8 @@ class DeepMedic(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits, see the class."""
         size = [n - 2 * context for n, context in zip(image.shape[2:], self.context, strict=True)]
-        if not (self.training or accelerates(image.device)):
+        in_one = self.training or accelerates(image.device) or torch.compiler.is_compiling()
+        if not in_one:
             return self._in_slabs(image, size)
         maps = [self.normal(_cut(image, [self._normal(n, axis) for axis, n in enumerate(size)]))]
         for factor, pathway in zip(self.factors, self.low, strict=True):
@@ -119,7 +120,8 @@ class DeepMedic(nn.Module):
         rim = self.padding
         seen = F.pad(joined, (rim,) * 6, mode="replicate") if rim else joined
         batch, _, n, y, x = joined.shape
-        planes = n if self.training else max(1, SLAB // (batch * self.widest * y * x))
+        in_one = self.training or torch.compiler.is_compiling()  # a graph holds for images of other sizes
+        planes = n if in_one else max(1, SLAB // (batch * self.widest * y * x))
         if planes >= n:
             return self.common(joined, seen)
         parts = [
