@@ -81,7 +81,7 @@ def dataset_name(folder: Path, id_or_name: str | int, *, first: str = "") -> str
             expected="one",
             fix="give the full name, or renumber one of them",
         )
-    hint = nearest_names(wanted, names)
+    hint = nearest_names(wanted, names) if names else "check the path"
     if first and not hint.startswith("did you mean"):
         hint = ""  # what stands there is said already
     raise AutosegError(

@@ -43,3 +43,9 @@ def test_a_name_that_begins_with_what_was_typed_is_nearest():
     known = ["auto", "edd_muscle", "ratlesnetv2", "resunet", "unet"]
     assert nearest_names("rat", known) == nearest_names("RAT", known) == "did you mean ratlesnetv2?"
     assert nearest_names("unett", known).startswith("did you mean unet")
+
+
+def test_a_folder_without_a_dataset_is_no_missing_plug_in(tmp_path):
+    with pytest.raises(AutosegError, match="no dataset at all") as caught:
+        paths.dataset_name(tmp_path, "77")
+    assert "check the path" in str(caught.value) and "installed" not in str(caught.value)

@@ -178,8 +178,9 @@ def _main(arguments: argparse.Namespace) -> None:
         from autoseg.inference.predictor import Predictor
 
         _use_all_cores()
-        mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
-        predictor = Predictor(model, device=arguments.device, mirror=mirror, step=arguments.step_size)
+        predictor = Predictor(
+            model, device=arguments.device, mirror=_mirror(arguments), step=arguments.step_size
+        )
         messages.info(
             f"{_count(len(cases), 'case')}, model {source.name}, folds {', '.join(model.folds)}, "
             f"{_count(predictor.n_members, 'network')}, on {predictor.device}"
@@ -220,12 +221,11 @@ def _predict_ensemble(source: Path, given: GivenScans, arguments: argparse.Names
     cases = cases_of(given, info)
     tell_origins(cases, list(info.channel_names.values()))
     _use_all_cores()
-    mirror = True if arguments.enable_tta else False if arguments.disable_tta else None
     options = {
         "folds": arguments.folds,
         "checkpoint": arguments.checkpoint,
         "device": arguments.device,
-        "mirror": mirror,
+        "mirror": _mirror(arguments),
         "step": arguments.step_size,
         "overrides": common.parse_overrides(arguments.overrides),
     }
@@ -327,6 +327,11 @@ def _refuse_outputs(arguments: argparse.Namespace, file: Path | None, cases: lis
         from autoseg.inference.dicom_seg import refuse_other_sources
 
         refuse_other_sources(cases)
+
+
+def _mirror(arguments: argparse.Namespace) -> bool | None:
+    """Whether tiles are mirrored; None for what the plan says."""
+    return True if arguments.enable_tta else False if arguments.disable_tta else None
 
 
 def _use_all_cores() -> None:
